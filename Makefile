@@ -1,0 +1,54 @@
+# Everything happens in .venv, which is made from hashed locks on first use. Needs Python 3.11+ and make.
+PYTHON ?= python3
+BIN := .venv/bin
+.DEFAULT_GOAL := help
+
+.venv/run: requirements/run.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || (echo "Python 3.11 or newer is needed (PYTHON=... names one)."; exit 1)
+	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/run.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@touch $@
+
+.venv/dev: requirements/dev.lock .venv/run
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/dev.lock
+	@touch $@
+
+.PHONY: run
+run: .venv/run  ## Start everything: PostgreSQL, API, worker (stop with Ctrl-C)
+	@$(BIN)/multitude up
+
+.PHONY: test
+test: .venv/dev  ## Format, lint, types, layers, tests, OpenAPI and migration drift: what CI runs
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/pytest
+
+.PHONY: bench
+bench: .venv/dev  ## Measure the marks side by side and print a table (needs wrk)
+	$(BIN)/python -m bench
+
+.PHONY: fix
+fix: .venv/dev  ## Format, and fix what the linter can fix
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+.PHONY: migrate
+migrate: .venv/run  ## Bring the database of DATABASE_URL up to date
+	$(BIN)/multitude migrate
+
+.PHONY: openapi
+openapi: .venv/run  ## Write openapi/openapi.json anew
+	$(BIN)/python -m openapi
+
+.PHONY: lock
+lock:  ## Write the locks anew from pyproject.toml (needs uv)
+	for lock in serve: run:--extra=embedded dev:--extra=dev; do \
+	  uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate \
+	    $${lock#*:} pyproject.toml requirements/build.in -o requirements/$${lock%%:*}.lock; done
+
+.PHONY: help
+help:  ## Show this
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-9s %s\n", $$1, $$2}' Makefile

@@ -1,0 +1,1 @@
+"""Multitude: the backend of a movement. `docs/architecture.md` is the way in."""

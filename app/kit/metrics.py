@@ -1,0 +1,31 @@
+"""What operators watch, in Prometheus' terms. With several processes the values are shared through files."""
+
+import os
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client.multiprocess import MultiProcessCollector
+from prometheus_client.registry import REGISTRY
+
+# Read by prometheus_client itself when it is imported: the `serve` door sets it before starting processes.
+MULTIPROCESS_DIR = "PROMETHEUS_MULTIPROC_DIR"
+_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 10)
+
+requests = Counter("multitude_requests", "Requests answered", ["method", "route", "status"])
+request_seconds = Histogram("multitude_request_seconds", "Time to answer", ["route"], buckets=_SECONDS)
+signatures_accepted = Counter("multitude_signatures_accepted", "Signatures committed and counted")
+batch_size = Histogram(
+    "multitude_batch_size", "Signatures per commit", buckets=(1, 2, 5, 10, 25, 50, 100, 250, 500, 1000)
+)
+commit_seconds = Histogram("multitude_commit_seconds", "Time of one batch's transaction", buckets=_SECONDS)
+commit_failures = Counter("multitude_commit_failures", "Batch transactions that had to be tried again")
+queue_depth = Gauge("multitude_queue_depth", "Signatures waiting for a batch", multiprocess_mode="livesum")
+queue_refusals = Counter("multitude_queue_refusals", "Signatures answered 503 because the queue was full")
+
+
+def exposition() -> bytes:
+    """All metrics of all processes of this service, in the text format."""
+    if MULTIPROCESS_DIR not in os.environ:
+        return generate_latest(REGISTRY)
+    registry = CollectorRegistry()
+    MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
+    return generate_latest(registry)

@@ -1,0 +1,75 @@
+"""Keyset pagination: newest first, by id. Ids are UUIDv7, so their order is that of their making."""
+
+import base64
+import binascii
+from collections.abc import Callable, Sequence
+from typing import Annotated, Any, Generic, TypeVar
+from uuid import UUID
+
+from fastapi import Query
+from pydantic import BaseModel
+from sqlalchemy import Select
+from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy.orm import InstrumentedAttribute
+
+from app.kit.problems import Invalid
+
+Row = TypeVar("Row")
+Item = TypeVar("Item")
+
+DEFAULT_LIMIT = 50
+HIGHEST_LIMIT = 200
+
+
+class UnknownCursor(Invalid):
+    """The cursor is not one this list gave out."""
+
+    slug = "unknown-cursor"
+
+
+class Page(BaseModel, Generic[Item]):
+    """One page; `next_cursor` is null on the last."""
+
+    items: list[Item]
+    next_cursor: str | None
+
+
+class Paging(BaseModel):
+    """What a client asks of a list."""
+
+    cursor: Annotated[str | None, Query(max_length=64)] = None
+    limit: Annotated[int, Query(ge=1, le=HIGHEST_LIMIT)] = DEFAULT_LIMIT
+
+    def after(self) -> UUID | None:
+        """The id the page starts behind; UnknownCursor when the cursor is not ours."""
+        if self.cursor is None:
+            return None
+        try:
+            return UUID(bytes=base64.urlsafe_b64decode(self.cursor + "=="))
+        except (ValueError, binascii.Error):
+            raise UnknownCursor from None
+
+
+def cursor_of(id_: UUID) -> str:
+    """What a client sends to see what comes behind this id; 22 URL-safe characters."""
+    return base64.urlsafe_b64encode(id_.bytes).decode().rstrip("=")
+
+
+async def page_of(
+    session: AsyncSession,
+    query: Select[Row],
+    key: InstrumentedAttribute[UUID],
+    paging: Paging,
+    view: Callable[[Row], Item],
+) -> dict[str, Any]:
+    """Run `query` from behind the cursor, newest first, and shape it as a `Page` of `view(row)`."""
+    after = paging.after()
+    if after is not None:
+        query = query.where(key < after)
+    rows: Sequence[Row] = (await session.scalars(query.order_by(key.desc()).limit(paging.limit + 1))).all()
+    shown = rows[: paging.limit]
+    more = len(rows) > paging.limit
+    return {
+        "items": [view(row) for row in shown],
+        "next_cursor": cursor_of(getattr(shown[-1], key.key)) if more else None,
+    }

@@ -1,0 +1,81 @@
+"""Sealing: personal data is stored only under AES-256-GCM; what must be found again is found by a keyed digest.
+
+A sealed value is `key id (2 bytes) | nonce (12) | ciphertext | tag (16)`. The identity of the row it belongs to is
+its associated data, so a value moved to another row does not open. Keys are derived (HKDF-SHA256) from the
+secrets of the ring, one per purpose; a key's id is derived too, so that no numbering can go wrong.
+"""
+
+import hashlib
+import hmac
+import os
+from dataclasses import dataclass
+
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+
+NONCE_BYTES = 12
+KEY_ID_BYTES = 2
+MINIMUM_SECRET_LENGTH = 32
+SIGNER_BYTES = 16
+
+
+class SealBrokenError(Exception):
+    """The value was not sealed by a key of this ring for this identity."""
+
+
+def _derive(secret: str, purpose: str, length: int) -> bytes:
+    return HKDF(hashes.SHA256(), length, salt=None, info=purpose.encode()).derive(secret.encode())
+
+
+@dataclass(frozen=True, slots=True)
+class KeyRing:
+    """Keys by id; the current one seals, all open. `digest_key` never rotates: it is the signers' identity."""
+
+    current_id: bytes
+    ciphers: dict[bytes, AESGCM]
+    digest_key: bytes
+
+    @classmethod
+    def parse(cls, secrets: str, digest_secret: str | None = None) -> "KeyRing":
+        """Build the ring from `newest,older,...`, each at least 32 characters; ValueError says what is wrong.
+
+        Without a `digest_secret` the oldest secret serves for digests as well.
+        """
+        ring = [secret.strip() for secret in secrets.split(",") if secret.strip()]
+        if not ring:
+            raise ValueError("MULTITUDE_SECRET_KEYS is not set: without a key nothing personal can be stored")
+        if any(len(secret) < MINIMUM_SECRET_LENGTH for secret in [*ring, digest_secret or ring[0]]):
+            raise ValueError(f"a secret key is shorter than {MINIMUM_SECRET_LENGTH} characters")
+        ids = [_derive(secret, "multitude/key-id", KEY_ID_BYTES) for secret in ring]
+        if len(set(ids)) < len(ids):
+            raise ValueError("two secret keys are the same, or share an id: make a new one")
+        ciphers = {
+            key_id: AESGCM(_derive(secret, "multitude/seal", 32)) for key_id, secret in zip(ids, ring, strict=True)
+        }
+        return cls(ids[0], ciphers, _derive(digest_secret or ring[-1], "multitude/digest", 32))
+
+    def seal(self, plain: bytes, identity: bytes) -> bytes:
+        """Seal for one row; `identity` names table, column and row."""
+        nonce = os.urandom(NONCE_BYTES)
+        return self.current_id + nonce + self.ciphers[self.current_id].encrypt(nonce, plain, identity)
+
+    def open(self, sealed: bytes, identity: bytes) -> bytes:
+        """The plain value; SealBrokenError when it is forged, moved, cut short or of an unknown key."""
+        cipher = self.ciphers.get(sealed[:KEY_ID_BYTES])
+        if cipher is None:
+            raise SealBrokenError
+        nonce, body = sealed[KEY_ID_BYTES : KEY_ID_BYTES + NONCE_BYTES], sealed[KEY_ID_BYTES + NONCE_BYTES :]
+        try:
+            return cipher.decrypt(nonce, body, identity)
+        except (InvalidTag, ValueError):
+            raise SealBrokenError from None
+
+    def digest(self, value: str) -> bytes:
+        """The first 16 bytes of HMAC-SHA256: the same value gives the same digest, nobody without the key can."""
+        return hmac.digest(self.digest_key, value.encode(), "sha256")[:SIGNER_BYTES]
+
+    def fingerprint(self) -> str:
+        """Names the digest key without giving it away; the database remembers it (see `kit/keyguard.py`)."""
+        return hashlib.sha256(b"multitude/fingerprint" + self.digest_key).hexdigest()[:32]
