@@ -1,0 +1,47 @@
+"""Questions about organizations and their keys."""
+
+from datetime import datetime
+from uuid import UUID
+
+from sqlalchemy import ColumnElement, Row, Select, and_, or_, select
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from app.kit.fields import as_id
+from app.organizations.models import ApiKey, Organization
+from app.organizations.principals import Principal
+
+
+def live(moment: datetime) -> ColumnElement[bool]:
+    """Whether a key opens anything at this moment."""
+    return and_(ApiKey.revoked_at.is_(None), or_(ApiKey.expires_at.is_(None), ApiKey.expires_at > moment))
+
+
+def visible_to(principal: Principal | None) -> Select[Organization]:
+    """The organizations this principal may see: staff all, a partner its own, everybody else none."""
+    query = select(Organization)
+    if principal is not None and principal.is_staff:
+        return query
+    return query.where(Organization.id == (principal.organization_id if principal is not None else None))
+
+
+async def find(session: AsyncSession, ref: str) -> Organization | None:
+    """An organization by id or slug, whoever asks."""
+    id_ = as_id(ref)
+    return await session.scalar(select(Organization).where(Organization.id == id_ if id_ else Organization.slug == ref))
+
+
+def keys_of(organization_id: UUID) -> Select[ApiKey]:
+    """All keys of an organization, ended ones included."""
+    return select(ApiKey).where(ApiKey.organization_id == organization_id)
+
+
+async def key_of_digest(
+    session: AsyncSession, digest: bytes, moment: datetime
+) -> Row[UUID, UUID, str, str, datetime | None] | None:
+    """The live key with this digest, as (id, organization id, organization slug, role, last used)."""
+    query = (
+        select(ApiKey.id, ApiKey.organization_id, Organization.slug, ApiKey.role, ApiKey.last_used_at)
+        .join(Organization, Organization.id == ApiKey.organization_id)
+        .where(ApiKey.digest == digest, live(moment))
+    )
+    return (await session.execute(query)).one_or_none()

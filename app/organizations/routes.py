@@ -1,0 +1,82 @@
+"""Organizations and their keys over HTTP, for owners; other staff may look at the organizations."""
+
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Query, Response
+
+from app.kit.db import Session
+from app.kit.fields import as_id
+from app.kit.paging import Page, Paging, page_of
+from app.organizations import queries, service
+from app.organizations.auth import AnyStaff, Owner
+from app.organizations.models import ApiKey, Organization
+from app.organizations.schemas import (
+    ApiKeyBody,
+    ApiKeyView,
+    NewApiKeyView,
+    OrganizationBody,
+    OrganizationChanges,
+    OrganizationView,
+)
+
+router = APIRouter(tags=["organizations"])
+
+
+@router.post("/v1/organizations", status_code=201)
+async def create_organization(_owner: Owner, session: Session, body: OrganizationBody) -> OrganizationView:
+    """Add a partner organization."""
+    organization = await service.create_organization(session, body.slug, body.name)
+    return OrganizationView.model_validate(organization)
+
+
+@router.get("/v1/organizations", response_model=Page[OrganizationView])
+async def list_organizations(staff: AnyStaff, session: Session, paging: Annotated[Paging, Query()]) -> dict[str, Any]:
+    """The movement and its partners."""
+    query = queries.visible_to(staff)
+    return await page_of(session, query, Organization.id, paging, OrganizationView.model_validate)
+
+
+@router.get("/v1/organizations/{organization}")
+async def show_organization(_staff: AnyStaff, session: Session, organization: str) -> OrganizationView:
+    """One organization."""
+    return OrganizationView.model_validate(await service.find(session, organization))
+
+
+@router.patch("/v1/organizations/{organization}")
+async def change_organization(
+    _owner: Owner, session: Session, organization: str, body: OrganizationChanges
+) -> OrganizationView:
+    """Rename an organization."""
+    found = await service.find(session, organization)
+    await service.rename(session, found, body.name)
+    return OrganizationView.model_validate(found)
+
+
+@router.post("/v1/organizations/{organization}/api-keys", status_code=201)
+async def create_api_key(
+    _owner: Owner, session: Session, response: Response, organization: str, body: ApiKeyBody
+) -> NewApiKeyView:
+    """Make a key. This answer alone shows it."""
+    found = await service.find(session, organization)
+    api_key, key = await service.create_key(session, found, body.role, body.label, body.expires_at)
+    response.headers["Cache-Control"] = "no-store"
+    return NewApiKeyView(**ApiKeyView.model_validate(api_key).model_dump(), key=key)
+
+
+@router.get("/v1/organizations/{organization}/api-keys", response_model=Page[ApiKeyView])
+async def list_api_keys(
+    _owner: Owner, session: Session, organization: str, paging: Annotated[Paging, Query()]
+) -> dict[str, Any]:
+    """An organization's keys, ended ones included."""
+    found = await service.find(session, organization)
+    return await page_of(session, queries.keys_of(found.id), ApiKey.id, paging, ApiKeyView.model_validate)
+
+
+@router.delete("/v1/organizations/{organization}/api-keys/{api_key}", status_code=204)
+async def revoke_api_key(_owner: Owner, session: Session, organization: str, api_key: str) -> None:
+    """End a key at once. Ending it again is harmless."""
+    found = await service.find(session, organization)
+    key_id = as_id(api_key)
+    if key_id is None:
+        raise service.ApiKeyNotFound
+    await service.revoke_key(session, found, key_id)
