@@ -1,0 +1,69 @@
+"""What the hot room must know of a petition, for many petitions in one read.
+
+The directory may refuse a signature early, never accept one: that is decided by the inserting statement
+itself, with the same `ACCEPTING` condition, in the same transaction.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from uuid import UUID
+
+from sqlalchemy import or_, select, true
+
+from app.kit.db import Database
+from app.kit.fields import as_id
+from app.kit.snapshots import Snapshots
+from app.petitions.models import Petition
+from app.petitions.queries import ACCEPTING, STATE_NOW
+
+Directory = Snapshots[str, "Entry"]
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A public petition as of one moment."""
+
+    id: UUID
+    slug: str
+    state: str
+    accepting: bool
+    allowed_countries: frozenset[str] | None
+    confirmation: str
+    signature_goal: int
+
+    def accepts(self, country: str) -> bool:
+        """Whether somebody from there may sign now, as far as this snapshot knows."""
+        return self.accepting and (self.allowed_countries is None or country in self.allowed_countries)
+
+
+def open_directory(database: Database) -> Directory:
+    """Petitions by id or slug, at most a second old; one query at a time, however many ask."""
+
+    async def read(refs: Sequence[str]) -> Mapping[str, Entry]:
+        ids = [id_ for id_ in map(as_id, refs) if id_]
+        # PostgreSQL refuses to compare with a NUL; nothing is named so.
+        slugs = [ref for ref in refs if "\0" not in ref]
+        query = select(Petition, ACCEPTING.label("accepting"), STATE_NOW.label("state_now")).where(
+            or_(Petition.slug.in_(slugs), Petition.id.in_(ids) if ids else ~true()),
+            Petition.moderation == "approved",
+            STATE_NOW != "draft",
+        )
+        async with database.transaction() as session:
+            rows = (await session.execute(query)).all()
+        entries = [_entry(petition, accepting=accepting, state=state) for petition, accepting, state in rows]
+        named: dict[object, Entry] = {entry.slug: entry for entry in entries} | {entry.id: entry for entry in entries}
+        return {ref: named[key] for ref in refs if (key := as_id(ref) or ref) in named}
+
+    return Snapshots(read)
+
+
+def _entry(petition: Petition, *, accepting: bool, state: str) -> Entry:
+    return Entry(
+        id=petition.id,
+        slug=petition.slug,
+        state=state,
+        accepting=accepting,
+        allowed_countries=frozenset(petition.allowed_countries) if petition.allowed_countries else None,
+        confirmation=petition.confirmation,
+        signature_goal=petition.signature_goal,
+    )

@@ -1,0 +1,77 @@
+"""Petitions, their texts in further locales, and their milestones."""
+
+from datetime import datetime
+from uuid import UUID
+
+from sqlalchemy import BigInteger, CheckConstraint, ForeignKey, Text
+from sqlalchemy.dialects.postgresql import ARRAY
+from sqlalchemy.orm import Mapped, mapped_column
+
+from app.kit.clock import now
+from app.kit.db import Base
+from app.kit.ids import uuid7
+
+STATES = ("draft", "open", "closed", "archived")
+MODERATIONS = ("pending", "approved", "rejected", "removed")
+CONFIRMATIONS = ("none", "email")
+
+
+class Petition(Base):
+    """One ask. `state` is what staff last decided; `queries.STATE_NOW` also minds the clock."""
+
+    __tablename__ = "petitions"
+    __table_args__ = (
+        CheckConstraint(f"state IN {STATES}", name="state"),
+        CheckConstraint(f"moderation IN {MODERATIONS}", name="moderation"),
+        CheckConstraint(f"confirmation IN {CONFIRMATIONS}", name="confirmation"),
+        CheckConstraint("signature_goal > 0", name="signature_goal"),
+        CheckConstraint("closes_at > opens_at", name="closes_after_opening"),
+    )
+
+    id: Mapped[UUID] = mapped_column(primary_key=True, default=uuid7)
+    campaign_id: Mapped[UUID] = mapped_column(ForeignKey("campaigns.id"), index=True)
+    slug: Mapped[str] = mapped_column(unique=True)
+    state: Mapped[str] = mapped_column(default="draft")
+    moderation: Mapped[str] = mapped_column(default="approved")
+    moderation_reason: Mapped[str | None]
+    locale: Mapped[str] = mapped_column(default="en")
+    title: Mapped[str]
+    ask: Mapped[str]
+    background: Mapped[str | None]
+    target: Mapped[str | None]
+    signature_goal: Mapped[int] = mapped_column(BigInteger)
+    next_goal_automatic: Mapped[bool] = mapped_column(default=True)
+    confirmation: Mapped[str] = mapped_column(default="none")
+    allowed_countries: Mapped[list[str] | None] = mapped_column(ARRAY(Text))
+    opens_at: Mapped[datetime | None]
+    closes_at: Mapped[datetime | None]
+    created_at: Mapped[datetime] = mapped_column(default=now)
+    updated_at: Mapped[datetime] = mapped_column(default=now, onupdate=now)
+
+
+class PetitionText(Base):
+    """A petition's words in one more locale."""
+
+    __tablename__ = "petition_texts"
+
+    petition_id: Mapped[UUID] = mapped_column(ForeignKey("petitions.id"), primary_key=True)
+    locale: Mapped[str] = mapped_column(primary_key=True)
+    title: Mapped[str]
+    ask: Mapped[str]
+    background: Mapped[str | None]
+
+
+class PetitionMilestone(Base):
+    """A count worth telling about, and when it was reached. A goal that was reached becomes one too."""
+
+    __tablename__ = "petition_milestones"
+    __table_args__ = (
+        CheckConstraint("threshold_count > 0", name="threshold_count"),
+        CheckConstraint("(reached_at IS NULL) = (reached_signature_count IS NULL)", name="reached"),
+    )
+
+    petition_id: Mapped[UUID] = mapped_column(ForeignKey("petitions.id"), primary_key=True)
+    threshold_count: Mapped[int] = mapped_column(BigInteger, primary_key=True, autoincrement=False)
+    label: Mapped[str | None]
+    reached_at: Mapped[datetime | None]
+    reached_signature_count: Mapped[int | None] = mapped_column(BigInteger)

@@ -1,0 +1,117 @@
+"""Questions about petitions. Whether one accepts signatures at this moment is decided here alone."""
+
+from collections.abc import Collection
+from datetime import datetime
+from uuid import UUID
+
+from sqlalchemy import ColumnElement, Select, and_, case, exists, false, func, or_, select, tuple_
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from app.kit.fields import as_id
+from app.organizations.principals import Principal
+from app.petitions.models import Petition, PetitionMilestone, PetitionText
+
+_OPENED: ColumnElement[bool] = or_(
+    Petition.state == "open", and_(Petition.state == "draft", Petition.opens_at <= func.now())
+)
+_ENDED: ColumnElement[bool] = Petition.closes_at <= func.now()
+
+# The state with the clock minded: a draft opens at `opens_at`, an open petition closes at `closes_at`.
+STATE_NOW: ColumnElement[str] = case(
+    (and_(_OPENED, func.coalesce(_ENDED, False)), "closed"), (_OPENED, "open"), else_=Petition.state
+)
+ACCEPTING: ColumnElement[bool] = and_(STATE_NOW == "open", Petition.moderation == "approved")
+
+# The same in the words of the hot room's statements (`p` is the petition); a test holds the two together.
+ACCEPTING_SQL = """
+    (p.state = 'open' OR p.state = 'draft' AND p.opens_at <= now())
+    AND (p.closes_at IS NULL OR p.closes_at > now())
+    AND p.moderation = 'approved'
+"""
+
+
+def visible_to(principal: Principal | None) -> Select[Petition]:
+    """The petitions this principal may see: staff all, everybody else what is public."""
+    query = select(Petition)
+    if principal is not None and principal.is_staff:
+        return query
+    return query.where(STATE_NOW != "draft", Petition.moderation == "approved")
+
+
+def listed(principal: Principal | None, state: str | None) -> Select[Petition]:
+    """The petitions this principal may see, of one state if one is given."""
+    query = visible_to(principal)
+    return query if state is None else query.where(STATE_NOW.in_((state,)))
+
+
+async def find(session: AsyncSession, ref: str, principal: Principal | None) -> Petition | None:
+    """A petition by id or slug, if this principal may see it."""
+    return await session.scalar(visible_to(principal).where(_named(ref)))
+
+
+async def find_locked(session: AsyncSession, ref: str) -> Petition | None:
+    """A petition by id or slug, as it is once everybody who is changing it has finished."""
+    query = select(Petition).where(_named(ref)).with_for_update()
+    return await session.scalar(query.execution_options(populate_existing=True))
+
+
+def _named(ref: str) -> ColumnElement[bool]:
+    id_ = as_id(ref)
+    if id_ is not None:
+        return Petition.id == id_
+    # PostgreSQL refuses to compare with a NUL; nothing is named so.
+    return Petition.slug == ref if "\0" not in ref else false()
+
+
+async def moment(session: AsyncSession) -> datetime:
+    """The present moment by the database's clock, which is the one that opens and closes petitions."""
+    present: datetime = (await session.scalars(select(func.clock_timestamp()))).one()
+    return present
+
+
+async def state_now(session: AsyncSession, petition_id: UUID) -> str:
+    """The petition's state with the clock minded."""
+    return (await states_now(session, [petition_id]))[petition_id]
+
+
+async def states_now(session: AsyncSession, petition_ids: Collection[UUID]) -> dict[UUID, str]:
+    """The states of these petitions with the clock minded."""
+    rows = await session.execute(select(Petition.id, STATE_NOW).where(Petition.id.in_(petition_ids)))
+    return dict(rows.all())
+
+
+async def further_locales(session: AsyncSession, petition_ids: Collection[UUID]) -> dict[UUID, list[str]]:
+    """The locales these petitions have words in besides their own, in order."""
+    text = PetitionText
+    query = select(text.petition_id, text.locale).where(text.petition_id.in_(petition_ids))
+    found: dict[UUID, list[str]] = {petition_id: [] for petition_id in petition_ids}
+    for petition_id, locale in await session.execute(query.order_by(text.petition_id, text.locale)):
+        found[petition_id].append(locale)
+    return found
+
+
+async def texts(session: AsyncSession, keys: Collection[tuple[UUID, str]]) -> dict[UUID, PetitionText]:
+    """The words asked for by petition and locale, one locale a petition."""
+    query = select(PetitionText).where(tuple_(PetitionText.petition_id, PetitionText.locale).in_(keys))
+    return {text.petition_id: text for text in await session.scalars(query)} if keys else {}
+
+
+async def milestones_of(session: AsyncSession, petition_id: UUID) -> list[PetitionMilestone]:
+    """The petition's milestones, lowest first."""
+    query = select(PetitionMilestone).where(PetitionMilestone.petition_id == petition_id)
+    return list(await session.scalars(query.order_by(PetitionMilestone.threshold_count)))
+
+
+async def lock_with_goal_reached(session: AsyncSession, petition_id: UUID, count: int) -> Petition | None:
+    """The petition, locked, if this count reaches its goal and that has not been written down yet."""
+    recorded = exists().where(
+        PetitionMilestone.petition_id == Petition.id,
+        PetitionMilestone.threshold_count == Petition.signature_goal,
+        PetitionMilestone.reached_at.is_not(None),
+    )
+    query = select(Petition).where(
+        Petition.id == petition_id,
+        Petition.signature_goal <= count,
+        or_(Petition.next_goal_automatic, ~recorded),
+    )
+    return await session.scalar(query.with_for_update().execution_options(populate_existing=True))

@@ -1,0 +1,190 @@
+"""Petitions over HTTP: everybody reads, in their language; campaigners write."""
+
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Query, Request, Response
+from pydantic import BaseModel
+
+from app.campaigns import service as campaigns
+from app.kit.caching import cached
+from app.kit.db import Session
+from app.kit.paging import Page
+from app.organizations.auth import KEY_OPTIONAL, Caller, Campaigner
+from app.organizations.principals import Principal
+from app.petitions import milestones, queries, service, texts
+from app.petitions.models import Petition
+from app.petitions.schemas import (
+    Milestones,
+    ModerationBody,
+    PetitionBody,
+    PetitionChanges,
+    PetitionItem,
+    PetitionPaging,
+    PetitionView,
+    ReopenBody,
+    TextLocale,
+    WordsBody,
+)
+from app.petitions.showing import show, show_page
+
+router = APIRouter(tags=["petitions"])
+
+# Seconds a reader may keep a petition, and a cache shared by many: one that closes is seen to be closed soon.
+_MAX_AGE, _SHARED_MAX_AGE = 5, 10
+_LANGUAGES: dict[str, Any] = {
+    "parameters": [
+        {
+            "name": "Accept-Language",
+            "in": "header",
+            "schema": {"type": "string"},
+            "description": "chooses among the petition's locales; its own stands in for all others",
+        }
+    ]
+}
+_PUBLIC = {**KEY_OPTIONAL, **_LANGUAGES}
+
+
+def _languages(request: Request) -> str:
+    return ",".join(request.headers.getlist("Accept-Language"))
+
+
+def _told(request: Request, view: BaseModel, caller: Principal | None, **headers: str) -> Response:
+    return cached(
+        request,
+        view.model_dump_json().encode(),
+        max_age=_MAX_AGE,
+        shared_max_age=_SHARED_MAX_AGE,
+        private=caller is not None,
+        headers={"Vary": "Accept-Language", **headers},
+    )
+
+
+async def _changed(session: Session, response: Response, petition: Petition, locale: str = "") -> PetitionView:
+    """The answer to a change: the whole petition, in its own words unless the change was about others."""
+    view = await show(session, petition, locale, to_staff=True)
+    response.headers["Content-Language"] = view.locale
+    response.headers["Cache-Control"] = "no-store"
+    return view
+
+
+@router.post("/v1/campaigns/{campaign}/petitions", status_code=201)
+async def create_petition(
+    campaigner: Campaigner, session: Session, response: Response, campaign: str, body: PetitionBody
+) -> PetitionView:
+    """Draft a petition under a campaign."""
+    found = await campaigns.find(session, campaign, campaigner)
+    petition = await service.create(session, found.id, body)
+    response.headers["Location"] = f"/v1/petitions/{petition.slug}"
+    return await _changed(session, response, petition)
+
+
+@router.get("/v1/campaigns/{campaign}/petitions", response_model=Page[PetitionItem], openapi_extra=_PUBLIC)
+async def list_petitions_of_campaign(
+    request: Request,
+    session: Session,
+    caller: Caller,
+    campaign: str,
+    paging: Annotated[PetitionPaging, Query()],
+) -> Response:
+    """The petitions of a campaign, newest first."""
+    found = await campaigns.find(session, campaign, caller)
+    query = queries.listed(caller, paging.state).where(Petition.campaign_id == found.id)
+    return _told(request, await show_page(session, query, paging, _languages(request)), caller)
+
+
+@router.get("/v1/petitions", response_model=Page[PetitionItem], openapi_extra=_PUBLIC)
+async def list_petitions(
+    request: Request, session: Session, caller: Caller, paging: Annotated[PetitionPaging, Query()]
+) -> Response:
+    """The petitions of all campaigns, newest first."""
+    query = queries.listed(caller, paging.state)
+    return _told(request, await show_page(session, query, paging, _languages(request)), caller)
+
+
+@router.get("/v1/petitions/{petition}", response_model=PetitionView, openapi_extra=_PUBLIC)
+async def show_petition(request: Request, session: Session, caller: Caller, petition: str) -> Response:
+    """One petition, in the words that suit the reader best."""
+    found = await service.find(session, petition, caller)
+    to_staff = caller is not None and caller.is_staff
+    view = await show(session, found, _languages(request), to_staff=to_staff)
+    return _told(request, view, caller, **{"Content-Language": view.locale})
+
+
+@router.patch("/v1/petitions/{petition}")
+async def change_petition(
+    _campaigner: Campaigner, session: Session, response: Response, petition: str, body: PetitionChanges
+) -> PetitionView:
+    """Change a petition. What is left out stays."""
+    return await _changed(session, response, await service.change(session, petition, body))
+
+
+@router.put("/v1/petitions/{petition}/texts/{locale}")
+async def put_petition_text(
+    _campaigner: Campaigner,
+    session: Session,
+    response: Response,
+    petition: str,
+    locale: TextLocale,
+    body: WordsBody,
+) -> PetitionView:
+    """Give a petition words in one more locale, or replace them. Answers in that locale."""
+    return await _changed(session, response, await texts.put(session, petition, locale, body), locale)
+
+
+@router.delete("/v1/petitions/{petition}/texts/{locale}")
+async def delete_petition_text(
+    _campaigner: Campaigner, session: Session, response: Response, petition: str, locale: TextLocale
+) -> PetitionView:
+    """Take a petition's words in one locale away."""
+    return await _changed(session, response, await texts.remove(session, petition, locale))
+
+
+@router.put("/v1/petitions/{petition}/milestones")
+async def replace_petition_milestones(
+    _campaigner: Campaigner, session: Session, response: Response, petition: str, body: Milestones
+) -> PetitionView:
+    """Replace the milestones still ahead. Those already reached stay as they are."""
+    return await _changed(session, response, await milestones.replace(session, petition, body))
+
+
+@router.post("/v1/petitions/{petition}/publish")
+async def publish_petition(
+    _campaigner: Campaigner, session: Session, response: Response, petition: str
+) -> PetitionView:
+    """Open a draft for signatures now."""
+    return await _changed(session, response, await service.publish(session, petition))
+
+
+@router.post("/v1/petitions/{petition}/close")
+async def close_petition(_campaigner: Campaigner, session: Session, response: Response, petition: str) -> PetitionView:
+    """Close an open petition now."""
+    return await _changed(session, response, await service.close(session, petition))
+
+
+@router.post("/v1/petitions/{petition}/reopen")
+async def reopen_petition(
+    _campaigner: Campaigner,
+    session: Session,
+    response: Response,
+    petition: str,
+    body: ReopenBody | None = None,
+) -> PetitionView:
+    """Open a closed petition again, until `closes_at` if one is given."""
+    closes_at = body.closes_at if body else None
+    return await _changed(session, response, await service.reopen(session, petition, closes_at))
+
+
+@router.post("/v1/petitions/{petition}/archive")
+async def archive_petition(
+    _campaigner: Campaigner, session: Session, response: Response, petition: str
+) -> PetitionView:
+    """Put a closed petition away for good."""
+    return await _changed(session, response, await service.archive(session, petition))
+
+
+@router.put("/v1/petitions/{petition}/moderation")
+async def moderate_petition(
+    _campaigner: Campaigner, session: Session, response: Response, petition: str, body: ModerationBody
+) -> PetitionView:
+    """Decide whether the public may see and sign a petition: only an approved one."""
+    return await _changed(session, response, await service.moderate(session, petition, body))

@@ -1,0 +1,165 @@
+"""What staff send about a petition, and what everybody is shown."""
+
+from collections.abc import Callable, Hashable, Sequence
+from datetime import datetime
+from typing import Annotated, Any, Literal, TypeVar
+from uuid import UUID
+
+from pydantic import AfterValidator, BaseModel, Field, StringConstraints
+
+from app.kit.countries import Country
+from app.kit.fields import Body, Line, Locale, Moment, Paragraph, Slug, Text
+from app.kit.locales import canonical
+from app.kit.paging import Paging
+
+Item = TypeVar("Item")
+
+State = Literal["draft", "open", "closed", "archived"]
+Moderation = Literal["pending", "approved", "rejected", "removed"]
+Confirmation = Literal["none", "email"]
+
+HIGHEST_GOAL = 1_000_000_000
+_MOST_LOCALES = 200
+_MOST_MILESTONES = 100
+
+
+def _distinct(key: Callable[[Any], Hashable], what: str) -> Callable[[Sequence[Item]], Sequence[Item]]:
+    def check(items: Sequence[Item]) -> Sequence[Item]:
+        if len(set(map(key, items))) < len(items):
+            raise ValueError(f"must not name {what} twice")
+        return items
+
+    return check
+
+
+Ask = Annotated[Paragraph, StringConstraints(min_length=1), Field(examples=["Repeal the Act."])]
+Goal = Annotated[int, Field(ge=1, le=HIGHEST_GOAL)]
+TextLocale = Annotated[Locale, AfterValidator(canonical), Field(examples=["en-GB"], description="BCP 47")]
+AllowedCountries = Annotated[
+    list[Country],
+    Field(min_length=1, max_length=300, description="who may sign; null: everybody"),
+    AfterValidator(_distinct(str, "a country")),
+]
+
+
+class WordsBody(Body):
+    """A petition's words in one locale."""
+
+    title: Line
+    ask: Ask
+    background: Text | None = None
+
+
+class MilestoneBody(Body):
+    """A count worth telling about."""
+
+    signature_count: Goal
+    label: Line | None = None
+
+
+Milestones = Annotated[
+    list[MilestoneBody],
+    Field(max_length=_MOST_MILESTONES),
+    AfterValidator(_distinct(lambda milestone: milestone.signature_count, "a count")),
+]
+
+
+class PetitionBody(WordsBody):
+    """A new petition; its own words are those of `locale`, `texts` holds those of further ones."""
+
+    slug: Slug
+    target: Annotated[Line | None, Field(description="the decision-maker it is addressed to")] = None
+    signature_goal: Goal = 100
+    next_goal_automatic: bool = True
+    confirmation: Confirmation = "none"
+    locale: TextLocale = "en"
+    texts: Annotated[dict[TextLocale, WordsBody], Field(max_length=_MOST_LOCALES, default_factory=dict)]
+    allowed_countries: AllowedCountries | None = None
+    opens_at: Annotated[Moment | None, Field(description="opens by itself at this time")] = None
+    closes_at: Annotated[Moment | None, Field(description="closes by itself at this time")] = None
+    milestones: Annotated[Milestones, Field(default_factory=list)]
+
+
+class PetitionChanges(Body):
+    """What to change: a field left out stays as it is. The words are those of the petition's own locale."""
+
+    title: Annotated[Line, Field(default_factory=str)]
+    ask: Annotated[Ask, Field(default_factory=str)]
+    background: Text | None = None
+    target: Line | None = None
+    signature_goal: Annotated[Goal, Field(default_factory=int)]
+    next_goal_automatic: Annotated[bool, Field(default_factory=bool)]
+    allowed_countries: AllowedCountries | None = None
+    opens_at: Annotated[Moment | None, Field(description="only while it is a draft")] = None
+    closes_at: Annotated[Moment | None, Field(description="only until it is closed")] = None
+
+
+class ReopenBody(Body):
+    """When a reopened petition closes again."""
+
+    closes_at: Moment | None = None
+
+
+class ModerationBody(Body):
+    """A decision on whether the public may see and sign a petition."""
+
+    moderation: Moderation
+    reason: Annotated[Paragraph | None, Field(description="for staff; the public is not shown it")] = None
+
+
+class MilestoneView(BaseModel):
+    """A milestone, and when and at which count it was found to be reached."""
+
+    signature_count: int
+    label: str | None
+    reached_at: datetime | None
+    reached_signature_count: int | None
+
+
+class PetitionLinks(BaseModel):
+    """Where to go from a petition."""
+
+    campaign: str
+    signatures: str
+    count: str
+    tally: str
+    stream: str
+
+
+class PetitionItem(BaseModel):
+    """A petition in a list. `locale` is that of the words shown here."""
+
+    id: UUID
+    campaign_id: UUID
+    slug: str
+    state: State
+    moderation: Moderation
+    locale: str
+    title: str
+    ask: str
+    target: str | None
+    signature_goal: int
+    confirmation: Confirmation
+    allowed_countries: list[str] | None
+    opens_at: datetime | None
+    closes_at: datetime | None
+    created_at: datetime
+    updated_at: datetime
+    links: PetitionLinks
+
+
+class PetitionView(PetitionItem):
+    """A petition. Its count is not here: it moves too fast for a page that caches keep."""
+
+    own_locale: Annotated[str, Field(description="the locale that stands in for all it has no words in")]
+    locales: list[str]
+    background: str | None
+    next_goal_automatic: bool
+    milestones: list[MilestoneView]
+    moderation_reason: Annotated[str | None, Field(description="shown to staff only")]
+
+
+class PetitionPaging(Paging):
+    """What a client asks of a list of petitions."""
+
+    state: State | None = None

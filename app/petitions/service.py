@@ -1,0 +1,264 @@
+"""A petition's life: drafted, changed, opened, closed, reopened, archived; and the goals it reaches.
+
+Whoever changes a petition locks its row first and writes down what the clock has decided meanwhile (`lock`),
+so that every verb sees the state everybody else sees. Signing never locks this row and never waits for it.
+"""
+
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from itertools import cycle
+from typing import Any, NamedTuple
+from uuid import UUID
+
+from sqlalchemy import select, update
+from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.exc import IntegrityError
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from app.kit.fields import changed
+from app.kit.problems import Conflict, Invalid, NotFound
+from app.organizations.principals import Principal
+from app.petitions import queries
+from app.petitions.models import Petition, PetitionMilestone, PetitionText
+from app.petitions.queries import STATE_NOW
+from app.petitions.schemas import ModerationBody, PetitionBody, PetitionChanges
+
+_FIRST_GOAL = 100
+_A_LITTLE = timedelta(microseconds=1)
+
+
+class PetitionNotFound(NotFound):
+    """There is no such petition."""
+
+    slug = "petition-not-found"
+
+
+class SlugTaken(Conflict):
+    """A petition with this slug exists already."""
+
+    slug = "slug-taken"
+
+
+class ConfirmationNotAvailable(Invalid):
+    """Confirmation by e-mail is not available yet."""
+
+    slug = "confirmation-not-available"
+
+
+class WrongState(Conflict):
+    """The petition's state does not allow this."""
+
+    slug = "wrong-state"
+
+
+class WrongTimes(Invalid):
+    """The petition cannot open and close at these times."""
+
+    slug = "wrong-times"
+
+
+class OwnLocale(Conflict):
+    """These are the words of the petition's own locale, which are changed with the petition itself."""
+
+    slug = "own-locale"
+
+
+class Turned(NamedTuple):
+    """A petition the clock has opened or closed."""
+
+    id: UUID
+    slug: str
+    state: str
+
+
+async def create(session: AsyncSession, campaign_id: UUID, body: PetitionBody) -> Petition:
+    """Draft a petition; SlugTaken, ConfirmationNotAvailable, WrongTimes, OwnLocale."""
+    if body.confirmation != "none":
+        raise ConfirmationNotAvailable("Use `none`: a signature then counts at once.")
+    if body.locale in body.texts:
+        raise OwnLocale("Leave them out of `texts`: the petition's own words are those of its own locale.")
+    _check_times(body.opens_at, body.closes_at, await queries.moment(session))
+    petition = Petition(campaign_id=campaign_id, **body.model_dump(exclude={"texts", "milestones"}))
+    session.add(petition)
+    try:
+        await session.flush()
+    except IntegrityError:
+        raise SlugTaken from None
+    _add_further(session, petition.id, body)
+    await session.flush()
+    return petition
+
+
+def _add_further(session: AsyncSession, petition_id: UUID, body: PetitionBody) -> None:
+    for locale, words in body.texts.items():
+        session.add(PetitionText(petition_id=petition_id, locale=locale, **words.model_dump()))
+    for milestone in body.milestones:
+        threshold = milestone.signature_count
+        session.add(PetitionMilestone(petition_id=petition_id, threshold_count=threshold, label=milestone.label))
+
+
+async def find(session: AsyncSession, ref: str, principal: Principal | None) -> Petition:
+    """A petition this principal may see, by id or slug; PetitionNotFound."""
+    petition = await queries.find(session, ref, principal)
+    if petition is None:
+        raise PetitionNotFound
+    return petition
+
+
+async def lock(session: AsyncSession, ref: str) -> Petition:
+    """The petition, nobody else's to change until the commit, in the state it has now; PetitionNotFound."""
+    petition = await queries.find_locked(session, ref)
+    if petition is None:
+        raise PetitionNotFound
+    petition.state = await queries.state_now(session, petition.id)
+    return petition
+
+
+async def change(session: AsyncSession, ref: str, body: PetitionChanges) -> Petition:
+    """Change what the body names; PetitionNotFound, WrongState, WrongTimes."""
+    petition = await lock(session, ref)
+    named = {name: value for name, value in changed(body).items() if value != getattr(petition, name)}
+    _check_new_times(petition, named, await queries.moment(session))
+    for name, value in named.items():
+        setattr(petition, name, value)
+    await session.flush()
+    return petition
+
+
+def _check_new_times(petition: Petition, named: dict[str, Any], moment: datetime) -> None:
+    if "opens_at" in named and petition.state != "draft":
+        raise WrongState("`opens_at` can be changed only while the petition is a draft.")
+    if "closes_at" in named and petition.state not in {"draft", "open"}:
+        raise WrongState("`closes_at` can be changed only until the petition is closed; reopen it.")
+    if "opens_at" in named or "closes_at" in named:
+        opens_at = named.get("opens_at", petition.opens_at)
+        _check_times(opens_at, named.get("closes_at", petition.closes_at), moment)
+
+
+def _check_times(opens_at: datetime | None, closes_at: datetime | None, moment: datetime) -> None:
+    if closes_at is None:
+        return
+    if closes_at <= moment:
+        raise WrongTimes("`closes_at` must be in the future; an open petition is closed at once by `/close`.")
+    if opens_at is not None and closes_at <= opens_at:
+        raise WrongTimes("`closes_at` must be after `opens_at`.")
+
+
+async def publish(session: AsyncSession, ref: str) -> Petition:
+    """Open a draft now, however early; nothing when it is open. PetitionNotFound, WrongState."""
+    petition = await lock(session, ref)
+    if petition.state == "open":
+        return petition
+    _expect(petition, "draft", "published")
+    moment = await queries.moment(session)
+    if petition.closes_at is not None and petition.closes_at <= moment:
+        raise WrongState("`closes_at` has passed: change it, then publish.")
+    if petition.opens_at is None or petition.opens_at > moment:
+        petition.opens_at = moment
+    petition.state = "open"
+    await session.flush()
+    return petition
+
+
+async def close(session: AsyncSession, ref: str) -> Petition:
+    """Close an open petition now; nothing when it is closed. PetitionNotFound, WrongState."""
+    petition = await lock(session, ref)
+    if petition.state == "closed":
+        return petition
+    _expect(petition, "open", "closed")
+    moment = await queries.moment(session)
+    # A clock that was set back must not make it close before it opened.
+    ended = moment if petition.opens_at is None else max(moment, petition.opens_at + _A_LITTLE)
+    petition.state, petition.closes_at = "closed", ended
+    await session.flush()
+    return petition
+
+
+async def reopen(session: AsyncSession, ref: str, closes_at: datetime | None) -> Petition:
+    """Open a closed petition again, until `closes_at` if given; PetitionNotFound, WrongState, WrongTimes."""
+    petition = await lock(session, ref)
+    _check_times(petition.opens_at, closes_at, await queries.moment(session))
+    if petition.state != "open":
+        _expect(petition, "closed", "reopened")
+        petition.state, petition.closes_at = "open", None
+    if closes_at is not None:
+        petition.closes_at = closes_at
+    await session.flush()
+    return petition
+
+
+async def archive(session: AsyncSession, ref: str) -> Petition:
+    """Put a closed petition away for good; nothing when that is done. PetitionNotFound, WrongState."""
+    petition = await lock(session, ref)
+    if petition.state != "archived":
+        _expect(petition, "closed", "archived")
+        petition.state = "archived"
+    await session.flush()
+    return petition
+
+
+def _expect(petition: Petition, state: str, wanted: str) -> None:
+    if petition.state != state:
+        raise WrongState(f"The petition's state is `{petition.state}`; only `{state}` can be {wanted}.")
+
+
+async def moderate(session: AsyncSession, ref: str, body: ModerationBody) -> Petition:
+    """Decide whether the public may see and sign it; PetitionNotFound."""
+    petition = await lock(session, ref)
+    petition.moderation, petition.moderation_reason = body.moderation, body.reason
+    await session.flush()
+    return petition
+
+
+async def turn_pages(session: AsyncSession) -> list[Turned]:
+    """Write down what the clock has decided: drafts that have opened, open petitions that have closed.
+
+    Every read minds the clock by itself, so nothing changes for anybody, `updated_at` included. A petition
+    that somebody is changing at this moment is left to that change.
+    """
+    due = select(Petition.id).where(Petition.state.in_(("draft", "open")), Petition.state != STATE_NOW)
+    statement = (
+        update(Petition)
+        .where(Petition.id.in_(due.with_for_update(skip_locked=True)))
+        .values(state=STATE_NOW, updated_at=Petition.updated_at)
+        .returning(Petition.id, Petition.slug, Petition.state)
+    )
+    rows = await session.execute(statement, execution_options={"synchronize_session": False})
+    return [Turned(*row) for row in rows]
+
+
+def next_goal(count: int) -> int:
+    """The next rung above this count: 100, 200, 500, 1,000, 2,000, 5,000, 10,000, and so on."""
+    goal = _FIRST_GOAL
+    # The steps of the ladder, x2, x2.5 and x2, again and again.
+    for numerator, denominator in cycle(((2, 1), (5, 2), (2, 1))):
+        if goal > count:
+            break
+        goal = goal * numerator // denominator
+    return goal
+
+
+async def reach(session: AsyncSession, petition_id: UUID, count: int, at: datetime) -> Sequence[int]:
+    """Mark what this count reaches, goal included, and raise the goal; the thresholds newly reached.
+
+    Harmless to repeat. Locks the petition before its milestones, as `milestones.replace` does.
+    """
+    petition = await queries.lock_with_goal_reached(session, petition_id, count)
+    if petition is not None:
+        goal = {"petition_id": petition_id, "threshold_count": petition.signature_goal}
+        await session.execute(insert(PetitionMilestone).values(goal).on_conflict_do_nothing())
+        if petition.next_goal_automatic:
+            petition.signature_goal = next_goal(count)
+    statement = (
+        update(PetitionMilestone)
+        .where(
+            PetitionMilestone.petition_id == petition_id,
+            PetitionMilestone.threshold_count <= count,
+            PetitionMilestone.reached_at.is_(None),
+        )
+        .values(reached_at=at, reached_signature_count=count)
+        .returning(PetitionMilestone.threshold_count)
+    )
+    reached = await session.scalars(statement, execution_options={"synchronize_session": False})
+    await session.flush()
+    return sorted(reached)
