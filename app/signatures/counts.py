@@ -1,0 +1,69 @@
+"""How many have signed, for a multitude that keeps asking.
+
+A count is the sum of a petition's lanes. What other processes have committed is read at most once a second; what
+this process has committed it knows exactly, since each batch returns its lane's total. So whoever signs here and
+looks again sees the own signature counted, and a million readers cost one query a second.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from uuid import UUID
+
+from sqlalchemy import select
+
+from app.kit.db import Database
+from app.kit.snapshots import Snapshots
+from app.signatures.models import SignatureTally
+
+
+@dataclass(frozen=True, slots=True)
+class _Parts:
+    by_lane: dict[int, int]
+
+
+class Counts:
+    """Counts of this process: other lanes as last read, the own lane as last committed."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._parts: Snapshots[UUID, _Parts] = Snapshots(self._read)
+        self._lane: int | None = None
+        self._own: dict[UUID, int] = {}
+
+    def committed(self, lane: int, totals: Mapping[UUID, int]) -> None:
+        """A batch of this process has committed; `totals` are the moved petitions' totals in its lane."""
+        if lane != self._lane:
+            # Another lane than before: what was ours there may be somebody else's now.
+            self._lane, self._own = lane, {}
+        self._own.update(totals)
+
+    def kept(self, petition_id: UUID) -> int | None:
+        """The count without asking the database, or None when it was not read within the last second."""
+        parts = self._parts.kept(petition_id)
+        return None if parts is None else self._sum(petition_id, parts)
+
+    async def get(self, petition_id: UUID) -> int:
+        """The count: exact for this process's own signatures, at most a second old for others'."""
+        parts = await self._parts.get(petition_id)
+        return self._sum(petition_id, parts or _Parts({}))
+
+    async def fresh(self, petition_id: UUID) -> int:
+        """The count as of now, for the one poll that feeds the streams."""
+        parts = await self._parts.fresh(petition_id)
+        return self._sum(petition_id, parts or _Parts({}))
+
+    def _sum(self, petition_id: UUID, parts: _Parts) -> int:
+        own = self._own.get(petition_id)
+        if own is None:
+            return sum(parts.by_lane.values())
+        return own + sum(part for lane, part in parts.by_lane.items() if lane != self._lane)
+
+    async def _read(self, petition_ids: Sequence[UUID]) -> Mapping[UUID, _Parts]:
+        query = select(SignatureTally.petition_id, SignatureTally.lane, SignatureTally.signature_count).where(
+            SignatureTally.petition_id.in_(petition_ids), SignatureTally.dimension == "total"
+        )
+        parts = {petition_id: _Parts({}) for petition_id in petition_ids}
+        async with self._database.transaction() as session:
+            for petition_id, lane, part in await session.execute(query):
+                parts[petition_id].by_lane[lane] = part
+        return parts

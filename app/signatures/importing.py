@@ -1,0 +1,173 @@
+"""Importing signatures from a file: CSV or NDJSON of any size, in flat memory, repeatable.
+
+A line goes the way of any signature: validated, digested, sealed, inserted by the intake in a batch whose tallies
+move with it. The unique key makes a second run harmless, and whoever has withdrawn since stays withdrawn.
+"""
+
+import asyncio
+import csv
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, BinaryIO, NamedTuple, TextIO
+
+from pydantic import ValidationError
+
+from app.kit.clock import now
+from app.kit.problems import OperatorError, errors_of
+from app.kit.sealing import KeyRing
+from app.petitions.directory import Entry
+from app.signatures import intake
+from app.signatures.intake import Outcome, Signing
+from app.signatures.lanes import Lane
+from app.signatures.schemas import ImportedSigning
+from app.signatures.signing import prepare
+
+BATCH = 2000
+_LONGEST_LINE = 1024 * 1024
+_EARLIEST = datetime(1990, 1, 1, tzinfo=UTC)
+CSV_COLUMNS = frozenset(ImportedSigning.model_fields) - {"consents"}
+
+
+class UnreadableFileError(OperatorError):
+    """The file cannot be imported at all; the message says why."""
+
+
+class Line(NamedTuple):
+    """One line of the file: a signature, or the reason why it is none."""
+
+    number: int
+    body: ImportedSigning | None
+    reason: str = ""
+
+
+@dataclass(slots=True)
+class Summary:
+    """What an import did. `duplicate` are those who had signed before, in the file or on the petition."""
+
+    read: int = 0
+    counted: int = 0
+    duplicate: int = 0
+    refused: int = 0
+    reasons: Counter[str] = field(default_factory=Counter)
+
+
+def read_lines(path: Path, advance: Callable[[int], None]) -> Iterator[Line]:
+    """The file's lines; `advance` is told the position in bytes. UnreadableFileError when it is neither format."""
+    with path.open("rb") as file:
+        start = file.read(1024).lstrip(b"\xef\xbb\xbf \t\r\n")
+        file.seek(0)
+        if not start:
+            raise UnreadableFileError("The file is empty.")
+        yield from _ndjson(file, advance) if start.startswith(b"{") else _csv(file, advance)
+
+
+def _ndjson(file: BinaryIO, advance: Callable[[int], None]) -> Iterator[Line]:
+    number = 0
+    while text := file.readline(_LONGEST_LINE):
+        number += 1
+        advance(file.tell())
+        if not text.endswith(b"\n") and len(text) == _LONGEST_LINE:
+            while (rest := file.readline(_LONGEST_LINE)) and not rest.endswith(b"\n"):
+                pass
+            yield Line(number, None, "is longer than 1 MiB")
+        elif text.strip(b"\xef\xbb\xbf \t\r\n"):
+            yield _line(number, ImportedSigning.model_validate_json, text.removeprefix(b"\xef\xbb\xbf"))
+
+
+def _csv(file: BinaryIO, advance: Callable[[int], None]) -> Iterator[Line]:
+    reader = csv.DictReader(_decoded(file), restkey="_more")
+    columns = set(reader.fieldnames or [])
+    required = {name for name, info in ImportedSigning.model_fields.items() if info.is_required()}
+    if missing := sorted(required - columns):
+        raise UnreadableFileError(f"The first line must name the columns; missing: {', '.join(missing)}.")
+    if len(columns - CSV_COLUMNS) > 0:
+        raise UnreadableFileError(f"Only these columns can be imported: {', '.join(sorted(CSV_COLUMNS))}.")
+    while True:
+        try:
+            row = next(reader)
+        except StopIteration:
+            return
+        except csv.Error:
+            yield Line(reader.line_num, None, "is not valid CSV")
+            continue
+        advance(file.tell())
+        yield _line(reader.line_num, ImportedSigning.model_validate, _cells(row))
+
+
+def _decoded(file: BinaryIO) -> Iterator[str]:
+    # Bytes that are not UTF-8 become lone surrogates, which validation refuses: for their line alone.
+    for text in file:
+        yield text.removeprefix(b"\xef\xbb\xbf").decode("utf-8", "surrogateescape")
+
+
+def _cells(row: dict[str, Any]) -> dict[str, Any]:
+    return {name: cell for name, cell in row.items() if cell not in {"", None}} if "_more" not in row else {}
+
+
+def _line(number: int, read: Callable[[Any], ImportedSigning], given: object) -> Line:
+    try:
+        body = read(given)
+    except ValidationError as error:
+        wrong = errors_of(error.errors(include_url=False, include_input=False, include_context=False))
+        return Line(number, None, "; ".join(f"{e['at']}: {e['message']}" for e in wrong))
+    if body.signed_at and not _EARLIEST <= body.signed_at <= now():
+        return Line(number, None, "signed_at: is in the future, or before 1990")
+    return Line(number, body)
+
+
+class Import:
+    """One run of an import: prepares a batch while the one before it is being committed."""
+
+    def __init__(self, lane: Lane, ring: KeyRing, petition: Entry, refused: TextIO) -> None:
+        self._lane = lane
+        self._ring = ring
+        self._petition = petition
+        self._refused = csv.writer(refused)
+        self._refused.writerow(["line", "reason"])
+        self.summary = Summary()
+
+    async def run(self, lines: Iterator[Line]) -> Summary:
+        """Import every line; what was committed stays, whenever the run ends."""
+        committing: asyncio.Task[None] | None = None
+        for batch in self._batches(lines):
+            if committing is not None:
+                await committing
+            committing = asyncio.create_task(self._commit(batch))
+            # Let it send its first statement: PostgreSQL works while the next batch is prepared.
+            await asyncio.sleep(0)
+        if committing is not None:
+            await committing
+        return self.summary
+
+    def _batches(self, lines: Iterator[Line]) -> Iterator[list[tuple[int, Signing]]]:
+        batch: list[tuple[int, Signing]] = []
+        for line in lines:
+            self.summary.read += 1
+            if line.body is None:
+                self._refuse(line.number, line.reason)
+                continue
+            signing = prepare(self._ring, self._petition.id, line.body, line.body.signed_at or now())
+            batch.append((line.number, signing))
+            if len(batch) == BATCH:
+                yield batch
+                batch = []
+        yield batch
+
+    async def _commit(self, batch: list[tuple[int, Signing]]) -> None:
+        if not batch:
+            return
+        committed = await intake.sign(self._lane, [signing for _, signing in batch], intake.IMPORT)
+        for (number, _), outcome in zip(batch, committed.outcomes, strict=True):
+            if outcome is Outcome.COUNTED:
+                self.summary.counted += 1
+            elif outcome is Outcome.REFUSED:
+                self._refuse(number, "the petition is not open, or not to this country")
+            else:
+                self.summary.duplicate += 1
+
+    def _refuse(self, number: int, reason: str) -> None:
+        self.summary.refused += 1
+        self._refused.writerow([number, reason])

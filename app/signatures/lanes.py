@@ -1,0 +1,43 @@
+"""Lanes: a pinned connection and a small number that no other connection has.
+
+Every tally row carries the lane that writes it, so two processes never wait for each other's commit. A lane is held
+by a session-level advisory lock and is free again the moment its connection ends, however it ends.
+"""
+
+from dataclasses import dataclass
+
+from app.kit.db import Connection, Database
+
+# First half of the advisory lock's name: "lane" in ASCII.
+_LOCK_SPACE = 0x6C616E65
+LANES = 256
+
+
+class NoLaneError(Exception):
+    """All lanes are taken: more than 256 processes write to this database."""
+
+
+@dataclass(frozen=True, slots=True)
+class Lane:
+    """A writer's own part of every tally."""
+
+    number: int
+    connection: Connection
+
+    def drop(self) -> None:
+        """End the connection at once, whatever state it is in; the lane is free again."""
+        self.connection.terminate()
+
+    async def release(self) -> None:
+        """End the connection in good order."""
+        await self.connection.close(timeout=5)
+
+
+async def claim(database: Database) -> Lane:
+    """Open a connection and take the lowest free lane; raises what connecting raises, or NoLaneError."""
+    connection = await database.pin()
+    for number in range(LANES):
+        if await connection.fetchval("SELECT pg_try_advisory_lock($1, $2)", _LOCK_SPACE, number):
+            return Lane(number, connection)
+    connection.terminate()
+    raise NoLaneError

@@ -1,0 +1,151 @@
+"""Signing, withdrawing, counting: thin, for these are the routes a multitude calls.
+
+`hot` holds what the fast lane takes the short way to (`kit/fastlane.py`); both routers are ordinary ones.
+"""
+
+from typing import Annotated
+
+from fastapi import APIRouter, Depends, Header, Query, Request, Response
+from fastapi.responses import StreamingResponse
+
+from app.kit.bodies import json_body, read_body
+from app.kit.caching import cached
+from app.kit.db import Session
+from app.kit.problems import Forbidden, Unauthorized
+from app.organizations.auth import KEY_OPTIONAL, Caller
+from app.petitions import queries as petitions
+from app.petitions.service import PetitionNotFound
+from app.signatures import breakdown, service, tallies
+from app.signatures.hot import HotRoom
+from app.signatures.intake import Signing
+from app.signatures.schemas import (
+    CountView,
+    Dimension,
+    SignatureView,
+    SigningBody,
+    TallyView,
+    WithdrawalBody,
+    WithdrawalView,
+)
+from app.signatures.sealing import write_receipt
+
+hot = APIRouter(tags=["signatures"])
+router = APIRouter(tags=["signatures"])
+
+
+def hot_room(request: Request) -> HotRoom:
+    """This process's hot room."""
+    room: HotRoom = request.app.state.hot
+    return room
+
+
+Room = Annotated[HotRoom, Depends(hot_room)]
+
+
+@hot.post(
+    "/v1/petitions/{petition}/signatures",
+    status_code=201,
+    response_model=SignatureView,
+    openapi_extra=json_body(SigningBody),
+)
+async def sign(request: Request, petition: str) -> Response:
+    """Sign a petition. The answer comes when the signature is committed; signing twice counts once and looks alike."""
+    room = hot_room(request)
+    body = await read_body(request, SigningBody)
+    slug, signing = await service.sign(room, petition, body)
+    return Response(_told(room, slug, signing), 201, media_type="application/json")
+
+
+def _told(room: HotRoom, slug: str, signing: Signing) -> str:
+    """A `SignatureView`, written out: nothing in it needs escaping, and a model would take five times as long."""
+    receipt = write_receipt(room.ring, signing.petition_id, signing.signer, signing.id)
+    at = f"/v1/petitions/{slug}"
+    return (
+        f'{{"id":"{signing.id}","status":"confirmed","receipt":"{receipt}","links":{{"petition":"{at}",'
+        f'"count":"{at}/count","stream":"{at}/stream","withdraw":"{at}/withdrawals"}}}}'
+    )
+
+
+@hot.get("/v1/petitions/{petition}/count", response_model=CountView)
+async def count(request: Request, petition: str) -> Response:
+    """Just the count: own signatures at once, those of other processes within a second."""
+    room = hot_room(request)
+    entry = room.directory.kept(petition) or await service.find(room, petition)
+    signature_count = room.counts.kept(entry.id)
+    if signature_count is None:
+        signature_count = await room.counts.get(entry.id)
+    etag = f'"{signature_count}-{entry.signature_goal}"'
+    headers = {"etag": etag, "cache-control": "public, max-age=0, s-maxage=1, stale-while-revalidate=5"}
+    # A proxy that compresses makes the tag a weak one; it names the same count.
+    if etag in request.headers.get("if-none-match", ""):
+        return Response(status_code=304, headers=headers)
+    body = f'{{"signature_count":{signature_count},"signature_goal":{entry.signature_goal}}}'
+    return Response(body, headers=headers, media_type="application/json")
+
+
+@router.post("/v1/petitions/{petition}/withdrawals")
+async def withdraw(room: Room, petition: str, body: WithdrawalBody) -> WithdrawalView:
+    """Withdraw the signature this receipt came with; its personal data is destroyed."""
+    entry = await service.find(room, petition)
+    await service.withdraw(room, entry.id, body.receipt)
+    return WithdrawalView()
+
+
+@router.get(
+    "/v1/petitions/{petition}/stream",
+    response_class=StreamingResponse,
+    responses={200: {"content": {"text/event-stream": {"schema": {"type": "string"}}}}},
+)
+async def stream(room: Room, petition: str, last_event_id: Annotated[str | None, Header()] = None) -> StreamingResponse:
+    """Counts as they change, as server-sent events named `count`."""
+    entry = await service.find(room, petition)
+    return StreamingResponse(
+        room.streams.follow(entry, last_event_id),
+        media_type="text/event-stream",
+        headers={"cache-control": "no-store", "x-accel-buffering": "no"},
+    )
+
+
+@router.get(
+    "/v1/petitions/{petition}/tally",
+    response_model=TallyView,
+    responses={200: {"content": {"text/csv": {"schema": {"type": "string"}}}}},
+    openapi_extra=KEY_OPTIONAL,
+)
+async def tally(
+    request: Request,
+    room: Room,
+    session: Session,
+    caller: Caller,
+    petition: str,
+    by: Annotated[Dimension, Query()],
+) -> Response:
+    """A breakdown, JSON or (by `Accept: text/csv`) CSV. Country and hour are public, with small keys folded."""
+    if caller is not None and caller.is_staff:
+        found = await petitions.find(session, petition, caller)
+        if found is None:
+            raise PetitionNotFound
+        return _shaped(request, await breakdown.break_down(session, found.id, by), private=True)
+    if by not in tallies.PUBLIC:
+        raise Forbidden if caller is not None else Unauthorized
+    entry = await service.find(room, petition)
+    view = await room.breakdowns.get((entry.id, by))
+    assert view is not None
+    return _shaped(request, view, private=False)
+
+
+def _shaped(request: Request, view: TallyView, *, private: bool) -> Response:
+    if "text/csv" in request.headers.get("accept", ""):
+        headers = {
+            "vary": "Accept, Authorization",
+            "cache-control": "private, no-store" if private else "public, max-age=5",
+        }
+        return Response(breakdown.as_csv(view), media_type="text/csv; charset=utf-8", headers=headers)
+    return cached(
+        request,
+        view.model_dump_json().encode(),
+        max_age=5,
+        shared_max_age=5,
+        private=private,
+        headers={"vary": "Accept, Authorization"},
+    )

@@ -1,0 +1,141 @@
+"""What signers send and are told."""
+
+import re
+from datetime import datetime
+from typing import Annotated, Literal
+from uuid import UUID
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
+
+from app.kit.countries import Country
+from app.kit.fields import Body, Line, Locale, Moment, Name, Paragraph, Slug
+from app.signatures import emails
+
+_REFERRAL = re.compile(r"(group|event):([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})")
+
+
+Email = Annotated[
+    str,
+    StringConstraints(max_length=320),
+    AfterValidator(emails.validated),
+    Field(examples=["amina@example.org"], json_schema_extra={"format": "email"}),
+]
+PostalCode = Annotated[str, StringConstraints(strip_whitespace=True, max_length=20, pattern=r"^[A-Za-z0-9 -]*$")]
+# In clear, for tallies: a name of a place, no sentence.
+Region = Annotated[
+    str,
+    StringConstraints(strip_whitespace=True, max_length=64, pattern=r"^[\p{L}\p{M}\p{N} .,'\u{2019}()&/-]*$"),
+    Field(examples=["Kampala"]),
+]
+Source = Annotated[str, StringConstraints(max_length=64, pattern=r"^[A-Za-z0-9._-]*$"), Field(examples=["newsletter"])]
+
+
+class Consent(Body):
+    """A signer's word on one organization's asking to stay in touch."""
+
+    organization: Slug
+    given: bool
+    text_version: Annotated[Line | None, Field(description="version of the text that was shown")] = None
+
+
+class SigningBody(Body):
+    """One person's signature."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "given_name": "Amina",
+                    "family_name": "Okello",
+                    "email": "amina@example.org",
+                    "country": "UG",
+                }
+            ]
+        }
+    )
+
+    given_name: Name
+    family_name: Name
+    email: Email
+    country: Country
+    postal_code: PostalCode | None = None
+    region: Region | None = None
+    locale: Locale | None = None
+    comment: Paragraph | None = None
+    consents: Annotated[list[Consent], Field(max_length=20, default_factory=list)]
+    source: Source | None = None
+    referral: Annotated[
+        Line | None,
+        Field(
+            description="Who led the signer here. `group:<id>` and `event:<id>` are tallied; anything else is "
+            "kept with the signature, sealed.",
+            examples=["group:0192f0c4-7d5e-7000-8000-000000000001"],
+        ),
+    ] = None
+
+    def referred_by(self, kind: str) -> UUID | None:
+        """The group or event named as referral."""
+        match = _REFERRAL.fullmatch(self.referral) if self.referral else None
+        return UUID(match[2]) if match and match[1] == kind else None
+
+
+class ImportedSigning(SigningBody):
+    """One line of an import: a signature, and when it was given."""
+
+    signed_at: Moment | None = None
+
+
+class Links(BaseModel):
+    """Where to go from a signature."""
+
+    petition: str
+    count: str
+    stream: str
+    withdraw: str
+
+
+class SignatureView(BaseModel):
+    """The answer to a signing, to a first and to a second one alike."""
+
+    id: UUID
+    status: Literal["confirmed", "pending"]
+    receipt: Annotated[str, Field(description="keep it: it alone withdraws this signature")]
+    links: Links
+
+
+class WithdrawalBody(Body):
+    """The receipt the signature came with."""
+
+    receipt: Annotated[str, Field(min_length=1, max_length=200)]
+
+
+class WithdrawalView(BaseModel):
+    """After this answer no signature stands that the receipt opened."""
+
+    status: Literal["withdrawn"] = "withdrawn"
+
+
+class CountView(BaseModel):
+    """Just the count."""
+
+    signature_count: int
+    signature_goal: int
+
+
+Dimension = Literal["country", "region", "hour", "source", "group", "event", "country_day"]
+
+
+class TallyRow(BaseModel):
+    """One key's part; `null` stands for signatures without one, `other` for keys of fewer than 5."""
+
+    key: str | None
+    signature_count: int
+
+
+class TallyView(BaseModel):
+    """A breakdown; the rows sum to the total."""
+
+    by: Dimension
+    total: int
+    rows: list[TallyRow]
+    as_of: datetime

@@ -1,0 +1,54 @@
+"""From what a signer sent to what the hot room inserts: digest the address, seal the person, name the attempt."""
+
+import json
+from datetime import datetime
+from uuid import UUID
+
+from pydantic import TypeAdapter
+
+from app.kit.ids import uuid7
+from app.kit.sealing import KeyRing
+from app.signatures import emails
+from app.signatures.intake import Signing
+from app.signatures.schemas import Consent, SigningBody
+from app.signatures.sealing import Personal, seal
+from app.signatures.tallies import Facets
+
+_consents = TypeAdapter(list[Consent])
+
+
+def prepare(ring: KeyRing, petition_id: UUID, body: SigningBody, signed_at: datetime) -> Signing:
+    """One attempt to sign, ready for the intake."""
+    signer = ring.digest(emails.canonical(body.email))
+    return Signing(
+        petition_id,
+        signer,
+        uuid7(),
+        Facets(
+            country=body.country,
+            region=body.region or "",
+            source=body.source or "",
+            group_id=body.referred_by("group"),
+            event_id=body.referred_by("event"),
+            signed_at=signed_at,
+        ),
+        seal(ring, petition_id, signer, _personal(body)),
+    )
+
+
+def _personal(body: SigningBody) -> Personal:
+    return Personal(
+        body.given_name,
+        body.family_name,
+        body.email,
+        body.postal_code or "",
+        body.locale or "",
+        body.comment or "",
+        body.referral or "",
+        _consents.dump_json(body.consents).decode() if body.consents else "",
+    )
+
+
+def consents_of(personal: Personal) -> list[Consent]:
+    """The consents given with a signature."""
+    return _consents.validate_python(json.loads(personal.consents)) if personal.consents else []
