@@ -1,0 +1,38 @@
+"""The command line's door."""
+
+import sys
+
+import typer
+
+from app.commands import imports, keys, service, tallies
+from app.commands.shell import err
+from app.kit.problems import OperatorError, Problem
+
+cli = typer.Typer(
+    name="multitude",
+    help="Multitude, the backend of a movement.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+)
+for command in (service.up, service.serve, service.worker, service.migrate):
+    cli.command()(command)
+cli.add_typer(keys.cli, name="keys")
+cli.add_typer(imports.cli, name="import")
+cli.add_typer(tallies.cli, name="tally")
+
+
+def main() -> None:
+    """Run a command; what goes wrong is told in a sentence, not as a traceback."""
+    try:
+        cli()
+    except OperatorError as error:
+        err.print(str(error), style="red", highlight=False)
+        sys.exit(1)
+    except Problem as problem:
+        err.print(f"{problem.title()}. {problem.detail or ''}", style="red", highlight=False)
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,71 @@
+"""`import`: bringing data in."""
+
+import asyncio
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from app.commands.shell import (
+    AsJson,
+    DataDir,
+    database_of,
+    out,
+    progress,
+    settings_of,
+)
+from app.kit.keyguard import guard
+from app.kit.settings import DEFAULT_DATA_DIR, Settings
+from app.petitions.directory import open_directory
+from app.petitions.service import PetitionNotFound
+from app.signatures.importing import Import, Summary, read_lines
+from app.signatures.lanes import claim
+from app.signatures.service import PetitionNotOpen
+
+cli = typer.Typer(help="Bring data in.", no_args_is_help=True)
+
+
+@cli.callback()
+def imports() -> None:
+    """Bring data in."""
+
+
+@cli.command()
+def signatures(
+    file: Annotated[Path, typer.Argument(exists=True, dir_okay=False, readable=True)],
+    petition: Annotated[str, typer.Option(help="Slug or id.")],
+    refused: Annotated[Path | None, typer.Option(help="Where refused lines are listed.")] = None,
+    as_json: AsJson = False,
+    data_dir: DataDir = DEFAULT_DATA_DIR,
+) -> None:
+    """Import signatures from CSV or NDJSON; can be run again without doubling anything."""
+    listed = refused or file.with_name(f"{file.name}.refused.csv")
+    done = asyncio.run(_import(settings_of(data_dir, keys=True), file, petition, listed))
+    if as_json:
+        typer.echo(json.dumps({name: getattr(done, name) for name in ("read", "counted", "duplicate", "refused")}))
+        return
+    out.print(f"{done.read:,} lines: {done.counted:,} counted, {done.duplicate:,} had signed, {done.refused:,} refused")
+    if done.refused:
+        out.print(f"Each refused line is listed with its reason in {listed}")
+
+
+async def _import(settings: Settings, file: Path, petition: str, listed: Path) -> Summary:
+    async with database_of(settings, "import") as database:
+        async with database.transaction() as session:
+            await guard(session, settings.key_ring.fingerprint())
+        entry = await open_directory(database).fresh(petition)
+        if entry is None:
+            raise PetitionNotFound
+        if not entry.accepting:
+            raise PetitionNotOpen
+        lane = await claim(database)
+        try:
+            with (
+                listed.open("w", newline="") as refused,
+                progress("Importing", file.stat().st_size) as (bar, task),
+            ):
+                run = Import(lane, settings.key_ring, entry, refused)
+                return await run.run(read_lines(file, lambda position: bar.update(task, completed=position)))
+        finally:
+            await lane.release()

@@ -1,0 +1,83 @@
+"""`up`, `serve`, `worker`, `migrate`: keeping the service running."""
+
+import ctypes
+import json
+import os
+import signal
+import sys
+from typing import Annotated
+
+import typer
+
+from app import serving
+from app import up as upping
+from app import worker as working
+from app.commands.shell import DataDir, settings_of
+from app.kit.migrating import head, upgrade
+from app.kit.settings import DEFAULT_DATA_DIR
+
+Host = Annotated[str, typer.Option(help="Address to listen on.")]
+Port = Annotated[int, typer.Option(min=1, max=65535)]
+_PR_SET_PDEATHSIG = 1
+
+
+def up(host: Host = "127.0.0.1", port: Port = 8000, data_dir: DataDir = DEFAULT_DATA_DIR) -> None:
+    """Run everything: PostgreSQL, migrations, the API, the worker; with something to look at on the first start."""
+    # `kill` ends everything in order from the first moment on, as Ctrl-C does.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        upping.prepare_folder(data_dir)
+        with upping.database_of(data_dir) as postgres:
+            settings = settings_of(data_dir, keys=True)
+            first = upping.make_ready(settings)
+            upping.run(settings, host, port, postgres, lambda: _welcome(first, f"http://{host}:{port}"))
+    except KeyboardInterrupt:
+        return
+
+
+def _welcome(first: upping.FirstStart | None, url: str) -> None:
+    lines = ["", f"Multitude is running at {url}", f"  documentation   {url}/docs"]
+    if first is not None:
+        body = {"given_name": "Amina", "family_name": "Okello", "email": "amina@example.org", "country": "UG"}
+        petition = f"{url}/v1/petitions/{first.petition}"
+        lines += [
+            f"  owner key       {first.owner_key}   (shown this once)",
+            "",
+            "Watch the demo petition's count in one terminal:",
+            f"  curl -N {petition}/stream",
+            "and sign it in another:",
+            f"  curl {petition}/signatures -H 'content-type: application/json' -d '{json.dumps(body)}'",
+        ]
+    typer.echo("\n".join([*lines, ""]))
+    sys.stdout.flush()
+
+
+def serve(
+    host: Host = "127.0.0.1",
+    port: Port = 8000,
+    workers: Annotated[int, typer.Option(min=1, max=64, help="Processes.")] = 1,
+    data_dir: DataDir = DEFAULT_DATA_DIR,
+) -> None:
+    """Serve the API."""
+    serving.serve(settings_of(data_dir, keys=True), host, port, workers)
+
+
+def worker(data_dir: DataDir = DEFAULT_DATA_DIR, parent: Annotated[int, typer.Option(hidden=True)] = 0) -> None:
+    """Run the sweeps: openings, closings, goals, milestones."""
+    if parent:
+        _end_with(parent)
+    working.run(settings_of(data_dir))
+
+
+def _end_with(parent: int) -> None:
+    """Get SIGTERM when the process that started this one is gone, however it went (Linux)."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+    if os.getppid() != parent:
+        sys.exit(0)
+
+
+def migrate(data_dir: DataDir = DEFAULT_DATA_DIR) -> None:
+    """Bring the database's schema up to date."""
+    upgrade(settings_of(data_dir).database_url.get_secret_value())
+    typer.echo(f"The schema is at {head()}.")

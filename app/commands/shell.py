@@ -1,0 +1,68 @@
+"""What all commands share: settings, a database for the length of a command, and a progress bar."""
+
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from pydantic import ValidationError
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+from sqlalchemy.exc import DBAPIError, ProgrammingError
+
+from app.kit.db import Database
+from app.kit.http import unreachable
+from app.kit.problems import OperatorError
+from app.kit.settings import Settings, load
+
+out = Console()
+err = Console(stderr=True)
+
+DataDir = Annotated[Path, typer.Option(help="Folder of the embedded database and its keys.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Tell it to a machine.")]
+
+
+class CommandError(OperatorError):
+    """The command cannot be carried out; the message is for its user."""
+
+
+def settings_of(data_dir: Path, *, keys: bool = False) -> Settings:
+    """The settings, from the environment or the data folder; with `keys`, a valid key ring is insisted on."""
+    try:
+        settings = load(data_dir)
+    except ValidationError as error:
+        wrong = ", ".join(str(part) for e in error.errors() for part in e["loc"])
+        raise CommandError(
+            f"Not set, or not valid: {wrong}. Set it in the environment, or run `multitude up` in this folder."
+        ) from None
+    if keys:
+        try:
+            _ = settings.key_ring
+        except ValueError as error:
+            raise CommandError(f"{error}.") from None
+    return settings
+
+
+@asynccontextmanager
+async def database_of(settings: Settings, name: str) -> AsyncIterator[Database]:
+    """The database for the length of a command; CommandError when it cannot be reached or has no schema."""
+    database = Database(settings.database_url.get_secret_value(), pool_size=2, name=name)
+    try:
+        yield database
+    except ProgrammingError:
+        raise CommandError("The database's schema is behind: run `multitude migrate`.") from None
+    except (DBAPIError, OSError) as error:
+        if not unreachable(error):
+            raise
+        raise CommandError("The database cannot be reached. Is `multitude up` running?") from None
+    finally:
+        await database.close()
+
+
+@contextmanager
+def progress(title: str, total: int) -> Iterator[tuple[Progress, TaskID]]:
+    """A progress bar on standard error, silent when nobody watches."""
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=err, disable=not err.is_terminal) as bar:
+        yield bar, bar.add_task(title, total=total)

@@ -1,0 +1,101 @@
+"""The API's door: put the rooms together, wrap them in their skin."""
+
+import gc
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from importlib.metadata import version
+
+from fastapi import FastAPI
+from fastapi.routing import APIRoute
+from sqlalchemy.exc import SQLAlchemyError
+from starlette.middleware.cors import CORSMiddleware
+
+from app.campaigns.routes import router as campaigns
+from app.kit import documentation, health, http, keyguard, logs
+from app.kit.db import Database
+from app.kit.fastlane import FastLane
+from app.kit.http import Asgi
+from app.kit.openapi import describe
+from app.kit.settings import Settings
+from app.kit.shutdown import on_ending
+from app.organizations.routes import router as organizations
+from app.petitions.routes import router as petitions
+from app.signatures.hot import open_hot_room
+from app.signatures.routes import hot
+from app.signatures.routes import router as signatures
+from app.signatures.schemas import SigningBody
+
+ROUTERS = [health.router, documentation.router, organizations, campaigns, petitions, hot, signatures]
+
+
+def create_api(settings: Settings) -> FastAPI:
+    """The application without its skin: what tests reach into and what describes itself."""
+    api = FastAPI(
+        title="Multitude",
+        version=version("multitude"),
+        summary="The backend of a movement: petitions counted exactly, groups found nearby.",
+        lifespan=_life,
+        openapi_url=None,
+        docs_url=None,
+        redoc_url=None,
+        redirect_slashes=False,
+        max_body_size=settings.max_body_bytes,
+        generate_unique_id_function=_operation_id,
+        # Its log records carry exception messages, which quote rows; our own metrics do the rest.
+        telemetry={"tracing": False, "metrics": False, "logs": False, "operation_spans": False},
+    )
+    api.state.settings = settings
+    http.install(api)
+    for router in ROUTERS:
+        api.include_router(router)
+    describe(api, read_by_hand=[SigningBody])
+    return api
+
+
+def create_app(settings: Settings | None = None) -> Asgi:
+    """What a server serves."""
+    settings = settings or Settings()
+    logs.configure(settings.log_level, settings.log_format)
+    return dress(create_api(settings))
+
+
+def dress(api: FastAPI) -> Asgi:
+    """Put the fast lane, CORS and the skin around the application."""
+    app: Asgi = FastLane(api, [hot])
+    origins = api.state.settings.cors_origins
+    if origins:
+        app = CORSMiddleware(
+            app,
+            allow_origins=origins,
+            allow_methods=["GET", "POST", "PUT", "PATCH", "DELETE"],
+            allow_headers=["Authorization", "Content-Type", "If-None-Match", "Last-Event-ID"],
+            expose_headers=["ETag", "X-Request-Id", "Retry-After"],
+        )
+    return http.Skin(app)
+
+
+@asynccontextmanager
+async def _life(api: FastAPI) -> AsyncIterator[None]:
+    settings: Settings = api.state.settings
+    database = Database(settings.database_url.get_secret_value(), pool_size=settings.database_pool_size)
+    try:
+        async with database.transaction() as session:
+            await keyguard.guard(session, settings.key_ring.fingerprint())
+    except (SQLAlchemyError, OSError) as error:
+        # No database yet, or no schema: start all the same, `/readyz` says so, and every lane is guarded again.
+        logs.log.warning("started without a ready database", **logs.failure_of(error))
+    api.state.database = database
+    api.state.hot = open_hot_room(settings, database)
+    # What is there by now stays for good: the collector need not look at it again with every crowd.
+    gc.collect()
+    gc.freeze()
+    try:
+        with on_ending(api.state.hot.streams.close):
+            yield
+    finally:
+        await api.state.hot.close()
+        await database.close()
+
+
+def _operation_id(route: APIRoute) -> str:
+    return route.name

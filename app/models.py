@@ -1,0 +1,11 @@
+"""Every room's tables, for Alembic."""
+
+from app.campaigns import models as campaigns
+from app.kit import keyguard
+from app.kit.db import Base
+from app.organizations import models as organizations
+from app.petitions import models as petitions
+from app.signatures import models as signatures
+
+metadata = Base.metadata
+__all__ = ["campaigns", "keyguard", "metadata", "organizations", "petitions", "signatures"]

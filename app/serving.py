@@ -1,0 +1,59 @@
+"""Serving: uvicorn as this service wants it, in one process or several."""
+
+import os
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import uvicorn
+
+from app.kit import logs
+from app.kit.metrics import MULTIPROCESS_DIR
+from app.kit.settings import Settings
+
+# Seconds. Longer than a batch's patience, so that whoever waits for a commit is still answered.
+GRACE = 30
+# Connections the kernel keeps for us while the loop is busy; a crowd arrives all at once.
+BACKLOG = 4096
+
+
+def options(host: str, port: int) -> dict[str, Any]:
+    """uvicorn's options, the same for every number of processes."""
+    return {
+        "host": host,
+        "port": port,
+        "loop": "uvloop",
+        "http": "httptools",
+        "ws": "none",
+        "lifespan": "on",
+        "backlog": BACKLOG,
+        "access_log": False,
+        "log_config": None,
+        "server_header": False,
+        "proxy_headers": False,
+        "timeout_graceful_shutdown": GRACE,
+        # Its tales of starting and stopping are told by ours.
+        "log_level": "warning",
+    }
+
+
+def export(settings: Settings) -> None:
+    """Hand the settings to processes started from here, as environment."""
+    os.environ["DATABASE_URL"] = settings.database_url.get_secret_value()
+    os.environ["MULTITUDE_SECRET_KEYS"] = settings.secret_keys.get_secret_value()
+    os.environ["PUBLIC_URL"] = settings.public_url
+    if settings.digest_key is not None:
+        os.environ["MULTITUDE_DIGEST_KEY"] = settings.digest_key.get_secret_value()
+
+
+def serve(settings: Settings, host: str, port: int, workers: int) -> None:
+    """Serve until SIGTERM or SIGINT; what was taken is committed and answered first."""
+    export(settings)
+    logs.configure(settings.log_level, settings.log_format)
+    logs.log.info("serving", host=host, port=port, workers=workers)
+    if workers == 1:
+        uvicorn.run("app.main:create_app", factory=True, **options(host, port))
+        return
+    with tempfile.TemporaryDirectory(prefix="multitude-metrics-") as folder:
+        os.environ[MULTIPROCESS_DIR] = str(Path(folder))
+        uvicorn.run("app.main:create_app", factory=True, workers=workers, **options(host, port))

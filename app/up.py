@@ -1,0 +1,182 @@
+"""`multitude up`: the whole service from one command, with nothing but Python.
+
+PostgreSQL (unless DATABASE_URL names one), the schema, keys, the worker, and the API in this process. What it finds
+or makes is written to `service.env` in the data folder, where every other command looks for what the environment
+does not say.
+"""
+
+import asyncio
+import os
+import secrets
+import socket
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import uvicorn
+from sqlalchemy import func, select
+
+from app import demo
+from app.kit.db import Database
+from app.kit.embedded import EmbeddedPostgres
+from app.kit.logs import log
+from app.kit.migrating import current, head, upgrade
+from app.kit.problems import OperatorError
+from app.kit.settings import ENV_FILE, Settings
+from app.main import create_app
+from app.organizations import queries as organizations
+from app.organizations.models import ApiKey
+from app.organizations.service import create_key
+from app.serving import export, options
+
+# Seconds.
+_WORKER_PATIENCE = 10
+_LOOK_EVERY = 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class FirstStart:
+    """What is told once, after the very first start."""
+
+    owner_key: str
+    petition: str
+
+
+def prepare_folder(data_dir: Path) -> None:
+    """Make the data folder, and a secret key on the first start."""
+    data_dir.mkdir(parents=True, exist_ok=True)
+    if not (data_dir / ENV_FILE).exists() and "MULTITUDE_SECRET_KEYS" not in os.environ:
+        _write(data_dir, {"MULTITUDE_SECRET_KEYS": secrets.token_urlsafe(32)})
+
+
+def _read(data_dir: Path) -> dict[str, str]:
+    file = data_dir / ENV_FILE
+    lines = file.read_text().splitlines() if file.exists() else []
+    return dict(line.split("=", 1) for line in lines if "=" in line)
+
+
+def _write(data_dir: Path, values: dict[str, str]) -> None:
+    """Write whole or not at all: the file holds the key without which nothing stored can be read."""
+    fresh = data_dir / f"{ENV_FILE}.new"
+    with os.fdopen(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
+        file.writelines(f"{name}={value}\n" for name, value in values.items())
+        file.flush()
+        os.fsync(file.fileno())
+    fresh.replace(data_dir / ENV_FILE)
+
+
+@contextmanager
+def database_of(data_dir: Path) -> Iterator[EmbeddedPostgres | None]:
+    """The database: the one DATABASE_URL names, or our own PostgreSQL for as long as the block lasts."""
+    if os.environ.get("DATABASE_URL"):
+        yield None
+        return
+    with EmbeddedPostgres.start(data_dir) as postgres:
+        _write(data_dir, {**_read(data_dir), "DATABASE_URL": postgres.url})
+        yield postgres
+
+
+class _Worker:
+    """The worker, in a process of its own so that its work never delays a signature."""
+
+    def __init__(self) -> None:
+        self.restart()
+
+    def restart(self) -> None:
+        command = [sys.executable, "-m", "app.cli", "worker", "--parent", str(os.getpid())]
+        self.process = subprocess.Popen(command, start_new_session=True)
+
+    def stop(self) -> None:
+        self.process.terminate()
+        try:
+            self.process.wait(_WORKER_PATIENCE)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+
+
+async def _first_start(settings: Settings) -> FirstStart | None:
+    database = Database(settings.database_url.get_secret_value(), pool_size=1, name="up")
+    try:
+        async with database.transaction() as session:
+            if await session.scalar(select(func.count()).select_from(ApiKey)):
+                return None
+            movement = await organizations.find(session, "movement")
+            assert movement is not None
+            _, key = await create_key(session, movement, "owner", label="made by the first start")
+            return FirstStart(key, await demo.plant(session))
+    finally:
+        await database.close()
+
+
+def make_ready(settings: Settings) -> FirstStart | None:
+    """Bring the schema up to date; on an empty database make the owner's key and something to look at."""
+    url = settings.database_url.get_secret_value()
+    if asyncio.run(_revision(url)) != head():
+        upgrade(url)
+    return asyncio.run(_first_start(settings))
+
+
+async def _revision(url: str) -> str | None:
+    database = Database(url, pool_size=1, name="up")
+    try:
+        return await current(database)
+    finally:
+        await database.close()
+
+
+def run(
+    settings: Settings, host: str, port: int, postgres: EmbeddedPostgres | None, announce: Callable[[], None]
+) -> None:
+    """Serve the API in this process, with the worker beside it; `announce` when it answers."""
+    export(settings)
+    worker = _Worker()
+    kept: list[_Kept] = [worker] if postgres is None else [postgres, worker]
+    server = _Supervisor(uvicorn.Config(create_app(settings), **options(host, port)), kept, announce)
+    try:
+        server.run()
+    except SystemExit:
+        # uvicorn's way to say that it could not listen; the reason is in its log line.
+        raise AddressTakenError(f"Cannot listen at {host}:{port}. Try another --port.") from None
+    finally:
+        worker.stop()
+
+
+class AddressTakenError(OperatorError):
+    """Another program listens there."""
+
+
+class _Kept(Protocol):
+    """A process beside the API that is started again when it ends before its time."""
+
+    process: "subprocess.Popen[bytes]"
+
+    def restart(self) -> None: ...
+
+
+class _Supervisor(uvicorn.Server):
+    """The API's server, which says when it has begun to answer and keeps its companions running."""
+
+    def __init__(self, config: uvicorn.Config, kept: Sequence[_Kept], announce: Callable[[], None]) -> None:
+        super().__init__(config)
+        self._kept = kept
+        self._announce = announce
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets=sockets)
+        if self.started:
+            self._announce()
+            self._watch = asyncio.create_task(self._supervise(), name="supervise")
+
+    async def _supervise(self) -> None:
+        # Restarted from this thread on purpose: Linux ends the companions with the thread that started them.
+        while not self.should_exit:
+            for companion in self._kept:
+                if companion.process.poll() is not None:
+                    log.warning("companion ended, starting it again", companion=type(companion).__name__)
+                    companion.restart()
+            await asyncio.sleep(_LOOK_EVERY)

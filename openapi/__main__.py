@@ -1,0 +1,11 @@
+"""Writes `openapi/openapi.json` from the code: `make openapi`."""
+
+from pathlib import Path
+
+from app.kit.openapi import as_text
+from app.kit.settings import Settings
+from app.main import create_api
+
+if __name__ == "__main__":
+    settings = Settings.model_validate({"database_url": "postgresql://unused", "secret_keys": "-" * 32})
+    (Path(__file__).parent / "openapi.json").write_text(as_text(create_api(settings)), encoding="utf-8")
