@@ -12,6 +12,7 @@ from starlette.middleware.cors import CORSMiddleware
 
 from app.campaigns.routes import router as campaigns
 from app.kit import documentation, health, http, keyguard, logs
+from app.kit.bodies import BodyLimit
 from app.kit.db import Database
 from app.kit.fastlane import FastLane
 from app.kit.http import Asgi
@@ -39,13 +40,13 @@ def create_api(settings: Settings) -> FastAPI:
         docs_url=None,
         redoc_url=None,
         redirect_slashes=False,
-        max_body_size=settings.max_body_bytes,
         generate_unique_id_function=_operation_id,
         # Its log records carry exception messages, which quote rows; our own metrics do the rest.
         telemetry={"tracing": False, "metrics": False, "logs": False, "operation_spans": False},
     )
     api.state.settings = settings
     http.install(api)
+    api.add_middleware(BodyLimit, limit=settings.max_body_bytes)
     for router in ROUTERS:
         api.include_router(router)
     describe(api, read_by_hand=[SigningBody])

@@ -25,6 +25,7 @@ from app.kit.db import Database
 from app.kit.embedded import EmbeddedPostgres
 from app.kit.logs import log
 from app.kit.migrating import current, head, upgrade
+from app.kit.postgres_cluster import make_data_dir
 from app.kit.problems import OperatorError
 from app.kit.settings import ENV_FILE, Settings
 from app.main import create_app
@@ -48,7 +49,7 @@ class FirstStart:
 
 def prepare_folder(data_dir: Path) -> None:
     """Make the data folder, and a secret key on the first start."""
-    data_dir.mkdir(parents=True, exist_ok=True)
+    make_data_dir(data_dir)
     if not (data_dir / ENV_FILE).exists() and "MULTITUDE_SECRET_KEYS" not in os.environ:
         _write(data_dir, {"MULTITUDE_SECRET_KEYS": secrets.token_urlsafe(32)})
 

@@ -21,7 +21,7 @@ class Organization(Base):
     __table_args__ = (
         CheckConstraint(f"kind IN {KINDS}", name="kind"),
         # There is one movement.
-        Index("uq_organizations__movement", "kind", unique=True, postgresql_where=text("kind = 'movement'")),
+        Index("uq_organizations__kind", "kind", unique=True, postgresql_where=text("kind = 'movement'")),
     )
 
     id: Mapped[UUID] = mapped_column(primary_key=True, default=uuid7)

@@ -40,10 +40,12 @@ def validated(address: str) -> str:
     if len(address) > LONGEST:
         raise ValueError("is not a valid e-mail address")
     try:
-        checked = validate_email(address, check_deliverability=False, globally_deliverable=False)
+        checked = validate_email(address, strict=True, check_deliverability=False, globally_deliverable=False)
     except (EmailNotValidError, ValueError):
         raise ValueError("is not a valid e-mail address") from None
-    if "." not in checked.domain or checked.domain.startswith("["):
+    # A name in the public DNS never ends in digits alone (RFC 3696, section 2): that is an IP address.
+    _, dot, top = checked.ascii_domain.rpartition(".")
+    if not dot or top.isdigit() or checked.domain.startswith("["):
         raise ValueError("is not a valid e-mail address")
     return checked.normalized
 

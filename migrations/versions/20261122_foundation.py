@@ -41,6 +41,9 @@ def upgrade() -> None:
             "num_nulls(metric_name, metric_start, metric_target, metric_current) IN (0, 4)",
             name=op.f("ck_campaigns__metric_whole"),
         ),
+        sa.CheckConstraint(
+            "state NOT IN ('won', 'lost') OR outcome IS NOT NULL", name=op.f("ck_campaigns__outcome_told")
+        ),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_campaigns")),
         sa.UniqueConstraint("slug", name=op.f("uq_campaigns__slug")),
     )
