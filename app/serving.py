@@ -1,6 +1,7 @@
 """Serving: uvicorn as this service wants it, in one process or several."""
 
 import os
+import shutil
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,8 @@ from app.kit.settings import Settings
 GRACE = 30
 # Connections the kernel keeps for us while the loop is busy; a crowd arrives all at once.
 BACKLOG = 4096
+# Where several processes share their metrics; the number of the first one follows.
+_METRICS = "multitude-metrics-"
 
 
 def options(host: str, port: int) -> dict[str, Any]:
@@ -54,6 +57,25 @@ def serve(settings: Settings, host: str, port: int, workers: int) -> None:
     if workers == 1:
         uvicorn.run("app.main:create_app", factory=True, **options(host, port))
         return
-    with tempfile.TemporaryDirectory(prefix="multitude-metrics-") as folder:
-        os.environ[MULTIPROCESS_DIR] = str(Path(folder))
+    _clear_left_behind()
+    with tempfile.TemporaryDirectory(prefix=f"{_METRICS}{os.getpid()}-") as folder:
+        os.environ[MULTIPROCESS_DIR] = folder
         uvicorn.run("app.main:create_app", factory=True, workers=workers, **options(host, port))
+
+
+def _clear_left_behind() -> None:
+    """Remove the metrics of services that were killed before they could do it themselves."""
+    for folder in Path(tempfile.gettempdir()).glob(f"{_METRICS}*"):
+        process = folder.name.removeprefix(_METRICS).partition("-")[0]
+        if process.isdigit() and not _runs(int(process)):
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def _runs(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True

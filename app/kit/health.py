@@ -49,6 +49,6 @@ async def readyz(request: Request) -> Health:
 
 
 @router.get("/metrics", response_class=Response, responses={200: {"content": {"text/plain": {}}}})
-async def metrics_() -> Response:
+async def show_metrics() -> Response:
     """Metrics in Prometheus' text format."""
     return Response(metrics.exposition(), media_type="text/plain; version=0.0.4; charset=utf-8")

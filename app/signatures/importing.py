@@ -79,22 +79,34 @@ def _ndjson(file: BinaryIO, advance: Callable[[int], None]) -> Iterator[Line]:
 
 def _csv(file: BinaryIO, advance: Callable[[int], None]) -> Iterator[Line]:
     reader = csv.DictReader(_decoded(file), restkey="_more")
-    columns = set(reader.fieldnames or [])
+    try:
+        columns = set(reader.fieldnames or [])
+    except csv.Error:
+        raise UnreadableFileError("The file is neither CSV nor NDJSON.") from None
     required = {name for name, info in ImportedSigning.model_fields.items() if info.is_required()}
     if missing := sorted(required - columns):
         raise UnreadableFileError(f"The first line must name the columns; missing: {', '.join(missing)}.")
     if len(columns - CSV_COLUMNS) > 0:
         raise UnreadableFileError(f"Only these columns can be imported: {', '.join(sorted(CSV_COLUMNS))}.")
     while True:
+        before = reader.reader.line_num
         try:
             row = next(reader)
         except StopIteration:
             return
         except csv.Error:
-            yield Line(reader.line_num, None, "is not valid CSV")
-            continue
+            line = Line(reader.reader.line_num, None, "is not valid CSV")
+        else:
+            line = _line(reader.line_num, ImportedSigning.model_validate, _cells(row))
         advance(file.tell())
-        yield _line(reader.line_num, ImportedSigning.model_validate, _cells(row))
+        yield _with_extent(line, before + 1)
+
+
+def _with_extent(line: Line, first: int) -> Line:
+    """A quotation mark that is never closed swallows the lines after it: say which ones were refused as one."""
+    if line.body is not None or line.number == first:
+        return line
+    return line._replace(reason=f"{line.reason} (lines {first} to {line.number}, read as one)")
 
 
 def _decoded(file: BinaryIO) -> Iterator[str]:

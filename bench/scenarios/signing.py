@@ -1,0 +1,83 @@
+"""How fast people sign, next to what else could be done with the same requests."""
+
+from collections.abc import Iterator
+from functools import partial
+
+from bench import load
+from bench.rows import Row, at_least
+from bench.scenarios import Bench
+from bench.servers import compared, running
+from bench.service import PETITIONS
+
+
+def rate(url: str, bench: Bench, connections: int, petition: str = "p0", spread: int = 1) -> float:
+    """Signatures a second; an error when anybody was refused."""
+    measured = load.sign(url, connections=connections, seconds=bench.seconds, petition=petition, spread=spread)
+    if measured.refused or measured.socket_errors:
+        raise RuntimeError(f"{measured.refused} refused, {measured.socket_errors} socket errors at {url}")
+    return measured.per_second
+
+
+def nothing(bench: Bench) -> Iterator[Row]:
+    """Ours against an endpoint that validates the same body and does nothing, one process each."""
+    idle = compared("nothing", bench.folder, ready="/nothing")
+    with bench.services.running("nothing") as ours, running(idle):
+        for connections in (64, 256):
+            what = f"signing / an endpoint that does nothing, {connections} connections"
+            pair = bench.compare(
+                what, partial(rate, ours.url, bench, connections), partial(rate, idle.url, bench, connections)
+            )
+            yield Row(what, pair.ratio, "x", at_least(1.0), pair.note("ours", "nothing"))
+
+
+def textbook(bench: Bench) -> Iterator[Row]:
+    """Ours against ORM insert + `count = count + 1`, one process each."""
+    with bench.cluster.fresh("textbook") as database, bench.services.running("ours") as ours:
+        other = compared("textbook", bench.folder, ready="/openapi.json", DATABASE_URL=database.url)
+        with running(other):
+            for connections in (64, 256):
+                what = f"signing / the textbook, {connections} connections"
+                pair = bench.compare(
+                    what,
+                    partial(rate, ours.url, bench, connections),
+                    partial(rate, other.url, bench, connections),
+                )
+                yield Row(what, pair.ratio, "x", at_least(20), pair.note("ours", "textbook"))
+
+
+def processes(bench: Bench) -> Iterator[Row]:
+    """Two processes against one. The machine's cores are shared with PostgreSQL and the load generator."""
+    with bench.services.running("one") as one, bench.services.running("two", workers=2) as two:
+        for connections in (64, 256):
+            what = f"signing with 2 processes / 1, {connections} connections"
+            pair = bench.compare(
+                what, partial(rate, two.url, bench, connections), partial(rate, one.url, bench, connections)
+            )
+            yield Row(what, pair.ratio, "x", None, pair.note("2", "1"))
+
+
+def spread(bench: Bench) -> Iterator[Row]:
+    """Each batch carries many petitions, each with statements and tallies of its own."""
+    with bench.services.running("spread") as ours:
+        for connections in (64, 256):
+            what = f"signing {PETITIONS:,} petitions in turn / one, {connections} connections"
+            pair = bench.compare(
+                what,
+                partial(rate, ours.url, bench, connections, petition="p", spread=PETITIONS),
+                partial(rate, ours.url, bench, connections),
+            )
+            yield Row(what, pair.ratio, "x", at_least(0.5), pair.note(f"{PETITIONS:,}", "1"))
+
+
+def latency(bench: Bench) -> Iterator[Row]:
+    """What a slow disk or a synchronous standby costs when a commit is shared by as many as wait for it."""
+    what = "signing with 5 ms of commit latency / without, 2 processes, 1,024 connections"
+    with bench.services.running("latency", workers=2) as ours:
+        measure = partial(rate, ours.url, bench, 1024)
+
+        def slowly() -> float:
+            with bench.cluster.commit_latency(5):
+                return measure()
+
+        pair = bench.compare(what, slowly, measure)
+    yield Row(what, pair.ratio, "x", at_least(0.9), pair.note("5 ms", "0 ms"))
