@@ -30,7 +30,7 @@ def main() -> None:
         err.print(str(error), style="red", highlight=False)
         sys.exit(1)
     except Problem as problem:
-        err.print(f"{problem.title()}. {problem.detail or ''}", style="red", highlight=False)
+        err.print(f"{problem.title()}. {problem.detail or ''}".strip(), style="red", highlight=False)
         sys.exit(1)
 
 

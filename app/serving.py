@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import signal
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -42,11 +43,7 @@ def options(host: str, port: int) -> dict[str, Any]:
 
 def export(settings: Settings) -> None:
     """Hand the settings to processes started from here, as environment."""
-    os.environ["DATABASE_URL"] = settings.database_url.get_secret_value()
-    os.environ["MULTITUDE_SECRET_KEYS"] = settings.secret_keys.get_secret_value()
-    os.environ["PUBLIC_URL"] = settings.public_url
-    if settings.digest_key is not None:
-        os.environ["MULTITUDE_DIGEST_KEY"] = settings.digest_key.get_secret_value()
+    os.environ.update(settings.as_environment())
 
 
 def serve(settings: Settings, host: str, port: int, workers: int) -> None:
@@ -55,6 +52,8 @@ def serve(settings: Settings, host: str, port: int, workers: int) -> None:
     logs.configure(settings.log_level, settings.log_format)
     logs.log.info("serving", host=host, port=port, workers=workers)
     if workers == 1:
+        # uvicorn, having ended in order, hands the signal on: with the system's own handler we would die of it.
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
         uvicorn.run("app.main:create_app", factory=True, **options(host, port))
         return
     _clear_left_behind()

@@ -24,7 +24,6 @@ from app import demo
 from app.kit.db import Database
 from app.kit.embedded import EmbeddedPostgres
 from app.kit.logs import log
-from app.kit.migrating import current, head, upgrade
 from app.kit.postgres_cluster import make_data_dir
 from app.kit.problems import OperatorError
 from app.kit.settings import ENV_FILE, Settings
@@ -115,19 +114,8 @@ async def _first_start(settings: Settings) -> FirstStart | None:
 
 
 def make_ready(settings: Settings) -> FirstStart | None:
-    """Bring the schema up to date; on an empty database make the owner's key and something to look at."""
-    url = settings.database_url.get_secret_value()
-    if asyncio.run(_revision(url)) != head():
-        upgrade(url)
+    """On an empty database make the owner's key and something to look at."""
     return asyncio.run(_first_start(settings))
-
-
-async def _revision(url: str) -> str | None:
-    database = Database(url, pool_size=1, name="up")
-    try:
-        return await current(database)
-    finally:
-        await database.close()
 
 
 def run(

@@ -7,7 +7,7 @@ from uuid import UUID
 from pydantic import BeforeValidator, Field
 
 from app.campaigns.models import Campaign, CampaignTarget, CampaignUpdate
-from app.kit.fields import Body, Line, Paragraph, Slug, Text, View
+from app.kit.fields import Body, Day, Line, Paragraph, Slug, Text, View
 from app.kit.paging import Paging
 
 State = Literal["draft", "active", "paused", "won", "lost", "archived"]
@@ -74,7 +74,7 @@ class CampaignChanges(Body):
     goal: Annotated[Goal, LEFT_OUT]
     state: Annotated[State, LEFT_OUT]
     outcome: Annotated[Text | None, Field(description="how it ended; needed once it is won or lost")] = None
-    outcome_on: date | None = None
+    outcome_on: Day | None = None
 
 
 class UpdateBody(Body):
@@ -82,7 +82,7 @@ class UpdateBody(Body):
 
     title: Line
     text: Text
-    published_on: Annotated[date | None, Field(description="today (UTC) when left out")] = None
+    published_on: Annotated[Day | None, Field(description="today (UTC) when left out")] = None
 
 
 class MetricView(View):

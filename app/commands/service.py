@@ -12,8 +12,8 @@ import typer
 from app import serving
 from app import up as upping
 from app import worker as working
-from app.commands.shell import DataDir, settings_of
-from app.kit.migrating import head, upgrade
+from app.commands.shell import DataDir, check_keys, migrating, settings_of
+from app.kit.migrating import head
 from app.kit.settings import DEFAULT_DATA_DIR
 
 Host = Annotated[str, typer.Option(help="Address to listen on.")]
@@ -29,6 +29,8 @@ def up(host: Host = "127.0.0.1", port: Port = 8000, data_dir: DataDir = DEFAULT_
         upping.prepare_folder(data_dir)
         with upping.database_of(data_dir) as postgres:
             settings = settings_of(data_dir, keys=True)
+            migrating(settings)
+            check_keys(settings)
             first = upping.make_ready(settings)
             upping.run(settings, host, port, postgres, lambda: _welcome(first, f"http://{host}:{port}"))
     except KeyboardInterrupt:
@@ -59,7 +61,9 @@ def serve(
     data_dir: DataDir = DEFAULT_DATA_DIR,
 ) -> None:
     """Serve the API."""
-    serving.serve(settings_of(data_dir, keys=True), host, port, workers)
+    settings = settings_of(data_dir, keys=True)
+    check_keys(settings)
+    serving.serve(settings, host, port, workers)
 
 
 def worker(data_dir: DataDir = DEFAULT_DATA_DIR, parent: Annotated[int, typer.Option(hidden=True)] = 0) -> None:
@@ -79,5 +83,5 @@ def _end_with(parent: int) -> None:
 
 def migrate(data_dir: DataDir = DEFAULT_DATA_DIR) -> None:
     """Bring the database's schema up to date."""
-    upgrade(settings_of(data_dir).database_url.get_secret_value())
+    migrating(settings_of(data_dir))
     typer.echo(f"The schema is at {head()}.")

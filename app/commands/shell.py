@@ -1,5 +1,6 @@
 """What all commands share: settings, a database for the length of a command, and a progress bar."""
 
+import asyncio
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
@@ -13,6 +14,8 @@ from sqlalchemy.exc import DBAPIError, ProgrammingError
 
 from app.kit.db import Database
 from app.kit.http import unreachable
+from app.kit.keyguard import guard
+from app.kit.migrating import current, head, upgrade
 from app.kit.problems import OperatorError
 from app.kit.settings import Settings, load
 
@@ -58,6 +61,35 @@ async def database_of(settings: Settings, name: str) -> AsyncIterator[Database]:
         raise CommandError("The database cannot be reached. Is `multitude up` running?") from None
     finally:
         await database.close()
+
+
+def migrating(settings: Settings) -> None:
+    """Bring the schema up to date, if it is behind; CommandError when the database cannot be reached."""
+    url = settings.database_url.get_secret_value()
+    try:
+        if asyncio.run(_revision(settings)) != head():
+            upgrade(url)
+    except ValueError as error:
+        raise CommandError(f"{error}.") from None
+
+
+async def _revision(settings: Settings) -> str | None:
+    async with database_of(settings, "migrate") as database:
+        return await current(database)
+
+
+def check_keys(settings: Settings) -> None:
+    """ForeignKeyRingError when the database was filled with another digest key; silent while it is out of reach."""
+    try:
+        asyncio.run(_guard(settings))
+    except CommandError:
+        # The service starts all the same and says on `/readyz` what is missing.
+        return
+
+
+async def _guard(settings: Settings) -> None:
+    async with database_of(settings, "keys") as database, database.transaction() as session:
+        await guard(session, settings.key_ring.fingerprint())
 
 
 @contextmanager

@@ -45,10 +45,9 @@ _PR_SET_PDEATHSIG = 1
 _SETTINGS = {
     "listen_addresses": "127.0.0.1",
     "jit": "off",
-    "shared_buffers": "256MB",
-    "max_wal_size": "2GB",
+    "shared_buffers": "512MB",
+    "max_wal_size": "4GB",
     "max_connections": "100",
-    "wal_compression": "on",
     # Rows and statements hold personal data and must not reach the log. An error's first line can quote a
     # value ("invalid input syntax ..."), so only what the server says of itself is logged; the service gets
     # the errors.

@@ -1,11 +1,20 @@
 """Field types shared by every room's schemas: what a slug, a line and a text are."""
 
 import re
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from typing import Annotated, Any
 from uuid import UUID
 
-from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import (
+    AfterValidator,
+    AwareDatetime,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    Strict,
+    StringConstraints,
+)
 
 # PostgreSQL stores no NUL; the other control characters have no place in a name and would break a CSV.
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
@@ -30,6 +39,13 @@ def _no_control(value: str) -> str:
 def _not_an_id(value: str) -> str:
     if _UUID.fullmatch(value):
         raise ValueError("must not look like an id")
+    return value
+
+
+def _as_written(value: object) -> object:
+    # Pydantic would take a number, or digits, for seconds since 1970.
+    if not isinstance(value, date) and not (isinstance(value, str) and "-" in value[1:]):
+        raise ValueError("must be written as in RFC 3339")
     return value
 
 
@@ -59,7 +75,9 @@ Text = Annotated[
 ]
 # A few sentences, or nothing.
 Paragraph = Annotated[str, StringConstraints(strip_whitespace=True, max_length=2_000), AfterValidator(_no_control)]
-Moment = Annotated[AwareDatetime, AfterValidator(_in_utc)]
+Moment = Annotated[AwareDatetime, BeforeValidator(_as_written), AfterValidator(_in_utc)]
+Day = Annotated[date, BeforeValidator(_as_written)]
+Flag = Annotated[bool, Strict()]
 # A path parameter that may be an id or a slug.
 Ref = Annotated[str, Field(min_length=1, max_length=80, pattern=r"^[A-Za-z0-9-]+$", examples=["end-the-ban"])]
 

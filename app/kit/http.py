@@ -4,15 +4,18 @@ Pure ASGI: it wraps the whole application and costs a few microseconds a request
 """
 
 import random
+import re
 import time
 from collections.abc import Awaitable, Callable, MutableMapping
+from functools import cache
 from typing import Any
 
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
-from sqlalchemy.exc import DBAPIError, IntegrityError, OperationalError
+from sqlalchemy.exc import DBAPIError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from starlette.exceptions import HTTPException
+from starlette.routing import compile_path
 
 from app.kit import metrics
 from app.kit.logs import failure_of, log
@@ -40,6 +43,9 @@ _TITLES = {
     415: ("unsupported-media-type", "The body must be application/json"),
 }
 _UNIQUE_VIOLATION = "23505"
+# No such table, no such column: a migration has not run yet.
+_SCHEMA_BEHIND = {"42P01", "42703"}
+_METHOD_NOT_ALLOWED = 405
 
 
 class Skin:
@@ -136,7 +142,22 @@ async def _on_problem(request: Request, error: Exception) -> Response:
 
 async def _on_http(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
-    return _plain(request, error.status_code, dict(error.headers or {}))
+    headers = dict(error.headers or {})
+    if error.status_code == _METHOD_NOT_ALLOWED:
+        headers["Allow"] = _offered(request) or headers.get("Allow", "")
+    return _plain(request, error.status_code, headers)
+
+
+def _offered(request: Request) -> str:
+    """All methods of the path (RFC 9110, section 15.5.6): the framework names those of one route alone."""
+    paths: dict[str, dict[str, Any]] = request.app.openapi()["paths"]
+    here = [methods for template, methods in paths.items() if _regex(template).match(request.scope["path"])]
+    return ", ".join(sorted(method.upper() for methods in here for method in methods))
+
+
+@cache
+def _regex(template: str) -> re.Pattern[str]:
+    return compile_path(template)[0]
 
 
 async def _on_invalid(request: Request, error: Exception) -> Response:
@@ -147,8 +168,12 @@ async def _on_invalid(request: Request, error: Exception) -> Response:
 
 async def _on_database(request: Request, error: Exception) -> Response:
     """A lost race for a unique key is a conflict; a database out of reach is a 503; the rest is a bug."""
-    if isinstance(error, IntegrityError) and getattr(error.orig, "sqlstate", "") == _UNIQUE_VIOLATION:
+    state = getattr(getattr(error, "orig", None), "sqlstate", "")
+    if state == _UNIQUE_VIOLATION:
         return problem_response(request, Conflict("Something with this name exists already."))
+    if state in _SCHEMA_BEHIND:
+        log.error("schema behind", request_id=request_id_of(request), **failure_of(error))
+        return problem_response(request, Unavailable("The database's schema is behind.", retry_after=10))
     if unreachable(error):
         log.error("database unreachable", request_id=request_id_of(request), **failure_of(error))
         return problem_response(request, Unavailable("The database cannot be reached.", retry_after=2))

@@ -8,7 +8,7 @@ secrets of the ring, one per purpose; a key's id is derived too, so that no numb
 import hashlib
 import hmac
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives import hashes
@@ -35,7 +35,7 @@ class KeyRing:
 
     current_id: bytes
     ciphers: dict[bytes, AESGCM]
-    digest_key: bytes
+    digest_key: bytes = field(repr=False)
 
     @classmethod
     def parse(cls, secrets: str, digest_secret: str | None = None) -> "KeyRing":

@@ -40,11 +40,25 @@ class Settings(BaseSettings):
     def _split(cls, value: object) -> object:
         return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
 
+    def as_environment(self) -> dict[str, str]:
+        """What was set, as the environment that sets it again in another process."""
+        return {
+            str(field.validation_alias or f"MULTITUDE_{name.upper()}"): _spelt(getattr(self, name))
+            for name, field in type(self).model_fields.items()
+            if name in self.model_fields_set and getattr(self, name) is not None
+        }
+
     @cached_property
     def key_ring(self) -> KeyRing:
         """The keys that seal personal data and digest e-mail addresses; ValueError when none is set."""
         digest_key = self.digest_key.get_secret_value() if self.digest_key else None
         return KeyRing.parse(self.secret_keys.get_secret_value(), digest_key)
+
+
+def _spelt(value: object) -> str:
+    if isinstance(value, SecretStr):
+        return value.get_secret_value()
+    return ",".join(value) if isinstance(value, list) else str(value)
 
 
 # Where `multitude up` keeps its database and keys when no other folder is named.

@@ -8,7 +8,7 @@ from uuid import UUID
 from pydantic import AfterValidator, BaseModel, Field, StringConstraints
 
 from app.kit.countries import Country
-from app.kit.fields import Body, Line, Locale, Moment, Paragraph, Slug, Text
+from app.kit.fields import Body, Flag, Line, Locale, Moment, Paragraph, Slug, Text
 from app.kit.locales import canonical
 from app.kit.paging import Paging
 
@@ -70,7 +70,7 @@ class PetitionBody(WordsBody):
     slug: Slug
     target: Annotated[Line | None, Field(description="the decision-maker it is addressed to")] = None
     signature_goal: Goal = 100
-    next_goal_automatic: bool = True
+    next_goal_automatic: Flag = True
     confirmation: Confirmation = "none"
     locale: TextLocale = "en"
     texts: Annotated[dict[TextLocale, WordsBody], Field(max_length=_MOST_LOCALES, default_factory=dict)]
@@ -88,7 +88,7 @@ class PetitionChanges(Body):
     background: Text | None = None
     target: Line | None = None
     signature_goal: Annotated[Goal, Field(default_factory=int)]
-    next_goal_automatic: Annotated[bool, Field(default_factory=bool)]
+    next_goal_automatic: Annotated[Flag, Field(default_factory=bool)]
     allowed_countries: AllowedCountries | None = None
     opens_at: Annotated[Moment | None, Field(description="only while it is a draft")] = None
     closes_at: Annotated[Moment | None, Field(description="only until it is closed")] = None

@@ -5,6 +5,7 @@ this process has committed it knows exactly, since each batch returns its lane's
 looks again sees the own signature counted, and a million readers cost one query a second.
 """
 
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from uuid import UUID
@@ -27,15 +28,17 @@ class Counts:
     def __init__(self, database: Database) -> None:
         self._database = database
         self._parts: Snapshots[UUID, _Parts] = Snapshots(self._read)
-        self._lane: int | None = None
-        self._own: dict[UUID, int] = {}
+        self._own: defaultdict[UUID, dict[int, int]] = defaultdict(dict)
 
     def committed(self, lane: int, totals: Mapping[UUID, int]) -> None:
         """A batch of this process has committed; `totals` are the moved petitions' totals in its lane."""
-        if lane != self._lane:
-            # Another lane than before: what was ours there may be somebody else's now.
-            self._lane, self._own = lane, {}
-        self._own.update(totals)
+        for petition_id, total in totals.items():
+            self._own[petition_id][lane] = total
+
+    def lost(self, lane: int) -> None:
+        """The lane is not this process's any more: what is in it may be somebody else's now."""
+        for totals in self._own.values():
+            totals.pop(lane, None)
 
     def kept(self, petition_id: UUID) -> int | None:
         """The count without asking the database, or None when it was not read within the last second."""
@@ -54,9 +57,7 @@ class Counts:
 
     def _sum(self, petition_id: UUID, parts: _Parts) -> int:
         own = self._own.get(petition_id)
-        if own is None:
-            return sum(parts.by_lane.values())
-        return own + sum(part for lane, part in parts.by_lane.items() if lane != self._lane)
+        return sum((parts.by_lane | own if own else parts.by_lane).values())
 
     async def _read(self, petition_ids: Sequence[UUID]) -> Mapping[UUID, _Parts]:
         query = select(SignatureTally.petition_id, SignatureTally.lane, SignatureTally.signature_count).where(

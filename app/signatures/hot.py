@@ -38,6 +38,7 @@ class Writer:
         except BaseException as error:
             if not refused(error):
                 lane.drop()
+                self._counts.lost(lane.number)
                 self._lane = None
             raise
 

@@ -8,7 +8,7 @@ from uuid import UUID
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
 
 from app.kit.countries import Country
-from app.kit.fields import Body, Line, Locale, Moment, Name, Paragraph, Slug
+from app.kit.fields import Body, Flag, Line, Locale, Moment, Name, Paragraph, Slug
 from app.signatures import emails
 
 _REFERRAL = re.compile(r"(group|event):([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})")
@@ -34,7 +34,7 @@ class Consent(Body):
     """A signer's word on one organization's asking to stay in touch."""
 
     organization: Slug
-    given: bool
+    given: Flag
     text_version: Annotated[Line | None, Field(description="version of the text that was shown")] = None
 
 
