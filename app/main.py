@@ -86,7 +86,9 @@ async def _life(api: FastAPI) -> AsyncIterator[None]:
         # No database yet, or no schema: start all the same, `/readyz` says so, and every lane is guarded again.
         logs.log.warning("started without a ready database", **logs.failure_of(error))
     api.state.database = database
-    api.state.hot = open_hot_room(settings, database)
+    # A pool of its own: a crowd on the ordinary pages must not keep anybody from signing or counting.
+    api.state.hot_database = Database(settings.database_url.get_secret_value(), pool_size=2, name="hot")
+    api.state.hot = open_hot_room(settings, api.state.hot_database)
     # What is there by now stays for good: the collector need not look at it again with every crowd.
     gc.collect()
     gc.freeze()
@@ -95,6 +97,7 @@ async def _life(api: FastAPI) -> AsyncIterator[None]:
             yield
     finally:
         await api.state.hot.close()
+        await api.state.hot_database.close()
         await database.close()
 
 

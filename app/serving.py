@@ -3,14 +3,17 @@
 import os
 import shutil
 import signal
+import socket
 import tempfile
 from pathlib import Path
 from typing import Any
 
 import uvicorn
+from uvicorn.supervisors import Multiprocess
 
 from app.kit import logs
 from app.kit.metrics import MULTIPROCESS_DIR
+from app.kit.problems import OperatorError
 from app.kit.settings import Settings
 
 # Seconds. Longer than a batch's patience, so that whoever waits for a commit is still answered.
@@ -50,6 +53,7 @@ def serve(settings: Settings, host: str, port: int, workers: int) -> None:
     """Serve until SIGTERM or SIGINT; what was taken is committed and answered first."""
     export(settings)
     logs.configure(settings.log_level, settings.log_format)
+    _listening(host, port, shared=False).close()
     logs.log.info("serving", host=host, port=port, workers=workers)
     if workers == 1:
         # uvicorn, having ended in order, hands the signal on: with the system's own handler we would die of it.
@@ -59,7 +63,39 @@ def serve(settings: Settings, host: str, port: int, workers: int) -> None:
     _clear_left_behind()
     with tempfile.TemporaryDirectory(prefix=f"{_METRICS}{os.getpid()}-") as folder:
         os.environ[MULTIPROCESS_DIR] = folder
-        uvicorn.run("app.main:create_app", factory=True, workers=workers, **options(host, port))
+        config = uvicorn.Config("app.main:create_app", factory=True, workers=workers, **options(host, port))
+        Multiprocess(config, sockets=[_BoundByEach(host, port)]).run()  # type: ignore[list-item]  # becomes one
+
+
+class _BoundByEach:
+    """Becomes a socket in each process that is handed it.
+
+    Of one shared socket the first process to wake takes nearly all of a crowd's connections; among sockets of their
+    own the kernel deals them out evenly.
+    """
+
+    def __init__(self, host: str, port: int) -> None:
+        self._address = (host, port)
+
+    def __reduce__(self) -> tuple[object, tuple[str, int]]:
+        return _listening, self._address
+
+
+def _listening(host: str, port: int, *, shared: bool = True) -> socket.socket:
+    """A socket bound to the address; OperatorError when another program, or another service, has it."""
+    bound = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
+    bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    if shared:
+        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+    try:
+        bound.bind((host, port))
+    except OSError as error:
+        raise AddressTakenError(f"Cannot listen at {host}:{port}: {error.strerror}.") from None
+    return bound
+
+
+class AddressTakenError(OperatorError):
+    """Something else listens there, or the address is not this machine's."""
 
 
 def _clear_left_behind() -> None:

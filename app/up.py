@@ -31,7 +31,7 @@ from app.main import create_app
 from app.organizations import queries as organizations
 from app.organizations.models import ApiKey
 from app.organizations.service import create_key
-from app.serving import export, options
+from app.serving import AddressTakenError, export, options
 
 # Seconds.
 _WORKER_PATIENCE = 10
@@ -135,10 +135,6 @@ def run(
         worker.stop()
 
 
-class AddressTakenError(OperatorError):
-    """Another program listens there."""
-
-
 class _Kept(Protocol):
     """A process beside the API that is started again when it ends before its time."""
 
@@ -167,5 +163,8 @@ class _Supervisor(uvicorn.Server):
             for companion in self._kept:
                 if companion.process.poll() is not None:
                     log.warning("companion ended, starting it again", companion=type(companion).__name__)
-                    companion.restart()
+                    try:
+                        companion.restart()
+                    except (OperatorError, OSError) as error:
+                        log.error("companion did not start", companion=type(companion).__name__, reason=str(error))
             await asyncio.sleep(_LOOK_EVERY)

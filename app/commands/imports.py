@@ -7,15 +7,7 @@ from typing import Annotated
 
 import typer
 
-from app.commands.shell import (
-    AsJson,
-    DataDir,
-    database_of,
-    out,
-    progress,
-    settings_of,
-)
-from app.kit.keyguard import guard
+from app.commands.shell import AsJson, CommandError, DataDir, database_of, out, progress, settings_of
 from app.kit.settings import DEFAULT_DATA_DIR, Settings
 from app.petitions.directory import open_directory
 from app.petitions.service import PetitionNotFound
@@ -41,6 +33,8 @@ def signatures(
 ) -> None:
     """Import signatures from CSV or NDJSON; can be run again without doubling anything."""
     listed = refused or file.with_name(f"{file.name}.refused.csv")
+    if listed.exists() and listed.samefile(file):
+        raise CommandError("The refused lines cannot be listed in the very file they come from.")
     done = asyncio.run(_import(settings_of(data_dir, keys=True), file, petition, listed))
     if as_json:
         typer.echo(json.dumps({name: getattr(done, name) for name in ("read", "counted", "duplicate", "refused")}))
@@ -52,14 +46,12 @@ def signatures(
 
 async def _import(settings: Settings, file: Path, petition: str, listed: Path) -> Summary:
     async with database_of(settings, "import") as database:
-        async with database.transaction() as session:
-            await guard(session, settings.key_ring.fingerprint())
         entry = await open_directory(database).fresh(petition)
         if entry is None:
             raise PetitionNotFound
         if not entry.accepting:
             raise PetitionNotOpen
-        lane = await claim(database)
+        lane = await claim(database, settings.key_ring.fingerprint())
         try:
             with (
                 listed.open("w", newline="") as refused,

@@ -6,13 +6,14 @@ from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Annotated
 
+import asyncpg
 import typer
 from pydantic import ValidationError
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 from sqlalchemy.exc import DBAPIError, ProgrammingError
 
-from app.kit.db import Database
+from app.kit.db import ANSWER_TIMEOUT, Database
 from app.kit.http import unreachable
 from app.kit.keyguard import guard
 from app.kit.migrating import current, head, upgrade
@@ -48,13 +49,17 @@ def settings_of(data_dir: Path, *, keys: bool = False) -> Settings:
 
 
 @asynccontextmanager
-async def database_of(settings: Settings, name: str) -> AsyncIterator[Database]:
+async def database_of(
+    settings: Settings, name: str, *, answer_timeout: float | None = ANSWER_TIMEOUT
+) -> AsyncIterator[Database]:
     """The database for the length of a command; CommandError when it cannot be reached or has no schema."""
-    database = Database(settings.database_url.get_secret_value(), pool_size=2, name=name)
+    database = Database(settings.database_url.get_secret_value(), pool_size=2, name=name, answer_timeout=answer_timeout)
     try:
         yield database
     except ProgrammingError:
         raise CommandError("The database's schema is behind: run `multitude migrate`.") from None
+    except (asyncpg.InterfaceError, asyncpg.PostgresConnectionError):
+        raise CommandError("The connection to the database was lost. What was committed stays: run it again.") from None
     except (DBAPIError, OSError) as error:
         if not unreachable(error):
             raise

@@ -66,7 +66,8 @@ def verify(as_json: AsJson = False, data_dir: DataDir = DEFAULT_DATA_DIR) -> Non
 
 
 async def _verify(settings: Settings) -> list[Verdict]:
-    async with database_of(settings, "tally") as database, database.snapshot() as session:
+    # A petition of many millions is recounted in minutes.
+    async with database_of(settings, "tally", answer_timeout=None) as database, database.snapshot() as session:
         with err.status("Recounting") if err.is_terminal else out.capture():
             return [verdict async for verdict in recount(session)]
 

@@ -8,6 +8,7 @@ import asyncio
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
+from itertools import count
 from typing import Generic, TypeVar
 
 from app.kit import metrics
@@ -59,7 +60,7 @@ class Batches(Generic[Item, Result]):
         if len(self._waiting) >= self._queue_limit:
             metrics.queue_refusals.inc()
             raise QueueFull
-        if self._ending:
+        if self._ending or self._task is None or self._task.done():
             raise Unavailable("The service is shutting down.")
         future: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
         self._waiting.append((item, future))
@@ -91,6 +92,7 @@ class Batches(Generic[Item, Result]):
         """Commit the batch, or tell each of its callers why not. Never raises."""
         try:
             results = await self._commit_patiently([item for item, _ in batch])
+            answers = list(zip(batch, results, strict=True))
         except Exception as error:  # noqa: BLE001 - every caller is told, the queue goes on
             if refused(error) and len(batch) > 1:
                 # One item the database will not take must not cost its neighbours.
@@ -102,13 +104,13 @@ class Batches(Generic[Item, Result]):
                 if not future.done():
                     future.set_exception(error)
             return
-        for (_, future), result in zip(batch, results, strict=True):
+        for (_, future), result in answers:
             if not future.done():
                 future.set_result(result)
 
     async def _commit_patiently(self, items: Sequence[Item]) -> Sequence[Result]:
         began, pause = time.monotonic(), _FIRST_PAUSE
-        while True:
+        for tries in count(1):
             try:
                 tried = time.perf_counter()
                 results = await self._commit(items)
@@ -118,9 +120,11 @@ class Batches(Generic[Item, Result]):
                 log.warning("commit failed", size=len(items), **failure_of(error))
                 if refused(error):
                     raise
-                if time.monotonic() - began + pause > self._patience:
+                # A try that ended by a timeout may have used up the patience: there is always a second one.
+                if tries > 1 and time.monotonic() - began + pause > self._patience:
                     raise Unavailable("The database cannot be reached.", retry_after=5) from error
                 await asyncio.sleep(pause)
                 pause = min(pause * 2, _LONGEST_PAUSE)
             else:
                 return results
+        raise AssertionError("counting has no end")

@@ -68,7 +68,7 @@ async def read_body(request: Request, model: type[Model]) -> Model:
 def _is_json(request: Request) -> bool:
     for name, value in request.scope["headers"]:
         if name == b"content-type":
-            return bool(value.startswith(b"application/json"))
+            return bool(value.partition(b";")[0].strip().lower() == b"application/json")
     return False
 
 

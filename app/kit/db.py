@@ -22,6 +22,11 @@ from sqlalchemy.orm import DeclarativeBase
 STATEMENT_TIMEOUT = 30
 LOCK_TIMEOUT = 10
 CONNECT_TIMEOUT = 5
+# How long we wait for an answer: a connection that died without a word must not hold anybody longer.
+ANSWER_TIMEOUT = STATEMENT_TIMEOUT + 5
+# A batch's whole transaction. Short, so that one lost on the way is tried again while its signers still wait.
+COMMIT_TIMEOUT = 8
+_COMMIT_LOCK_TIMEOUT = 5
 
 Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
 
@@ -69,7 +74,9 @@ def _server_settings(name: str) -> dict[str, str]:
 class Database:
     """One process's way to PostgreSQL: a small pool for the rooms, and pinned connections for the hot room."""
 
-    def __init__(self, url: str, *, pool_size: int = 5, name: str = "api") -> None:
+    def __init__(
+        self, url: str, *, pool_size: int = 5, name: str = "api", answer_timeout: float | None = ANSWER_TIMEOUT
+    ) -> None:
         self._driver_url = driver_url(url)
         self._name = name
         self.engine = create_async_engine(
@@ -78,7 +85,11 @@ class Database:
             max_overflow=pool_size,
             pool_timeout=5,
             pool_pre_ping=True,
-            connect_args={"server_settings": _server_settings(name), "timeout": CONNECT_TIMEOUT},
+            connect_args={
+                "server_settings": _server_settings(name),
+                "timeout": CONNECT_TIMEOUT,
+                "command_timeout": answer_timeout,
+            },
         )
         self._sessions = async_sessionmaker(self.engine, expire_on_commit=False)
 
@@ -100,8 +111,12 @@ class Database:
 
     async def pin(self) -> Connection:
         """A connection of its own, outside the pool; the caller closes it."""
+        limits = {"statement_timeout": f"{COMMIT_TIMEOUT}s", "lock_timeout": f"{_COMMIT_LOCK_TIMEOUT}s"}
         return await asyncpg.connect(
-            self._driver_url, server_settings=_server_settings(self._name), timeout=CONNECT_TIMEOUT
+            self._driver_url,
+            server_settings=_server_settings(self._name) | limits,
+            timeout=CONNECT_TIMEOUT,
+            command_timeout=ANSWER_TIMEOUT,
         )
 
     async def close(self) -> None:

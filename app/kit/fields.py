@@ -11,7 +11,6 @@ from pydantic import (
     BaseModel,
     BeforeValidator,
     ConfigDict,
-    Field,
     Strict,
     StringConstraints,
 )
@@ -78,8 +77,6 @@ Paragraph = Annotated[str, StringConstraints(strip_whitespace=True, max_length=2
 Moment = Annotated[AwareDatetime, BeforeValidator(_as_written), AfterValidator(_in_utc)]
 Day = Annotated[date, BeforeValidator(_as_written)]
 Flag = Annotated[bool, Strict()]
-# A path parameter that may be an id or a slug.
-Ref = Annotated[str, Field(min_length=1, max_length=80, pattern=r"^[A-Za-z0-9-]+$", examples=["end-the-ban"])]
 
 
 class Body(BaseModel):

@@ -43,6 +43,8 @@ _TITLES = {
     415: ("unsupported-media-type", "The body must be application/json"),
 }
 _UNIQUE_VIOLATION = "23505"
+# Classes of SQLSTATE: connection, authorization, no such database, out of resources, shut down by its operator.
+_OUT_OF_REACH = {"08", "28", "3D", "53", "57"}
 # No such table, no such column: a migration has not run yet.
 _SCHEMA_BEHIND = {"42P01", "42703"}
 _METHOD_NOT_ALLOWED = 405
@@ -189,7 +191,7 @@ def unreachable(error: BaseException) -> bool:
     """Whether this error says that the database could not be reached, rather than that it refused."""
     if isinstance(error, DBAPIError):
         state = str(getattr(error.orig, "sqlstate", "") or "")
-        return error.connection_invalidated or state[:2] in {"08", "57", "53"} or isinstance(error, OperationalError)
+        return error.connection_invalidated or state[:2] in _OUT_OF_REACH or isinstance(error, OperationalError)
     return isinstance(error, PoolTimeoutError | OSError)
 
 

@@ -12,6 +12,8 @@ Key = TypeVar("Key")
 Value = TypeVar("Value")
 
 _MOST_KEPT = 10_000
+# Seconds. One read serves everybody who asks, so one that hangs must not hold them all.
+_READ_TIMEOUT = 10
 
 
 class Snapshots(Generic[Key, Value]):
@@ -39,12 +41,9 @@ class Snapshots(Generic[Key, Value]):
         future = self._asked.get(key)
         if future is None:
             future = self._asked[key] = asyncio.get_running_loop().create_future()
-        if self._reading is None:
+        if self._reading is None or self._reading.done():
             self._reading = asyncio.create_task(self._read_all())
         return await asyncio.shield(future)
-
-    def forget(self, key: Key) -> None:
-        self._kept.pop(key, None)
 
     async def _read_all(self) -> None:
         while self._asked:
@@ -55,7 +54,8 @@ class Snapshots(Generic[Key, Value]):
     async def _answer(self, asked: dict[Key, asyncio.Future[Value | None]]) -> None:
         began = time.monotonic()
         try:
-            found = await self._read(list(asked))
+            async with asyncio.timeout(_READ_TIMEOUT):
+                found = await self._read(list(asked))
         except Exception as error:  # noqa: BLE001 - whoever asked is told; the reader itself goes on
             for future in asked.values():
                 future.set_exception(error)

@@ -1,10 +1,11 @@
 """How many have signed, for a multitude that keeps asking.
 
-A count is the sum of a petition's lanes. What other processes have committed is read at most once a second; what
-this process has committed it knows exactly, since each batch returns its lane's total. So whoever signs here and
-looks again sees the own signature counted, and a million readers cost one query a second.
+A count is the sum of a petition's lanes, read at most once a second. What this process has committed since that read
+began is laid over it: each batch returns its lane's total. So whoever signs here and looks again sees the own signature
+counted, a million readers cost one query a second, and nothing this process believes outlives the next read.
 """
 
+import time
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -23,22 +24,19 @@ class _Parts:
 
 
 class Counts:
-    """Counts of this process: other lanes as last read, the own lane as last committed."""
+    """Counts of this process: all lanes as last read, its own lane as last committed."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
         self._parts: Snapshots[UUID, _Parts] = Snapshots(self._read)
-        self._own: defaultdict[UUID, dict[int, int]] = defaultdict(dict)
+        # By petition and lane: the lane's total, and when it was told.
+        self._since: defaultdict[UUID, dict[int, tuple[int, float]]] = defaultdict(dict)
 
     def committed(self, lane: int, totals: Mapping[UUID, int]) -> None:
         """A batch of this process has committed; `totals` are the moved petitions' totals in its lane."""
+        told_at = time.monotonic()
         for petition_id, total in totals.items():
-            self._own[petition_id][lane] = total
-
-    def lost(self, lane: int) -> None:
-        """The lane is not this process's any more: what is in it may be somebody else's now."""
-        for totals in self._own.values():
-            totals.pop(lane, None)
+            self._since[petition_id][lane] = (total, told_at)
 
     def kept(self, petition_id: UUID) -> int | None:
         """The count without asking the database, or None when it was not read within the last second."""
@@ -56,10 +54,13 @@ class Counts:
         return self._sum(petition_id, parts or _Parts({}))
 
     def _sum(self, petition_id: UUID, parts: _Parts) -> int:
-        own = self._own.get(petition_id)
-        return sum((parts.by_lane | own if own else parts.by_lane).values())
+        since = self._since.get(petition_id)
+        if not since:
+            return sum(parts.by_lane.values())
+        return sum((parts.by_lane | {lane: total for lane, (total, _) in since.items()}).values())
 
     async def _read(self, petition_ids: Sequence[UUID]) -> Mapping[UUID, _Parts]:
+        began = time.monotonic()
         query = select(SignatureTally.petition_id, SignatureTally.lane, SignatureTally.signature_count).where(
             SignatureTally.petition_id.in_(petition_ids), SignatureTally.dimension == "total"
         )
@@ -67,4 +68,12 @@ class Counts:
         async with self._database.transaction() as session:
             for petition_id, lane, part in await session.execute(query):
                 parts[petition_id].by_lane[lane] = part
+        for petition_id in petition_ids:
+            self._drop_older(petition_id, began)
         return parts
+
+    def _drop_older(self, petition_id: UUID, began: float) -> None:
+        """Forget what was committed before the read began: what was read knows it, or knows better."""
+        since = self._since.pop(petition_id, {})
+        if kept := {lane: told for lane, told in since.items() if told[1] >= began}:
+            self._since[petition_id] = kept

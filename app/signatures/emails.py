@@ -6,6 +6,7 @@ where the provider documents that it drops them itself.
 """
 
 import re
+import unicodedata
 
 from email_validator import EmailNotValidError, validate_email
 
@@ -57,7 +58,7 @@ def canonical(address: str) -> str:
     if not domain.isascii():
         domain = validate_email(address, check_deliverability=False, globally_deliverable=False).ascii_domain.lower()
     domain = _SAME_DOMAIN.get(domain, domain)
-    local = local.casefold()
+    local = unicodedata.normalize("NFC", local.lower())
     if domain in _DROPS_TAGS:
         local = local.partition("+")[0] or local
     if domain in _DROPS_DOTS:

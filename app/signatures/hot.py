@@ -4,9 +4,9 @@ import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from app.kit import keyguard, metrics
+from app.kit import metrics
 from app.kit.batches import Batches
-from app.kit.db import STATEMENT_TIMEOUT, Database, refused
+from app.kit.db import COMMIT_TIMEOUT, Database, refused
 from app.kit.sealing import KeyRing
 from app.kit.settings import Settings
 from app.petitions.directory import Directory, open_directory
@@ -29,23 +29,18 @@ class Writer:
 
     async def commit(self, items: Sequence[Signing | Withdrawal]) -> Sequence[Outcome]:
         """Signings in one transaction, withdrawals in the next; an outcome per item, in order."""
-        if self._lane is None:
-            self._lane = await self._claim()
-        lane = self._lane
         try:
-            async with asyncio.timeout(STATEMENT_TIMEOUT + 5):
-                return await self._write(lane, items)
+            async with asyncio.timeout(COMMIT_TIMEOUT):
+                if self._lane is None:
+                    self._lane = await claim(self._database, self._fingerprint)
+                outcomes = await self._write(self._lane, items)
         except BaseException as error:
-            if not refused(error):
-                lane.drop()
-                self._counts.lost(lane.number)
+            if not refused(error) and self._lane is not None:
+                self._lane.drop()
                 self._lane = None
             raise
-
-    async def _claim(self) -> Lane:
-        async with self._database.transaction() as session:
-            await keyguard.guard(session, self._fingerprint)
-        return await claim(self._database)
+        metrics.signatures_accepted.inc(outcomes.count(Outcome.COUNTED))
+        return outcomes
 
     async def _write(self, lane: Lane, items: Sequence[Signing | Withdrawal]) -> Sequence[Outcome]:
         signings = [item for item in items if isinstance(item, Signing)]
@@ -53,7 +48,6 @@ class Writer:
         outcomes: list[Outcome] = []
         if signings:
             outcomes += self._told(lane, await intake.sign(lane, signings))
-            metrics.signatures_accepted.inc(outcomes.count(Outcome.COUNTED))
         if not withdrawals:
             return outcomes
         withdrawn = self._told(lane, await intake.withdraw(lane, withdrawals))

@@ -6,6 +6,7 @@ by a session-level advisory lock and is free again the moment its connection end
 
 from dataclasses import dataclass
 
+from app.kit import keyguard
 from app.kit.db import Connection, Database
 
 # First half of the advisory lock's name: "lane" in ASCII.
@@ -33,11 +34,24 @@ class Lane:
         await self.connection.close(timeout=5)
 
 
-async def claim(database: Database) -> Lane:
-    """Open a connection and take the lowest free lane; raises what connecting raises, or NoLaneError."""
+async def claim(database: Database, fingerprint: str) -> Lane:
+    """Open a connection and take the lowest free lane.
+
+    Raises what connecting raises, NoLaneError, or ForeignKeyRingError when `fingerprint` names another digest key than
+    the database was filled with.
+    """
+    async with database.transaction() as session:
+        await keyguard.guard(session, fingerprint)
     connection = await database.pin()
+    try:
+        return Lane(await _lowest_free(connection), connection)
+    except BaseException:
+        connection.terminate()
+        raise
+
+
+async def _lowest_free(connection: Connection) -> int:
     for number in range(LANES):
         if await connection.fetchval("SELECT pg_try_advisory_lock($1, $2)", _LOCK_SPACE, number):
-            return Lane(number, connection)
-    connection.terminate()
+            return number
     raise NoLaneError

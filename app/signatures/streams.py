@@ -26,6 +26,7 @@ class _Channel:
     slug: str
     view: CountView
     watchers: int = 0
+    ended: bool = False
     changed: asyncio.Event = field(default_factory=asyncio.Event)
 
 
@@ -49,7 +50,7 @@ class Streams:
         if self._polling is None:
             self._polling = asyncio.create_task(self._poll(), name="streams")
         try:
-            while not self._closed:
+            while not (self._closed or channel.ended):
                 changed = channel.changed
                 if _id_of(channel.view) != last_id:
                     last_id = _id_of(channel.view)
@@ -82,6 +83,9 @@ class Streams:
     async def _refresh(self, channel: _Channel) -> None:
         entry = await self._directory.get(channel.slug)
         if entry is None:
+            # Nobody may see it any more.
+            channel.ended = True
+            channel.changed.set()
             return
         view = await self._view(entry, fresh=True)
         if view != channel.view:

@@ -77,7 +77,7 @@ def _hour_and_day(hours_since_epoch: int) -> tuple[str, str]:
 
 
 def moves_of(changes: Iterable[tuple[Facets, int]]) -> dict[tuple[str, str], int]:
-    """What each tally moves by. A change of 0 is kept: its row is touched all the same (see `intake.py`)."""
+    """What each tally moves by; the total is always among them, be it by nought (see `intake.py`)."""
     alike: dict[tuple[object, ...], int] = {}
     examples: dict[tuple[object, ...], Facets] = {}
     for facets, change in changes:
@@ -85,7 +85,7 @@ def moves_of(changes: Iterable[tuple[Facets, int]]) -> dict[tuple[str, str], int
         kind: tuple[object, ...] = (*facets[:5], _hours(facets.signed_at))
         alike[kind] = alike.get(kind, 0) + change
         examples[kind] = facets
-    moves: Counter[tuple[str, str]] = Counter()
+    moves: Counter[tuple[str, str]] = Counter({("total", ""): 0})
     for kind, summed in alike.items():
         for key in keys_of(examples[kind]):
             moves[key] += summed
