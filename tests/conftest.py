@@ -13,6 +13,7 @@ import asyncpg
 import httpx
 import pytest
 from fastapi import FastAPI
+from movement import SECRET_KEYS
 
 from app.kit.db import Database
 from app.kit.embedded import EmbeddedPostgres
@@ -24,7 +25,6 @@ from app.models import metadata
 from app.organizations.queries import find as find_organization
 from app.organizations.service import create_key
 
-SECRET_KEYS = "a-secret-that-is-only-for-tests-0001"
 TEMPLATE = "multitude_template"
 
 Headers = dict[str, str]

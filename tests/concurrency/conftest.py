@@ -1,0 +1,57 @@
+"""Two processes' worth of hot rooms over one database, which is this test's own."""
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from uuid import UUID
+
+import pytest
+from movement import FINGERPRINT, plant
+
+from app.kit.db import Database
+from app.kit.settings import Settings
+from app.signatures.hot import HotRoom, open_hot_room
+from app.signatures.lanes import Lane, claim
+
+OpenRoom = Callable[..., Awaitable[HotRoom]]
+
+
+@pytest.fixture
+def url(own_url: str) -> str:
+    return own_url
+
+
+@pytest.fixture
+async def open_room(settings: Settings) -> AsyncIterator[OpenRoom]:
+    """Open a hot room as a process of its own would, with these settings."""
+    opened: list[tuple[HotRoom, Database]] = []
+
+    async def make(**more: object) -> HotRoom:
+        chosen = settings.model_copy(update=more)
+        database = Database(chosen.database_url.get_secret_value(), pool_size=2)
+        room = open_hot_room(chosen, database)
+        opened.append((room, database))
+        return room
+
+    yield make
+    for room, database in opened:
+        await room.close()
+        await database.close()
+
+
+@pytest.fixture
+async def rooms(open_room: OpenRoom) -> list[HotRoom]:
+    """Two hot rooms: two queues, two lanes."""
+    return [await open_room(), await open_room()]
+
+
+@pytest.fixture
+async def petition_id(database: Database) -> UUID:
+    """An open petition, `end-the-ban`."""
+    return await plant(database)
+
+
+@pytest.fixture
+async def lanes(database: Database) -> AsyncIterator[tuple[Lane, Lane]]:
+    both = await claim(database, FINGERPRINT), await claim(database, FINGERPRINT)
+    yield both
+    for lane in both:
+        lane.drop()

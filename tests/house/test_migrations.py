@@ -1,0 +1,147 @@
+"""The schema: built by its migrations alone, the same as the models say, and taken down again."""
+
+import asyncio
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Callable, Coroutine, Iterator
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import asyncpg
+import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from sqlalchemy import Connection
+
+from app.kit import migrating
+from app.kit.db import Database
+from app.kit.embedded import EmbeddedPostgres
+from app.models import metadata
+
+VERSIONS = sorted((Path(__file__).parents[2] / "migrations" / "versions").glob("*.py"))
+# Everything a table is made of, as PostgreSQL itself spells it.
+_SCHEMA = """
+    SELECT 'column', c.relname, a.attname, format_type(a.atttypid, a.atttypmod), a.attnotnull::text,
+        pg_get_expr(d.adbin, d.adrelid)
+    FROM pg_attribute a
+    JOIN pg_class c ON c.oid = a.attrelid
+    LEFT JOIN pg_attrdef d ON (d.adrelid, d.adnum) = (c.oid, a.attnum)
+    WHERE c.relkind = 'r' AND c.relnamespace = 'public'::regnamespace AND a.attnum > 0 AND NOT a.attisdropped
+    UNION ALL
+    SELECT 'constraint', conrelid::regclass::text, conname, pg_get_constraintdef(oid), convalidated::text, NULL
+    FROM pg_constraint WHERE connamespace = 'public'::regnamespace AND contype <> 'n'
+    UNION ALL
+    SELECT 'index', tablename, indexname, indexdef, NULL, NULL FROM pg_indexes WHERE schemaname = 'public'
+    UNION ALL
+    SELECT 'table', relname, NULL, array_to_string(reloptions, ','), NULL, NULL
+    FROM pg_class WHERE relkind IN ('r', 'S', 'v') AND relnamespace = 'public'::regnamespace
+    ORDER BY 1, 2, 3
+"""
+Fresh = Callable[[], str]
+
+
+def _done(action: Coroutine[Any, Any, Any]) -> Any:
+    return asyncio.run(action)
+
+
+async def _administer(server: EmbeddedPostgres, statement: str) -> None:
+    connection = await asyncpg.connect(server.url.replace("/multitude?", "/postgres?"))
+    await connection.execute(statement)
+    await connection.close()
+
+
+@pytest.fixture
+def fresh(server: EmbeddedPostgres) -> Iterator[Fresh]:
+    """Make an empty database; its URL."""
+    made: list[str] = []
+
+    def make() -> str:
+        made.append(f"bare_{uuid4().hex[:12]}")
+        _done(_administer(server, f"CREATE DATABASE {made[-1]} TEMPLATE template0"))
+        return server.url.replace("/multitude?", f"/{made[-1]}?")
+
+    yield make
+    for name in made:
+        _done(_administer(server, f"DROP DATABASE {name} WITH (FORCE)"))
+
+
+def _schema(url: str) -> set[tuple[Any, ...]]:
+    async def read() -> set[tuple[Any, ...]]:
+        connection = await asyncpg.connect(url)
+        rows = await connection.fetch(_SCHEMA)
+        await connection.close()
+        return {tuple(row) for row in rows if row[1] != "alembic_version"}
+
+    found: set[tuple[Any, ...]] = _done(read())
+    return found
+
+
+def _with_models(url: str, do: Callable[[Connection], Any]) -> Any:
+    async def run() -> Any:
+        database = Database(url, name="migrations")
+        async with database.transaction() as session:
+            done = await (await session.connection()).run_sync(do)
+        await database.close()
+        return done
+
+    return _done(run())
+
+
+def test_up_and_down_and_up_again(fresh: Fresh) -> None:
+    url = fresh()
+    migrating.upgrade(url)
+    first = _schema(url)
+    assert {row[1] for row in first if row[0] == "table"} == set(metadata.tables)
+    migrating.downgrade(url, "base")
+    assert _schema(url) == set()
+    migrating.upgrade(url)
+    assert _schema(url) == first
+
+
+def test_migrations_and_models_say_the_same(fresh: Fresh) -> None:
+    migrated, modelled = fresh(), fresh()
+    migrating.upgrade(migrated)
+    _with_models(modelled, metadata.create_all)
+    assert _schema(migrated) == _schema(modelled)
+
+    def differences(connection: Connection) -> Any:
+        options = {"compare_type": True, "compare_server_default": True}
+        return compare_metadata(MigrationContext.configure(connection, opts=options), metadata)
+
+    assert _with_models(migrated, differences) == []
+
+
+def test_a_second_upgrade_changes_nothing_and_two_at_once_do_not_collide(fresh: Fresh) -> None:
+    url = fresh()
+    command = [sys.executable, "-m", "app.cli", "migrate"]
+    environment = {**os.environ, "DATABASE_URL": url}
+    both = [subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True) for _ in range(2)]
+    assert [(one.communicate(timeout=60)[1], one.returncode) for one in both] == [("", 0), ("", 0)]
+    before = _schema(url)
+    migrating.upgrade(url)
+    assert _schema(url) == before
+
+
+def test_what_a_schema_is_compared_with_is_the_newest_migration() -> None:
+    scripts = ScriptDirectory.from_config(migrating.configuration("postgresql://unused"))
+    assert scripts.get_heads() == [migrating.head()]
+    assert len(list(scripts.walk_revisions())) == len(VERSIONS)
+
+
+@pytest.mark.parametrize("version", VERSIONS, ids=lambda path: path.stem)
+def test_a_migration_is_named_by_its_date_and_says_what_it_does(version: Path) -> None:
+    assert re.fullmatch(r"20\d\d(0[1-9]|1[0-2])([0-2]\d|3[01])_[a-z0-9_]+", version.stem)
+    text = version.read_text(encoding="utf-8")
+    assert f'revision = "{version.stem}"' in text
+    assert text.startswith('"""')
+    assert "def downgrade() -> None:\n    pass" not in text
+    assert "lock_timeout" not in text, "`env.py` sets it, for all of them"
+
+
+def test_a_migration_gives_up_rather_than_wait_for_a_lock() -> None:
+    env = (VERSIONS[0].parents[1] / "env.py").read_text(encoding="utf-8")
+    assert re.search(r"SET lock_timeout = '[1-9]s'", env)

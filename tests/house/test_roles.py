@@ -1,0 +1,78 @@
+"""Who may call what: one table for the whole service. A route that is not in it does not pass."""
+
+import pytest
+from whole_house import OPERATIONS, House, filled
+
+ALL = frozenset({"anonymous", "owner", "campaigner", "analyst", "data_officer", "partner"})
+STAFF = ALL - {"anonymous", "partner"}
+CAMPAIGNERS = frozenset({"owner", "campaigner"})
+OWNERS = frozenset({"owner"})
+
+MAY = {
+    "GET /healthz": ALL,
+    "GET /readyz": ALL,
+    "GET /metrics": ALL,
+    "GET /v1/organizations": STAFF,
+    "POST /v1/organizations": OWNERS,
+    "GET /v1/organizations/{organization}": STAFF,
+    "PATCH /v1/organizations/{organization}": OWNERS,
+    "GET /v1/organizations/{organization}/api-keys": OWNERS,
+    "POST /v1/organizations/{organization}/api-keys": OWNERS,
+    "DELETE /v1/organizations/{organization}/api-keys/{api_key}": OWNERS,
+    "GET /v1/campaigns": ALL,
+    "POST /v1/campaigns": CAMPAIGNERS,
+    "GET /v1/campaigns/{campaign}": ALL,
+    "PATCH /v1/campaigns/{campaign}": CAMPAIGNERS,
+    "PUT /v1/campaigns/{campaign}/targets": CAMPAIGNERS,
+    "GET /v1/campaigns/{campaign}/updates": ALL,
+    "POST /v1/campaigns/{campaign}/updates": CAMPAIGNERS,
+    "DELETE /v1/campaigns/{campaign}/updates/{update}": CAMPAIGNERS,
+    "GET /v1/campaigns/{campaign}/petitions": ALL,
+    "POST /v1/campaigns/{campaign}/petitions": CAMPAIGNERS,
+    "GET /v1/petitions": ALL,
+    "GET /v1/petitions/{petition}": ALL,
+    "PATCH /v1/petitions/{petition}": CAMPAIGNERS,
+    "PUT /v1/petitions/{petition}/texts/{locale}": CAMPAIGNERS,
+    "DELETE /v1/petitions/{petition}/texts/{locale}": CAMPAIGNERS,
+    "PUT /v1/petitions/{petition}/milestones": CAMPAIGNERS,
+    "PUT /v1/petitions/{petition}/moderation": CAMPAIGNERS,
+    "POST /v1/petitions/{petition}/publish": CAMPAIGNERS,
+    "POST /v1/petitions/{petition}/close": CAMPAIGNERS,
+    "POST /v1/petitions/{petition}/reopen": CAMPAIGNERS,
+    "POST /v1/petitions/{petition}/archive": CAMPAIGNERS,
+    "POST /v1/petitions/{petition}/signatures": ALL,
+    "POST /v1/petitions/{petition}/withdrawals": ALL,
+    "GET /v1/petitions/{petition}/count": ALL,
+    "GET /v1/petitions/{petition}/stream": ALL,
+    "GET /v1/petitions/{petition}/tally?by=country": ALL,
+    "GET /v1/petitions/{petition}/tally?by=hour": ALL,
+    "GET /v1/petitions/{petition}/tally?by=region": STAFF,
+    "GET /v1/petitions/{petition}/tally?by=source": STAFF,
+    "GET /v1/petitions/{petition}/tally?by=group": STAFF,
+    "GET /v1/petitions/{petition}/tally?by=event": STAFF,
+    "GET /v1/petitions/{petition}/tally?by=country_day": STAFF,
+}
+
+
+def test_every_route_is_in_the_table() -> None:
+    assert {call.partition("?")[0] for call in MAY} == {f"{method} {path}" for method, path, _ in OPERATIONS}
+
+
+@pytest.mark.parametrize("role", sorted(ALL))
+@pytest.mark.parametrize("call", MAY)
+async def test_only_who_may_call_it_gets_through(house: House, call: str, role: str) -> None:
+    method, url = filled(call, "en").split()
+    for body in (None, {}, {"x": 1}):
+        answer = await house.client.request(method, url, headers=house.keys[role], json=body)
+        if role in MAY[call]:
+            assert answer.status_code not in {401, 403}
+        else:
+            assert answer.status_code == (401 if role == "anonymous" else 403)
+
+
+def test_the_description_says_the_same() -> None:
+    for method, path, operation in OPERATIONS:
+        allowed = [roles for call, roles in MAY.items() if call.partition("?")[0] == f"{method} {path}"]
+        told = operation.get("security", [{}])
+        assert ({} in told) == any("anonymous" in roles for roles in allowed)
+        assert all(roles == ALL for roles in allowed) or {"key": []} in told

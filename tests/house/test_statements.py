@@ -1,0 +1,262 @@
+"""How many statements a read needs, and that they go by keys, whatever the tables have grown to."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
+from typing import Any
+from uuid import UUID
+
+import pytest
+from movement import Json, person, run
+from sqlalchemy import event
+from whole_house import OPERATIONS, Headers, House
+
+from app.kit.clock import now
+from app.kit.db import Connection
+from app.kit.ids import uuid7
+from app.models import metadata
+from app.signatures import intake, tallies
+
+CAMPAIGN, PETITION, PARTNER = "equal-everywhere", "repeal-the-act", "sisters-of-kampala"
+# Statements at the most, without the look-up of a key.
+READS = {
+    "/v1/organizations": 1,
+    f"/v1/organizations/{PARTNER}": 1,
+    f"/v1/organizations/{PARTNER}/api-keys": 2,
+    "/v1/campaigns": 1,
+    f"/v1/campaigns/{CAMPAIGN}": 3,
+    f"/v1/campaigns/{CAMPAIGN}/updates": 2,
+    f"/v1/campaigns/{CAMPAIGN}/petitions": 5,
+    "/v1/petitions": 4,
+    f"/v1/petitions/{PETITION}": 5,
+    f"/v1/petitions/{PETITION}/tally?by=country": 2,
+}
+ENOUGH = 3000
+
+Statement = tuple[str, Any]
+
+
+@contextmanager
+def statements_of(house: House) -> Iterator[list[Statement]]:
+    """What the application asks its database, through both of its pools, while the block runs."""
+    engines = [d.engine.sync_engine for d in (house.api.state.database, house.api.state.hot_database)]
+    asked: list[Statement] = []
+
+    def note(_connection: Any, _cursor: Any, statement: str, parameters: Any, *_: Any) -> None:
+        asked.append((statement, parameters))
+
+    for engine in engines:
+        event.listen(engine, "before_cursor_execute", note)
+    yield asked
+    for engine in engines:
+        event.remove(engine, "before_cursor_execute", note)
+
+
+async def _read(house: House, url: str, headers: Headers) -> tuple[Json, list[Statement]]:
+    with statements_of(house) as asked:
+        answer = await house.client.get(url, headers={"Accept-Language": "fr", **headers})
+    assert answer.status_code == 200, answer.text
+    return answer.json(), asked
+
+
+async def _add(house: House, numbers: range) -> None:
+    """Something of everything, in two languages, once for each number."""
+    owner = house.keys["owner"]
+
+    async def post(url: str, **body: object) -> None:
+        answer = await house.client.post(url, json=body, headers=owner)
+        assert answer.status_code == 201, answer.text
+
+    for number in numbers:
+        await post("/v1/campaigns", slug=f"campaign-{number}", title="A title", goal="A goal")
+        await post(f"/v1/campaigns/{CAMPAIGN}/updates", title="News", text="Good news")
+        await post("/v1/organizations", slug=f"partner-{number}", name="A partner")
+        await post(f"/v1/organizations/{PARTNER}/api-keys", role="partner")
+        words = {"title": "Un titre", "ask": "Une demande"}
+        milestones = [{"signature_count": count} for count in range(1, number + 2)]
+        more = {"texts": {"fr": words}, "milestones": milestones, "opens_at": "2020-01-01T00:00:00Z"}
+        slug = PETITION if number == 0 else f"petition-{number}"
+        await post(f"/v1/campaigns/{CAMPAIGN}/petitions", slug=slug, title="A title", ask="An ask", **more)
+        countries = ["UG", "KE", "TZ", "RW", "BI"]
+        await house.client.post(f"/v1/petitions/{PETITION}/signatures", json=person(number, countries[number % 5]))
+
+
+@pytest.fixture(scope="module")
+async def counted(house: House) -> dict[str, tuple[int, int, int]]:
+    """For each read: its statements with one thing of everything, with twenty, and how many were shown then."""
+    owner = house.keys["owner"]
+    body = {"slug": CAMPAIGN, "title": "Equal everywhere", "goal": "A goal", "targets": [{"name": "One"}]}
+    assert (await house.client.post("/v1/campaigns", json=body, headers=owner)).status_code == 201
+    await _add(house, range(1))
+    with_one = {url: await _read(house, url, owner) for url in READS}
+    await _add(house, range(1, 20))
+    with_many = {url: await _read(house, url, owner) for url in READS}
+    shown = {url: len(view.get("items", [])) for url, (view, _) in with_many.items()}
+    return {url: (len(with_one[url][1]), len(with_many[url][1]), shown[url]) for url in READS}
+
+
+def test_every_read_is_looked_at() -> None:
+    reads = {path for method, path, _ in OPERATIONS if method == "GET" and path.startswith("/v1/")}
+    hot = {path for path in reads if path.endswith(("/count", "/stream"))}
+    assert len(reads - hot) == len(READS)
+
+
+@pytest.mark.parametrize("url", READS)
+def test_a_read_needs_as_many_statements_for_twenty_as_for_one(
+    counted: dict[str, tuple[int, int, int]], url: str
+) -> None:
+    one, many, shown = counted[url]
+    assert one == many <= READS[url] + 1
+    assert shown >= 20 or url.endswith((CAMPAIGN, PETITION, PARTNER, "by=country"))
+
+
+async def test_a_crowd_asking_for_the_count_costs_one_read_a_second(
+    house: House, counted: dict[str, tuple[int, int, int]]
+) -> None:
+    with statements_of(house) as asked:
+        answers = await asyncio.gather(
+            *(house.client.get(f"/v1/petitions/{PETITION}/count") for _ in range(200)),
+            *(house.client.get(f"/v1/petitions/{PETITION}/tally?by=country") for _ in range(100)),
+        )
+    assert {answer.status_code for answer in answers} == {200}
+    hot = [statement for statement, _ in asked if "signature_tallies" in statement]
+    assert len(hot) <= 4
+
+
+async def test_a_batch_needs_as_many_statements_for_many_as_for_one(
+    house: House, counted: dict[str, tuple[int, int, int]]
+) -> None:
+    connection = house.api.state.hot.writer._lane.connection
+
+    async def sign(numbers: range) -> list[str]:
+        asked: list[str] = []
+        with connection.query_logger(lambda record: asked.append(record.query)):
+            url = f"/v1/petitions/{PETITION}/signatures"
+            answers = await asyncio.gather(*(house.client.post(url, json=person(n)) for n in numbers))
+        assert {answer.status_code for answer in answers} == {201}
+        return asked
+
+    for statement in (intake.SIGN, intake._KNOWN, tallies._MOVE):
+        assert (await sign(range(1000, 1001))).count(statement) == 1
+    # All but the first wait for the first one's commit, and share the next.
+    assert (await sign(range(2000, 2100))).count(intake.SIGN) <= 3
+
+
+def _nodes(plan: Json) -> Iterator[Json]:
+    yield plan
+    for part in plan.get("Plans", []):
+        yield from _nodes(part)
+
+
+class Explained:
+    """The plan of a statement: which indexes it uses, and what it does besides."""
+
+    def __init__(self, found: Any) -> None:
+        plan = (json.loads(found) if isinstance(found, str) else found)[0]["Plan"]
+        self.nodes = list(_nodes(plan))
+        self.indexes = {node["Index Name"] for node in self.nodes if "Index Name" in node}
+        self.arbiters = {name for node in self.nodes for name in node.get("Conflict Arbiter Indexes", [])}
+        self.scanned = {node["Relation Name"] for node in self.nodes if node["Node Type"] == "Seq Scan"}
+        self.kinds = {node["Node Type"] for node in self.nodes}
+
+
+# Columns that cannot be copied from another row, and what they hold instead.
+_OWN = {
+    "id": "gen_random_uuid()",
+    "slug": "'copy-' || n",
+    "digest": "sha256(n::text::bytea)",
+    "signer": "substr(sha256(n::text::bytea), 1, 16)",
+    "key": "'K' || n",
+    "locale": "'x-' || n",
+    "threshold_count": "1000 + n",
+}
+
+
+@pytest.fixture(scope="module")
+async def grown(house: House, counted: dict[str, tuple[int, int, int]]) -> UUID:
+    """Every table but the smallest with some thousands of copies of one of its rows; the petition's id."""
+    for table in metadata.sorted_tables:
+        if table.name == "digest_keys":
+            continue
+        columns = {column.name: _OWN.get(column.name, f"one.{column.name}") for column in table.columns}
+        values = ", ".join(columns.values())
+        one = f"(SELECT * FROM {table.name} ORDER BY 1 DESC LIMIT 1) AS one"
+        copies = f"SELECT {values} FROM {one}, generate_series(1, {ENOUGH}) AS n"
+        await run(house.database, f"INSERT INTO {table.name} ({', '.join(columns)}) {copies}")
+    await run(house.database, "ANALYZE")
+    rows = await run(house.database, "SELECT id FROM petitions WHERE slug = :slug", slug=PETITION)
+    petition_id: UUID = rows[0][0]
+    return petition_id
+
+
+@pytest.fixture
+async def explaining(house: House, grown: UUID) -> AsyncIterator[Connection]:
+    """A connection that scans a whole table only where there is no other way."""
+    connection = await house.database.pin()
+    await connection.execute("SET enable_seqscan = off")
+    yield connection
+    await connection.close()
+
+
+async def _explain(connection: Connection, statement: str, *values: Any) -> Explained:
+    return Explained(await connection.fetchval(f"EXPLAIN (FORMAT JSON) {statement}", *values))
+
+
+def _signings(petition_id: UUID, count: int = 3) -> list[Any]:
+    columns: list[list[Any]] = [[bytes([n]) * 16 for n in range(count)], [uuid7() for _ in range(count)]]
+    columns += [[now()] * count, ["UG"] * count, [""] * count, [""] * count, [None] * count, [None] * count]
+    return [petition_id, *columns, [b"sealed"] * count]
+
+
+@pytest.mark.parametrize("statement", [intake.SIGN, intake.IMPORT], ids=["SIGN", "IMPORT"])
+async def test_signing_goes_by_keys(explaining: Connection, grown: UUID, statement: str) -> None:
+    plan = await _explain(explaining, statement, *_signings(grown))
+    assert plan.arbiters == {"pk_signatures"}
+    assert plan.indexes == {"pk_petitions"}
+    assert plan.scanned == set()
+
+
+async def test_finding_who_has_signed_goes_by_the_key(explaining: Connection, grown: UUID) -> None:
+    plan = await _explain(explaining, intake._KNOWN, grown, [b"x" * 16, b"y" * 16])
+    assert "pk_signatures" in plan.indexes <= {"pk_signatures", "pk_petitions"}
+    assert plan.scanned == set()
+
+
+async def test_withdrawing_goes_by_the_key(explaining: Connection, grown: UUID) -> None:
+    plan = await _explain(explaining, intake._WITHDRAW, grown, b"x" * 16, uuid7())
+    assert (plan.indexes, plan.scanned) == ({"pk_signatures"}, set())
+
+
+async def test_moving_tallies_goes_by_the_key(explaining: Connection, grown: UUID) -> None:
+    plan = await _explain(explaining, tallies._MOVE, grown, 0, ["country", "total"], ["UG", ""], [1, 1])
+    assert (plan.arbiters, plan.scanned) == ({"pk_signature_tallies"}, set())
+
+
+@pytest.mark.parametrize("role", ["anonymous", "owner"])
+@pytest.mark.parametrize("url", [*READS, f"/v1/petitions/{PETITION}/count"])
+async def test_reads_go_by_keys(house: House, grown: UUID, explaining: Connection, url: str, role: str) -> None:
+    for room in (house.api.state.hot.directory, house.api.state.hot.counts._parts, house.api.state.hot.breakdowns):
+        room._kept.clear()
+    with statements_of(house) as asked:
+        answer = await house.client.get(url, headers={"Accept-Language": "fr", **house.keys[role]})
+    if answer.status_code == 401:
+        return
+    assert answer.status_code == 200
+    assert asked
+    for statement, values in asked:
+        plan = await _explain(explaining, statement, *values)
+        assert plan.scanned == set(), statement
+
+
+@pytest.mark.parametrize(("url", "key"), [("/v1/campaigns", "pk_campaigns"), ("/v1/petitions", "pk_petitions")])
+async def test_a_list_is_read_in_the_order_of_its_key(
+    house: House, grown: UUID, explaining: Connection, url: str, key: str
+) -> None:
+    first = (await house.client.get(url)).json()
+    with statements_of(house) as asked:
+        assert (await house.client.get(url, params={"cursor": first["next_cursor"]})).status_code == 200
+    statement, values = next(one for one in asked if "LIMIT" in one[0])
+    plan = await _explain(explaining, statement, *values)
+    assert plan.indexes == {key}
+    assert plan.kinds == {"Limit", "Index Scan"}

@@ -1,0 +1,45 @@
+"""Alive, and ready: two questions with two answers."""
+
+import httpx
+import pytest
+from movement import run
+
+from app.kit.db import Database
+
+
+@pytest.fixture
+def url(own_url: str) -> str:
+    """A database whose schema may be spoilt."""
+    return own_url
+
+
+async def test_a_process_is_ready_when_its_schema_is_there(client: httpx.AsyncClient) -> None:
+    for path in ("/healthz", "/readyz"):
+        answer = await client.get(path)
+        assert (answer.status_code, answer.json()) == (200, {"status": "ok"})
+
+
+async def test_a_schema_that_is_behind_is_not_ready(client: httpx.AsyncClient, database: Database) -> None:
+    await run(database, "UPDATE alembic_version SET version_num = '20200101_before'")
+    behind = await client.get("/readyz")
+    await run(database, "DROP TABLE alembic_version")
+    none = await client.get("/readyz")
+    for answer in (behind, none):
+        assert (answer.status_code, answer.json()["type"]) == (503, "urn:multitude:problem:schema-behind")
+        assert "multitude migrate" in answer.json()["title"]
+    assert (await client.get("/healthz")).status_code == 200
+
+
+async def test_metrics_are_in_prometheus_text(client: httpx.AsyncClient) -> None:
+    await client.get("/healthz")
+    answer = await client.get("/metrics")
+    assert answer.headers["content-type"].startswith("text/plain; version=0.0.4")
+    for name in (
+        'multitude_requests_total{method="GET",route="/healthz",status="200"}',
+        'multitude_request_seconds_bucket{le="0.001",route="/healthz"}',
+        "multitude_signatures_accepted_total",
+        "multitude_batch_size_bucket",
+        "multitude_commit_seconds_bucket",
+        "multitude_queue_depth",
+    ):
+        assert name in answer.text

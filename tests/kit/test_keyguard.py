@@ -1,0 +1,40 @@
+"""A database filled with one digest key is not written to with another."""
+
+import pytest
+
+from app.kit.db import Database
+from app.kit.keyguard import ForeignKeyRingError, guard
+from app.kit.sealing import KeyRing
+
+OLD, NEW = "an-old-secret-of-the-movement-0001", "a-new-secret-of-the-movement-00002"
+
+
+async def _let_in(database: Database, ring: KeyRing) -> bool:
+    try:
+        async with database.transaction() as session:
+            await guard(session, ring.fingerprint())
+    except ForeignKeyRingError:
+        return False
+    return True
+
+
+async def test_the_first_key_is_remembered_and_any_other_refused(database: Database) -> None:
+    assert await _let_in(database, KeyRing.parse(OLD))
+    assert await _let_in(database, KeyRing.parse(OLD))
+    assert not await _let_in(database, KeyRing.parse(NEW))
+    assert await _let_in(database, KeyRing.parse(OLD))
+
+
+async def test_a_rotated_ring_is_the_same_one(database: Database) -> None:
+    assert await _let_in(database, KeyRing.parse(OLD))
+    assert await _let_in(database, KeyRing.parse(f"{NEW},{OLD}"))
+    assert await _let_in(database, KeyRing.parse(NEW, digest_secret=OLD))
+    # The old key may not be thrown away unless it is named as the digest key.
+    assert not await _let_in(database, KeyRing.parse(NEW))
+
+
+async def test_the_error_says_in_a_line_what_to_look_at(database: Database) -> None:
+    await _let_in(database, KeyRing.parse(OLD))
+    async with database.transaction() as session:
+        with pytest.raises(ForeignKeyRingError, match=r"^.*MULTITUDE_SECRET_KEYS.*$"):
+            await guard(session, KeyRing.parse(NEW).fingerprint())

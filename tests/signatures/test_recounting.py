@@ -1,0 +1,113 @@
+"""A tally is worked out twice, in Python as people sign and in SQL for the recount: both agree on any row."""
+
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime
+from uuid import UUID, uuid4
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from movement import person, plant, proven, run, serving
+
+from app.kit.db import Connection, Database, committing
+from app.kit.settings import Settings
+from app.signatures.recount import Difference, differences
+from app.signatures.tallies import DIMENSIONS, Facets, keys_of, move, moves_of
+
+# What a region may hold, with what could be mistaken for a separator of ours.
+REGION = st.one_of(st.just(""), st.text(alphabet="aAéß李 ./()&-,'\u20190", min_size=1, max_size=12))
+# Hypothesis asks for naive bounds and adds the zone itself.
+EARLIEST, LATEST = datetime(1990, 1, 1), datetime(2100, 1, 1)  # noqa: DTZ001
+MOMENT = st.one_of(
+    st.datetimes(EARLIEST, LATEST, timezones=st.just(UTC)),
+    st.sampled_from(
+        [
+            datetime(2024, 2, 29, 23, 59, 59, 999999, UTC),
+            datetime(2025, 1, 1, tzinfo=UTC),
+            datetime(2025, 3, 30, 1, tzinfo=UTC),
+        ]
+    ),
+)
+FACETS = st.builds(
+    Facets,
+    country=st.sampled_from(["UG", "FR", "DE"]),
+    region=REGION,
+    source=st.sampled_from(["", "-", "a.b_c", "other"]),
+    group_id=st.one_of(st.none(), st.uuids()),
+    event_id=st.one_of(st.none(), st.just(UUID(int=7))),
+    signed_at=MOMENT,
+)
+_INSERT = """
+    INSERT INTO signatures
+        (petition_id, signer, id, country, region, source, group_id, event_id, signed_at, state, sealed)
+    VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, '')
+"""
+
+
+@pytest.fixture
+async def connection(database: Database) -> AsyncIterator[Connection]:
+    connection = await database.pin()
+    yield connection
+    await connection.close()
+
+
+async def put(connection: Connection, petition_id: UUID, rows: list[Facets], state: str) -> None:
+    given = [(petition_id, uuid4().bytes, uuid4(), *facets, state) for facets in rows]
+    await connection.executemany(_INSERT, given)
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(confirmed=st.lists(FACETS, max_size=12), withdrawn=st.lists(FACETS, max_size=3), lane=st.integers(0, 255))
+async def test_the_recount_agrees_with_what_was_tallied(
+    database: Database, connection: Connection, confirmed: list[Facets], withdrawn: list[Facets], lane: int
+) -> None:
+    petition_id = uuid4()
+    async with committing(connection):
+        await put(connection, petition_id, confirmed, "confirmed")
+        await put(connection, petition_id, withdrawn, "withdrawn")
+        gone = [(facets, -1) for facets in withdrawn]
+        changes = [*((facets, 1) for facets in [*confirmed, *withdrawn]), *gone]
+        totals = await move(connection, lane, {petition_id: moves_of(changes)})
+    assert totals == {petition_id: len(confirmed)}
+    async with database.transaction() as session:
+        assert await differences(session, petition_id) == []
+
+
+@given(FACETS)
+def test_a_signature_counts_under_one_key_of_each_dimension(facets: Facets) -> None:
+    assert tuple(dimension for dimension, _ in keys_of(facets)) == DIMENSIONS
+
+
+@given(st.lists(st.tuples(FACETS, st.sampled_from([1, 0, -1])), max_size=20))
+def test_moves_are_the_sum_of_their_changes(changes: list[tuple[Facets, int]]) -> None:
+    expected: dict[tuple[str, str], int] = {("total", ""): 0}
+    for facets, change in changes:
+        for key in keys_of(facets):
+            expected[key] = expected.get(key, 0) + change
+    assert moves_of(changes) == expected
+
+
+@pytest.mark.parametrize(
+    ("damage", "found"),
+    [
+        (
+            "UPDATE signature_tallies SET signature_count = 7 WHERE dimension = 'country'",
+            [Difference("country", "UG", 1, 7)],
+        ),
+        ("DELETE FROM signature_tallies WHERE dimension = 'source'", [Difference("source", "", 1, 0)]),
+        (
+            "INSERT INTO signature_tallies SELECT petition_id, 'total', '', 99, 1 FROM signatures",
+            [Difference("total", "", 1, 2)],
+        ),
+    ],
+)
+async def test_the_recount_finds_what_is_wrong(
+    database: Database, settings: Settings, damage: str, found: list[Difference]
+) -> None:
+    petition_id = await plant(database)
+    async with serving(settings) as (_, _, client):
+        await client.post("/v1/petitions/end-the-ban/signatures", json=person(1))
+    assert await proven(database) == {"end-the-ban": 1}
+    await run(database, damage)
+    async with database.transaction() as session:
+        assert await differences(session, petition_id) == found
