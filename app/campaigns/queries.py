@@ -31,6 +31,11 @@ async def find(session: AsyncSession, ref: str, principal: Principal | None) -> 
     return await session.scalar(one_of(ref, principal))
 
 
+async def state_of(session: AsyncSession, campaign_id: UUID) -> str | None:
+    """The state of a campaign."""
+    return await session.scalar(select(Campaign.state).where(Campaign.id == campaign_id))
+
+
 async def targets_of(session: AsyncSession, campaign_id: UUID) -> list[CampaignTarget]:
     """Those the campaign aims at, in the order staff gave them."""
     query = select(CampaignTarget).where(CampaignTarget.campaign_id == campaign_id)

@@ -3,6 +3,7 @@
 An ordinary FastAPI body costs twice as much. These functions also write the schema an ordinary one would have had.
 """
 
+import asyncio
 from typing import Any, TypeVar
 
 from fastapi import Request
@@ -15,12 +16,22 @@ from app.kit.problems import Problem
 
 Model = TypeVar("Model", bound=BaseModel)
 
+# Seconds. Whoever sends a byte now and then would otherwise hold memory for as long as they like.
+_PATIENCE = 10
+
 
 class TooLarge(Problem):
     """The body is larger than the service accepts."""
 
     status = 413
     slug = "too-large"
+
+
+class TooSlow(Problem):
+    """The body did not arrive in time."""
+
+    status = 408
+    slug = "too-slow"
 
 
 class NotJson(Problem):
@@ -54,12 +65,12 @@ class BodyLimit:
         await self._app(scope, limited, send)
 
 
-async def read_body(request: Request, model: type[Model]) -> Model:
-    """The request's body as a model; a problem when it is not JSON, too large or not valid."""
+async def read_body(request: Request, model: type[Model], longest: int) -> Model:
+    """The request's body as a model; a problem when it is not JSON, longer than `longest` bytes, or not valid."""
     if not _is_json(request):
         raise NotJson
     try:
-        return model.model_validate_json(await _read(request))
+        return model.model_validate_json(await _read(request, longest))
     except ValidationError as error:
         found = error.errors(include_url=False, include_context=False, include_input=False)
         raise RequestValidationError([{**e, "loc": ("body", *e["loc"])} for e in found]) from None
@@ -72,17 +83,30 @@ def _is_json(request: Request) -> bool:
     return False
 
 
-async def _read(request: Request) -> bytes:
+async def _read(request: Request, longest: int) -> bytes:
     # The fast lane passes by `BodyLimit`, so the limit is kept here.
-    limit: int = request.app.state.settings.max_body_bytes
+    longest = min(longest, request.app.state.settings.max_body_bytes)
     message = await request.receive()
     body: bytes = message.get("body", b"")
-    while message.get("more_body") and len(body) <= limit:
-        message = await request.receive()
-        body += message.get("body", b"")
-    if len(body) > limit:
+    if message.get("more_body"):
+        body += await _rest(request, longest - len(body))
+    if len(body) > longest:
         raise TooLarge
     return body
+
+
+async def _rest(request: Request, longest: int) -> bytes:
+    """What follows of a body in several parts, up to a little more than `longest`; TooSlow."""
+    rest, more = b"", True
+    try:
+        async with asyncio.timeout(_PATIENCE):
+            while more and len(rest) <= longest:
+                message = await request.receive()
+                rest += message.get("body", b"")
+                more = message.get("more_body", False)
+    except TimeoutError:
+        raise TooSlow from None
+    return rest
 
 
 def json_body(model: type[BaseModel]) -> dict[str, Any]:

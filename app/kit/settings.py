@@ -31,6 +31,7 @@ class Settings(BaseSettings):
 
     # One waiting signature costs about 12 KiB, nearly all of it its open HTTP request.
     queue_limit: int = Field(2048, ge=1, description="signatures that may wait in one process; more get 503")
+    stream_limit: int = Field(5000, ge=0, description="live streams one process feeds; more get 503")
     batch_limit: int = Field(1000, ge=1, description="signatures committed at once at the most")
     commit_patience_seconds: float = Field(10.0, gt=0, description="how long a failing commit is tried again")
     sweep_seconds: float = Field(1.0, gt=0, description="pause between two rounds of the worker")

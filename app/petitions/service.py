@@ -15,6 +15,7 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from app.campaigns import queries as campaigns
 from app.kit.fields import changed
 from app.kit.problems import Conflict, Invalid, NotFound
 from app.organizations.principals import Principal
@@ -49,6 +50,12 @@ class WrongState(Conflict):
     """The petition's state does not allow this."""
 
     slug = "wrong-state"
+
+
+class CampaignNotRunning(Conflict):
+    """The petition's campaign is not public yet, or has ended."""
+
+    slug = "campaign-not-running"
 
 
 class WrongTimes(Invalid):
@@ -145,11 +152,13 @@ def _check_times(opens_at: datetime | None, closes_at: datetime | None, moment: 
 
 
 async def publish(session: AsyncSession, ref: str) -> Petition:
-    """Open a draft now, however early; nothing when it is open. PetitionNotFound, WrongState."""
+    """Open a draft now, however early; nothing when it is open. PetitionNotFound, WrongState, CampaignNotRunning."""
     petition = await lock(session, ref)
     if petition.state == "open":
         return petition
     _expect(petition, "draft", "published")
+    if await campaigns.state_of(session, petition.campaign_id) not in {"active", "paused"}:
+        raise CampaignNotRunning
     moment = await queries.moment(session)
     if petition.closes_at is not None and petition.closes_at <= moment:
         raise WrongState("`closes_at` has passed: change it, then publish.")

@@ -95,5 +95,5 @@ def open_hot_room(settings: Settings, database: Database) -> HotRoom:
     )
     queue.start()
     directory = open_directory(database)
-    streams = Streams(directory, counts)
+    streams = Streams(directory, counts, settings.stream_limit)
     return HotRoom(ring, directory, counts, open_breakdowns(database), streams, queue, writer)

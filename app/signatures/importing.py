@@ -111,7 +111,8 @@ def _with_extent(line: Line, first: int) -> Line:
 
 def _decoded(file: BinaryIO) -> Iterator[str]:
     # Bytes that are not UTF-8 become lone surrogates, which validation refuses: for their line alone.
-    for text in file:
+    # A longer line comes in pieces, which the parser refuses as too large a field: memory stays flat.
+    while text := file.readline(_LONGEST_LINE):
         yield text.removeprefix(b"\xef\xbb\xbf").decode("utf-8", "surrogateescape")
 
 

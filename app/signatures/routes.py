@@ -29,6 +29,9 @@ from app.signatures.schemas import (
 )
 from app.signatures.sealing import write_receipt
 
+# Bytes: a comment of 2,000 letters outside the Latin alphabet and twenty consents, with room to spare.
+_LONGEST_SIGNING = 64 * 1024
+
 hot = APIRouter(tags=["signatures"])
 router = APIRouter(tags=["signatures"])
 
@@ -51,7 +54,7 @@ Room = Annotated[HotRoom, Depends(hot_room)]
 async def sign(request: Request, petition: str) -> Response:
     """Sign a petition. The answer comes when the signature is committed; signing twice counts once and looks alike."""
     room = hot_room(request)
-    body = await read_body(request, SigningBody)
+    body = await read_body(request, SigningBody, _LONGEST_SIGNING)
     slug, signing = await service.sign(room, petition, body)
     return Response(_told(room, slug, signing), 201, media_type="application/json")
 
@@ -99,6 +102,7 @@ async def withdraw(room: Room, petition: str, body: WithdrawalBody) -> Withdrawa
 async def stream(room: Room, petition: str, last_event_id: Annotated[str | None, Header()] = None) -> StreamingResponse:
     """Counts as they change, as server-sent events named `count`."""
     entry = await service.find(room, petition)
+    room.streams.make_room()
     return StreamingResponse(
         room.streams.follow(entry, last_event_id),
         media_type="text/event-stream",

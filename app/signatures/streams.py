@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from uuid import UUID
 
 from app.kit.logs import failure_of, log
+from app.kit.problems import Unavailable
 from app.petitions.directory import Directory, Entry
 from app.signatures.counts import Counts
 from app.signatures.schemas import CountView
@@ -17,6 +18,12 @@ _POLL_SECONDS = 1.0
 # Proxies close what is silent for half a minute or more.
 _KEEP_ALIVE_SECONDS = 15.0
 _KEEP_ALIVE = b": still here\n\n"
+
+
+class TooManyStreams(Unavailable):
+    """More live streams are open than the service feeds; read the count instead."""
+
+    slug = "too-many-streams"
 
 
 @dataclass(slots=True)
@@ -33,12 +40,18 @@ class _Channel:
 class Streams:
     """The streams of one process."""
 
-    def __init__(self, directory: Directory, counts: Counts) -> None:
+    def __init__(self, directory: Directory, counts: Counts, limit: int) -> None:
+        self._limit = limit
         self._directory = directory
         self._counts = counts
         self._channels: dict[UUID, _Channel] = {}
         self._polling: asyncio.Task[None] | None = None
         self._closed = False
+
+    def make_room(self) -> None:
+        """TooManyStreams when this process can feed no further one."""
+        if sum(channel.watchers for channel in self._channels.values()) >= self._limit:
+            raise TooManyStreams(retry_after=30)
 
     async def follow(self, entry: Entry, last_id: str | None) -> AsyncIterator[bytes]:
         """The petition's counts as they change, with comments in between to keep the connection open."""
