@@ -7,7 +7,9 @@ from typing import Any
 
 import httpx
 import pytest
+from sqlalchemy import update
 
+from app.campaigns.models import Campaign
 from app.kit.clock import now
 from app.kit.db import Database
 from app.petitions.service import lock, turn_pages
@@ -189,3 +191,23 @@ async def test_the_sweep_leaves_alone_what_somebody_is_changing(
         await lock(changing, "repeal-the-act")
         async with database.transaction() as sweeping:
             assert await turn_pages(sweeping) == []
+
+
+@pytest.mark.parametrize("state", ["draft", "archived"])
+async def test_a_petition_opens_only_under_a_campaign_that_runs(
+    client: httpx.AsyncClient,
+    campaigner: Headers,
+    campaign: str,
+    draft: Draft,
+    say: Say,
+    database: Database,
+    state: str,
+) -> None:
+    await draft()
+    async with database.transaction() as session:
+        await session.execute(update(Campaign).values(state=state))
+    refused = await say("publish")
+    assert (refused.status_code, refused.json()["type"]) == (409, "urn:multitude:problem:campaign-not-running")
+    async with database.transaction() as session:
+        await session.execute(update(Campaign).values(state="active"))
+    assert (await say("publish")).status_code == 200

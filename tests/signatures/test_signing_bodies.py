@@ -15,7 +15,8 @@ from app.signatures.sealing import unseal
 Sign = Callable[..., Awaitable[httpx.Response]]
 AT = "/v1/petitions/end-the-ban/signatures"
 JSON = {"content-type": "application/json"}
-DEEP = 100_000
+# As deep as fits into a signature's 64 KiB.
+DEEP = 10_000
 
 NOT_JSON = {
     "empty": b"",
@@ -179,3 +180,17 @@ async def test_what_is_optional_may_be_null_empty_or_left_out(sign: Sign, databa
     assert (await sign(person(3, postal_code="", region="", comment="", source=""))).status_code == 201
     rows = await run(database, "SELECT region, source, group_id, event_id FROM signatures")
     assert {tuple(row) for row in rows} == {("", "", None, None)}
+
+
+async def test_a_signature_takes_no_more_than_64_kib(client: httpx.AsyncClient, sign: Sign, database: Database) -> None:
+    longest = 64 * 1024
+    assert_problem(await client.post(AT, content=b" " * (longest + 1), headers=JSON), 413)
+    assert await dump(database) == []
+    assert (await client.post(AT, content=json.dumps(person(1)).ljust(longest), headers=JSON)).status_code == 201
+
+
+async def test_the_media_type_is_named_in_any_case_and_exactly(client: httpx.AsyncClient, sign: Sign) -> None:
+    body = json.dumps(person(1))
+    for named in ("Application/JSON", "application/json; charset=utf-8"):
+        assert (await client.post(AT, content=body, headers={"content-type": named})).status_code == 201
+    assert_problem(await client.post(AT, content=body, headers={"content-type": "application/jsonx"}), 415)

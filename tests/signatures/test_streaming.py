@@ -133,3 +133,10 @@ async def test_an_unknown_petition_has_no_stream(client: httpx.AsyncClient) -> N
     answer = await client.get("/v1/petitions/unknown/stream")
     assert answer.status_code == 404
     assert answer.headers["content-type"] == "application/problem+json"
+
+
+async def test_more_streams_than_a_process_feeds_are_told_to_come_back(sign: Sign, settings: Settings) -> None:
+    async with serving(settings.model_copy(update={"stream_limit": 0})) as (_, _, client):
+        answer = await client.get(f"{AT}")
+        assert (answer.status_code, answer.headers["retry-after"]) == (503, "30")
+        assert answer.json()["type"] == "urn:multitude:problem:too-many-streams"
