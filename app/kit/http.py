@@ -27,7 +27,7 @@ Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 Asgi = Callable[[Scope, Receive, Send], Awaitable[None]]
 
-# Few, because every answer carries them and each costs a microsecond. The policy forbids framing as well.
+# Few, because every answer carries them and the server checks each one. The policy forbids framing as well.
 _HEADERS = [
     (b"x-content-type-options", b"nosniff"),
     (b"strict-transport-security", b"max-age=31536000; includeSubDomains"),

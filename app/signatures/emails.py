@@ -2,7 +2,7 @@
 
 The canonical form is what a signer is digested from, so a change here would make people new: it may only ever grow
 by providers nobody has signed from. Case never tells two people apart in practice. Dots and tags are dropped only
-where the provider documents that it drops them itself.
+for providers known to drop them themselves; the lists below are still to be checked against what these publish.
 """
 
 import re

@@ -60,7 +60,7 @@ async def sign(request: Request, petition: str) -> Response:
 
 
 def _told(room: HotRoom, slug: str, signing: Signing) -> str:
-    """A `SignatureView`, written out: nothing in it needs escaping, and a model would take five times as long."""
+    """A `SignatureView`, written out: nothing in it needs escaping, and every signer waits for it."""
     receipt = write_receipt(room.ring, signing.petition_id, signing.signer, signing.id)
     at = f"/v1/petitions/{slug}"
     return (
