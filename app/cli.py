@@ -4,7 +4,7 @@ import sys
 
 import typer
 
-from app.commands import imports, keys, service, tallies
+from app.commands import imports, keys, rotation, service, tallies
 from app.commands.shell import err
 from app.kit.problems import OperatorError, Problem
 
@@ -17,6 +17,7 @@ cli = typer.Typer(
 )
 for command in (service.up, service.serve, service.worker, service.migrate):
     cli.command()(command)
+keys.cli.command()(rotation.rotate_encryption)
 cli.add_typer(keys.cli, name="keys")
 cli.add_typer(imports.cli, name="import")
 cli.add_typer(tallies.cli, name="tally")

@@ -11,25 +11,53 @@ from sqlalchemy.exc import SQLAlchemyError
 from starlette.middleware.cors import CORSMiddleware
 
 from app.campaigns.routes import router as campaigns
-from app.kit import documentation, health, http, keyguard, logs
+from app.kit import documentation, health, http, keyguard, logs, outbox_page
 from app.kit.bodies import BodyLimit
 from app.kit.db import Database
 from app.kit.fastlane import FastLane
 from app.kit.http import Asgi
+from app.kit.limiting import open_limiter
 from app.kit.openapi import describe
 from app.kit.settings import Settings
 from app.kit.shutdown import on_ending
 from app.organizations.routes import router as organizations
+from app.people.keys import PREFIX
+from app.people.own_routes import router as me
+from app.people.routes import router as consents
+from app.people.sessions import recognize
+from app.people.sign_in_routes import pages as people_pages
+from app.people.sign_in_routes import router as sign_ins
 from app.petitions.routes import router as petitions
+from app.signatures.confirm_page import router as confirm_page
 from app.signatures.hot import open_hot_room
+from app.signatures.invalidation_routes import router as invalidations
+from app.signatures.own import SignatureKeeper
+from app.signatures.own_routes import router as own_signatures
 from app.signatures.routes import hot
 from app.signatures.routes import router as signatures
-from app.signatures.schemas import SigningBody
+from app.signatures.schemas import ConfirmationBody, SigningBody
+from app.signatures.trends import open_trends
 
 # A request makes a hundred objects and no cycles: looking for some every 700 cost a tenth of the time of a signature.
 GC_THRESHOLDS = (20_000, 20, 20)
 
-ROUTERS = [health.router, documentation.router, organizations, campaigns, petitions, hot, signatures]
+ROUTERS = [
+    health.router,
+    documentation.router,
+    outbox_page.router,
+    organizations,
+    consents,
+    sign_ins,
+    people_pages,
+    me,
+    campaigns,
+    petitions,
+    hot,
+    signatures,
+    confirm_page,
+    own_signatures,
+    invalidations,
+]
 
 
 def create_api(settings: Settings) -> FastAPI:
@@ -48,11 +76,12 @@ def create_api(settings: Settings) -> FastAPI:
         telemetry={"tracing": False, "metrics": False, "logs": False, "operation_spans": False},
     )
     api.state.settings = settings
+    api.state.recognizers = {PREFIX: recognize}
     http.install(api)
     api.add_middleware(BodyLimit, limit=settings.max_body_bytes)
     for router in ROUTERS:
         api.include_router(router)
-    describe(api, read_by_hand=[SigningBody])
+    describe(api, read_by_hand=[SigningBody, ConfirmationBody])
     return api
 
 
@@ -91,7 +120,11 @@ async def _life(api: FastAPI) -> AsyncIterator[None]:
     api.state.database = database
     # A pool of its own: a crowd on the ordinary pages must not keep anybody from signing or counting.
     api.state.hot_database = Database(settings.database_url.get_secret_value(), pool_size=2, name="hot")
-    api.state.hot = open_hot_room(settings, api.state.hot_database)
+    api.state.limiter = open_limiter(settings)
+    api.state.hot = open_hot_room(settings, api.state.hot_database, api.state.limiter)
+    api.state.addresses, api.state.trusted_proxies = api.state.hot.addresses, api.state.hot.proxies
+    api.state.trends = open_trends(database, settings.key_ring)
+    api.state.keepers = [SignatureKeeper(api.state.hot, database)]
     # What is there by now stays for good: the collector need not look at it again with every crowd.
     gc.collect()
     gc.freeze()
@@ -101,6 +134,7 @@ async def _life(api: FastAPI) -> AsyncIterator[None]:
             yield
     finally:
         await api.state.hot.close()
+        await api.state.limiter.close()
         await api.state.hot_database.close()
         await database.close()
 

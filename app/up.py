@@ -80,6 +80,16 @@ def database_of(data_dir: Path) -> Iterator[EmbeddedPostgres | None]:
         yield postgres
 
 
+def completed(settings: Settings, data_dir: Path, url: str) -> Settings:
+    """The settings with what only this command can know: where it is reached, and where mails go without a server."""
+    more: dict[str, object] = {}
+    if "public_url" not in settings.model_fields_set:
+        more["public_url"] = url
+    if settings.smtp_url is None and settings.outbox_dir is None:
+        more["outbox_dir"] = (data_dir / "outbox").resolve()
+    return settings.model_copy(update=more)
+
+
 class _Worker:
     """The worker, in a process of its own so that its work never delays a signature."""
 

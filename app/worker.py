@@ -1,57 +1,116 @@
-"""The worker's door: sweeps that write down what time and the tallies have decided.
+"""The worker's door: writes down what time and the tallies have decided, carries out rules, enters consents, mails.
 
 Nothing is handed to the worker: it looks. A round that fails is logged and tried again in the next; two workers do
-not get in each other's way, since each sweep runs under an advisory lock of its transaction.
+not get in each other's way, since each sweep runs under an advisory lock of its transaction, and what is claimed by one
+is passed over by the other.
 """
 
 import asyncio
 import signal
 from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 
+import uvloop
+from prometheus_client import start_http_server
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.kit import logs
+from app.kit.addresses import forget_salts
 from app.kit.db import Database
+from app.kit.dispatch import Dispatcher, Source
+from app.kit.limiting import open_limiter
 from app.kit.logs import failure_of, log
+from app.kit.mail import Post
+from app.kit.post import open_post
+from app.kit.sealing import KeyRing
 from app.kit.settings import Settings
+from app.kit.texts import Texts
+from app.people.mailing import PeopleMails
+from app.people.sessions import forget_sign_ins
 from app.petitions.service import turn_pages
+from app.signatures import jobs, ledger
+from app.signatures.mailing import SignatureMails
 from app.signatures.milestones import mark_reached
+from app.signatures.own import Signers
+from app.signatures.trends import Summarizing
 
 Sweep = Callable[[AsyncSession], Awaitable[Sequence[object]]]
 
-# In this order: a petition that opens in this round may reach a milestone in the next.
-SWEEPS: dict[str, Sweep] = {"turn_pages": turn_pages, "mark_reached": mark_reached}
 # First half of the advisory locks' names: "swee" in ASCII.
 _LOCK_SPACE = 0x73776565
+# A sweep that has done as much as this may have left something: it goes on at once.
+_FULL = ledger.BATCH
 
 
-async def sweep_once(database: Database) -> None:
-    """One round of all sweeps, each in a transaction of its own."""
-    for number, (name, sweep) in enumerate(SWEEPS.items()):
+def sweeps_of(ring: KeyRing) -> dict[str, Sweep]:
+    """What is looked for in every round, in this order: a petition that opens may reach a milestone in the next."""
+    return {
+        "turn_pages": turn_pages,
+        "mark_reached": mark_reached,
+        "enter_consents": partial(ledger.enter_consents, ring=ring),
+        "forget_salts": forget_salts,
+        "forget_sign_ins": forget_sign_ins,
+        "summarize": Summarizing(),
+    }
+
+
+async def sweep_once(database: Database, sweeps: dict[str, Sweep]) -> None:
+    """One round of all sweeps, each in transactions of its own."""
+    for number, (name, sweep) in enumerate(sweeps.items()):
         try:
-            async with database.transaction() as session:
-                free = await session.scalar(
-                    text("SELECT pg_try_advisory_xact_lock(:space, :number)"),
-                    {"space": _LOCK_SPACE, "number": number},
-                )
-                changed = await sweep(session) if free else []
+            while await _swept(database, number, name, sweep) >= _FULL:
+                continue
         except Exception as error:  # noqa: BLE001 - the next round tries again
             log.warning("sweep failed", sweep=name, **failure_of(error))
-            continue
-        if changed:
-            log.info("swept", sweep=name, changed=len(changed))
+
+
+async def _swept(database: Database, number: int, name: str, sweep: Sweep) -> int:
+    async with database.transaction() as session:
+        free = await session.scalar(
+            text("SELECT pg_try_advisory_xact_lock(:space, :number)"), {"space": _LOCK_SPACE, "number": number}
+        )
+        changed = await sweep(session) if free else []
+    if changed:
+        log.info("swept", sweep=name, changed=len(changed))
+    return len(changed)
 
 
 async def work(settings: Settings, ending: asyncio.Event) -> None:
-    """Sweep until `ending` is set."""
-    database = Database(settings.database_url.get_secret_value(), pool_size=2, name="worker")
+    """Sweep, carry out rules and send mails until `ending` is set."""
+    database = Database(settings.database_url.get_secret_value(), pool_size=5, name="worker")
+    post = open_post(settings)
+    if post is None:
+        log.warning("no mail can be sent: set SMTP_URL")
+    dispatchers = _dispatchers(database, settings, post)
     try:
-        while not ending.is_set():
-            await sweep_once(database)
-            await _pause(ending, settings.sweep_seconds)
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(_sweep(database, settings, ending))
+            tasks.create_task(jobs.work(database, settings, settings.key_ring, ending))
+            for dispatcher in dispatchers:
+                tasks.create_task(dispatcher.run(ending, settings.sweep_seconds))
     finally:
+        if post is not None:
+            await post.close()
         await database.close()
+
+
+def _dispatchers(database: Database, settings: Settings, post: Post | None) -> list[Dispatcher]:
+    if post is None:
+        return []
+    texts, limiter = Texts(settings.mail_texts_dir), open_limiter(settings)
+    sources: list[Source] = [
+        SignatureMails(database, settings, texts, limiter),
+        PeopleMails(database, settings, texts, [Signers()]),
+    ]
+    return [Dispatcher(source, post, settings.mail_connections) for source in sources]
+
+
+async def _sweep(database: Database, settings: Settings, ending: asyncio.Event) -> None:
+    sweeps = sweeps_of(settings.key_ring)
+    while not ending.is_set():
+        await sweep_once(database, sweeps)
+        await _pause(ending, settings.sweep_seconds)
 
 
 async def _pause(ending: asyncio.Event, seconds: float) -> None:
@@ -65,7 +124,9 @@ async def _pause(ending: asyncio.Event, seconds: float) -> None:
 def run(settings: Settings) -> None:
     """Work until SIGTERM or SIGINT; the round under way is finished first."""
     logs.configure(settings.log_level, settings.log_format)
-    asyncio.run(_until_signal(settings))
+    if settings.worker_metrics_port is not None:
+        start_http_server(settings.worker_metrics_port, "127.0.0.1")
+    uvloop.run(_until_signal(settings))
 
 
 async def _until_signal(settings: Settings) -> None:

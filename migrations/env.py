@@ -1,6 +1,7 @@
 """How a migration runs: one at a time, in one transaction, and never waiting long for a lock."""
 
 import asyncio
+import time
 
 from alembic import context
 from sqlalchemy import Connection, text
@@ -11,10 +12,19 @@ from app.models import metadata
 
 # "schema" in ASCII: whoever migrates holds this advisory lock.
 _LOCK = 0x736368656D61
+# Seconds.
+_LOOK_EVERY = 0.1
+
+
+def _wait_for_our_turn(connection: Connection) -> None:
+    # Asked again and again: a transaction that waits is one that an index built concurrently would wait for.
+    while not connection.execute(text("SELECT pg_try_advisory_lock(:lock)"), {"lock": _LOCK}).scalar():
+        connection.commit()
+        time.sleep(_LOOK_EVERY)
 
 
 def _run(connection: Connection) -> None:
-    connection.execute(text("SELECT pg_advisory_lock(:lock)"), {"lock": _LOCK})
+    _wait_for_our_turn(connection)
     # A migration that waits for a lock makes everybody behind it wait too: it gives up and is run again.
     connection.execute(text("SET lock_timeout = '4s'"))
     connection.execute(text("SET statement_timeout = '10min'"))

@@ -1,5 +1,6 @@
 """What the stories about signing share: people who sign, petitions to sign, and the proof that all is counted."""
 
+import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
@@ -10,6 +11,7 @@ from fastapi import FastAPI
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from app import worker
 from app.campaigns.models import Campaign
 from app.kit.clock import now
 from app.kit.db import Database
@@ -58,6 +60,13 @@ async def run(database: Database, statement: str, **values: object) -> list[Any]
         return list(result) if result.returns_rows else []
 
 
+async def until(database: Database, question: str, seconds: float = 20) -> None:
+    """Ask until the answer is true."""
+    async with asyncio.timeout(seconds):
+        while not (await run(database, question))[0][0]:
+            continue
+
+
 async def dump(database: Database) -> list[Any]:
     """Every signature and every tally as they stand."""
     signatures = await run(database, "SELECT * FROM signatures ORDER BY petition_id, signer")
@@ -103,6 +112,24 @@ async def serving(settings: Settings) -> AsyncIterator[tuple[FastAPI, Asgi, http
         httpx.AsyncClient(transport=transport, base_url="http://multitude.test") as client,
     ):
         yield api, app, client
+
+
+async def sweep(database: Database) -> None:
+    """One round of all that the worker does by itself, but for mails and rules."""
+    await worker.sweep_once(database, worker.sweeps_of(KeyRing.parse(SECRET_KEYS)))
+
+
+@asynccontextmanager
+async def working(settings: Settings, **more: object) -> AsyncIterator[Settings]:
+    """The worker, in this process, for as long as the block lasts."""
+    ending = asyncio.Event()
+    chosen = settings.model_copy(update={"sweep_seconds": 0.02, **more})
+    task = asyncio.create_task(worker.work(chosen, ending))
+    try:
+        yield chosen
+    finally:
+        ending.set()
+        await task
 
 
 def like(count: int, make: Callable[..., Json] = person, **more: object) -> list[Json]:

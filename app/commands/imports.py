@@ -9,6 +9,7 @@ import typer
 
 from app.commands.shell import AsJson, CommandError, DataDir, database_of, out, progress, settings_of
 from app.kit.settings import DEFAULT_DATA_DIR, Settings
+from app.people.asking import read_asked
 from app.petitions.directory import open_directory
 from app.petitions.service import PetitionNotFound
 from app.signatures.importing import Import, Summary, read_lines
@@ -51,13 +52,15 @@ async def _import(settings: Settings, file: Path, petition: str, listed: Path) -
             raise PetitionNotFound
         if not entry.accepting:
             raise PetitionNotOpen
+        async with database.transaction() as session:
+            asked = await read_asked(session)
         lane = await claim(database, settings.key_ring.fingerprint())
         try:
             with (
                 listed.open("w", newline="") as refused,
                 progress("Importing", file.stat().st_size) as (bar, task),
             ):
-                run = Import(lane, settings.key_ring, entry, refused)
+                run = Import(lane, settings.key_ring, entry, refused, asked)
                 return await run.run(read_lines(file, lambda position: bar.update(task, completed=position)))
         finally:
             await lane.release()

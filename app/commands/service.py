@@ -5,6 +5,7 @@ import json
 import os
 import signal
 import sys
+from functools import partial
 from typing import Annotated
 
 import typer
@@ -28,17 +29,21 @@ def up(host: Host = "127.0.0.1", port: Port = 8000, data_dir: DataDir = DEFAULT_
     try:
         upping.prepare_folder(data_dir)
         with upping.database_of(data_dir) as postgres:
-            settings = settings_of(data_dir, keys=True)
+            settings = upping.completed(settings_of(data_dir, keys=True), data_dir, f"http://{host}:{port}")
             migrating(settings)
             check_keys(settings)
             first = upping.make_ready(settings)
-            upping.run(settings, host, port, postgres, lambda: _welcome(first, f"http://{host}:{port}"))
+            keeps_mails = settings.outbox_dir is not None and settings.smtp_url is None
+            announce = partial(_welcome, first, f"http://{host}:{port}", outbox=keeps_mails)
+            upping.run(settings, host, port, postgres, announce)
     except KeyboardInterrupt:
         return
 
 
-def _welcome(first: upping.FirstStart | None, url: str) -> None:
+def _welcome(first: upping.FirstStart | None, url: str, *, outbox: bool) -> None:
     lines = ["", f"Multitude is running at {url}", f"  documentation   {url}/docs"]
+    if outbox:
+        lines.append(f"  mails           {url}/outbox   (kept here, for no SMTP_URL is set)")
     if first is not None:
         body = {"given_name": "Amina", "family_name": "Okello", "email": "amina@example.org", "country": "UG"}
         petition = f"{url}/v1/petitions/{first.petition}"
@@ -67,10 +72,12 @@ def serve(
 
 
 def worker(data_dir: DataDir = DEFAULT_DATA_DIR, parent: Annotated[int, typer.Option(hidden=True)] = 0) -> None:
-    """Run the sweeps: openings, closings, goals, milestones."""
+    """Run what goes on by itself: openings, closings, milestones, invalidations, retention; and send the mails."""
     if parent:
         _end_with(parent)
-    working.run(settings_of(data_dir))
+    settings = settings_of(data_dir, keys=True)
+    check_keys(settings)
+    working.run(settings)
 
 
 def _end_with(parent: int) -> None:

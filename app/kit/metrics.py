@@ -20,6 +20,7 @@ commit_seconds = Histogram("multitude_commit_seconds", "Time of one batch's tran
 commit_failures = Counter("multitude_commit_failures", "Batch transactions that had to be tried again")
 queue_depth = Gauge("multitude_queue_depth", "Signatures waiting for a batch", multiprocess_mode="livesum")
 queue_refusals = Counter("multitude_queue_refusals", "Signatures answered 503 because the queue was full")
+mails = Counter("multitude_mails", "Mails by how their sending ended", ["end"])
 
 
 def exposition() -> bytes:

@@ -3,6 +3,8 @@
 A sealed value is `key id (2 bytes) | nonce (12) | ciphertext | tag (16)`. The identity of the row it belongs to is
 its associated data, so a value moved to another row does not open. Keys are derived (HKDF-SHA256) from the
 secrets of the ring, one per purpose; a key's id is derived too, so that no numbering can go wrong.
+
+A token (a receipt, a link) is in somebody's hands and cannot be sealed anew, so it has a key that never rotates.
 """
 
 import hashlib
@@ -29,6 +31,27 @@ def _derive(secret: str, purpose: str, length: int) -> bytes:
     return HKDF(hashes.SHA256(), length, salt=None, info=purpose.encode()).derive(secret.encode())
 
 
+def _cipher(secret: str, id_purpose: str, purpose: str) -> tuple[bytes, AESGCM]:
+    key_id = _derive(secret, f"multitude/{id_purpose}", KEY_ID_BYTES)
+    return key_id, AESGCM(_derive(secret, f"multitude/{purpose}", 32))
+
+
+def _seal(key_id: bytes, ciphers: dict[bytes, AESGCM], plain: bytes, identity: bytes) -> bytes:
+    nonce = os.urandom(NONCE_BYTES)
+    return key_id + nonce + ciphers[key_id].encrypt(nonce, plain, identity)
+
+
+def _open(ciphers: dict[bytes, AESGCM], sealed: bytes, identity: bytes) -> bytes:
+    cipher = ciphers.get(sealed[:KEY_ID_BYTES])
+    if cipher is None:
+        raise SealBrokenError
+    nonce, body = sealed[KEY_ID_BYTES : KEY_ID_BYTES + NONCE_BYTES], sealed[KEY_ID_BYTES + NONCE_BYTES :]
+    try:
+        return cipher.decrypt(nonce, body, identity)
+    except (InvalidTag, ValueError):
+        raise SealBrokenError from None
+
+
 @dataclass(frozen=True, slots=True)
 class KeyRing:
     """Keys by id; the current one seals, all open. `digest_key` never rotates: it is the signers' identity."""
@@ -36,6 +59,8 @@ class KeyRing:
     current_id: bytes
     ciphers: dict[bytes, AESGCM]
     digest_key: bytes = field(repr=False)
+    token_id: bytes
+    token_ciphers: dict[bytes, AESGCM]
 
     @classmethod
     def parse(cls, secrets: str, digest_secret: str | None = None) -> "KeyRing":
@@ -48,29 +73,33 @@ class KeyRing:
             raise ValueError("MULTITUDE_SECRET_KEYS is not set: without a key nothing personal can be stored")
         if any(len(secret) < MINIMUM_SECRET_LENGTH for secret in [*ring, digest_secret or ring[0]]):
             raise ValueError(f"a secret key is shorter than {MINIMUM_SECRET_LENGTH} characters")
-        ids = [_derive(secret, "multitude/key-id", KEY_ID_BYTES) for secret in ring]
-        if len(set(ids)) < len(ids):
+        ciphers = dict(_cipher(secret, "key-id", "seal") for secret in ring)
+        if len(ciphers) < len(ring):
             raise ValueError("two secret keys are the same, or share an id: make a new one")
-        ciphers = {
-            key_id: AESGCM(_derive(secret, "multitude/seal", 32)) for key_id, secret in zip(ids, ring, strict=True)
-        }
-        return cls(ids[0], ciphers, _derive(digest_secret or ring[-1], "multitude/digest", 32))
+        lasting = digest_secret or ring[-1]
+        token_id, token_cipher = _cipher(lasting, "token-key-id", "token")
+        # Tokens were once sealed like rows are: those of the lasting secret open even when it seals no row any more.
+        token_ciphers = dict([_cipher(lasting, "key-id", "seal")]) | {token_id: token_cipher}
+        return cls(next(iter(ciphers)), ciphers, _derive(lasting, "multitude/digest", 32), token_id, token_ciphers)
 
     def seal(self, plain: bytes, identity: bytes) -> bytes:
         """Seal for one row; `identity` names table, column and row."""
-        nonce = os.urandom(NONCE_BYTES)
-        return self.current_id + nonce + self.ciphers[self.current_id].encrypt(nonce, plain, identity)
+        return _seal(self.current_id, self.ciphers, plain, identity)
 
     def open(self, sealed: bytes, identity: bytes) -> bytes:
         """The plain value; SealBrokenError when it is forged, moved, cut short or of an unknown key."""
-        cipher = self.ciphers.get(sealed[:KEY_ID_BYTES])
-        if cipher is None:
-            raise SealBrokenError
-        nonce, body = sealed[KEY_ID_BYTES : KEY_ID_BYTES + NONCE_BYTES], sealed[KEY_ID_BYTES + NONCE_BYTES :]
+        return _open(self.ciphers, sealed, identity)
+
+    def seal_token(self, plain: bytes, identity: bytes) -> bytes:
+        """Seal what is handed out and must open for as long as the digest secret lasts, whichever keys rotate."""
+        return _seal(self.token_id, self.token_ciphers, plain, identity)
+
+    def open_token(self, sealed: bytes, identity: bytes) -> bytes:
+        """The plain value of a token, also of one that was sealed as rows are; SealBrokenError as for `open`."""
         try:
-            return cipher.decrypt(nonce, body, identity)
-        except (InvalidTag, ValueError):
-            raise SealBrokenError from None
+            return _open(self.token_ciphers, sealed, identity)
+        except SealBrokenError:
+            return _open(self.ciphers, sealed, identity)
 
     def digest(self, value: str) -> bytes:
         """The first 16 bytes of HMAC-SHA256: the same value gives the same digest, nobody without the key can."""

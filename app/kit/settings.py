@@ -1,12 +1,15 @@
 """Settings: the one place that reads the environment. Every entry is described in `docs/operations.md`."""
 
 from functools import cached_property
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Annotated
+from urllib.parse import urlsplit
 
 from pydantic import Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from app.kit.mail import Route, Sender
 from app.kit.sealing import KeyRing
 
 MEBIBYTE = 1024 * 1024
@@ -15,7 +18,10 @@ MEBIBYTE = 1024 * 1024
 class Settings(BaseSettings):
     """What an operator can set. Names without an alias carry the prefix `MULTITUDE_`."""
 
-    model_config = SettingsConfigDict(env_prefix="MULTITUDE_", populate_by_name=True, extra="ignore")
+    # What was refused is not shown: it may hold a password.
+    model_config = SettingsConfigDict(
+        env_prefix="MULTITUDE_", populate_by_name=True, extra="ignore", hide_input_in_errors=True
+    )
 
     database_url: SecretStr = Field(validation_alias="DATABASE_URL")
     public_url: str = Field("http://127.0.0.1:8000", validation_alias="PUBLIC_URL")
@@ -36,10 +42,79 @@ class Settings(BaseSettings):
     commit_patience_seconds: float = Field(10.0, gt=0, description="how long a failing commit is tried again")
     sweep_seconds: float = Field(1.0, gt=0, description="pause between two rounds of the worker")
 
-    @field_validator("cors_origins", mode="before")
+    smtp_url: SecretStr | None = Field(None, validation_alias="SMTP_URL")
+    mail_from: str = Field("Multitude <no-reply@localhost>", description="what stands in From")
+    mail_connections: int = Field(8, ge=1, le=100, description="connections to the mail server one process opens")
+    outbox_dir: Path | None = Field(None, description="where mails are kept when there is no mail server")
+    mail_texts_dir: Path | None = Field(None, description="an operator's own mail texts, which win over ours")
+    mails_per_hour: int = Field(
+        10, ge=1, description="mails one address is sent at the most, whatever is signed with it"
+    )
+    sign_in_link: str = Field("", description="the front end's page to sign in on, with {token}; else one of ours")
+    petition_link: str = Field(
+        "", description="the front end's page of a petition, with {petition}; else none is named"
+    )
+    worker_metrics_port: int | None = Field(
+        None, ge=1, le=65535, description="where the worker shows its metrics, on this machine alone"
+    )
+    confirm_link: str = Field("", description="the front end's page to confirm on, with {token}; else one of ours")
+
+    trusted_proxies: Annotated[list[str], NoDecode] = Field(
+        default=[], description="networks whose proxies are believed when they name the client's address"
+    )
+    rate_limit_url: SecretStr | None = Field(
+        None, validation_alias="RATE_LIMIT_URL", description="the Valkey or Redis server that processes share limits in"
+    )
+
+    @field_validator("cors_origins", "trusted_proxies", mode="before")
     @classmethod
     def _split(cls, value: object) -> object:
         return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
+
+    @field_validator("smtp_url")
+    @classmethod
+    def _is_a_route(cls, value: SecretStr | None) -> SecretStr | None:
+        if value is None or not value.get_secret_value():
+            return None
+        Route.parse(value.get_secret_value())
+        return value
+
+    @field_validator("mail_from")
+    @classmethod
+    def _is_a_sender(cls, value: str) -> str:
+        Sender.parse(value)
+        return value
+
+    @field_validator("trusted_proxies")
+    @classmethod
+    def _are_networks(cls, value: list[str]) -> list[str]:
+        networks = [ip_network(network) for network in value]
+        if any(network.prefixlen == 0 for network in networks):
+            raise ValueError("who trusts everybody knows nobody's address: name the networks of your proxies")
+        return [str(network) for network in networks]
+
+    @field_validator("rate_limit_url")
+    @classmethod
+    def _is_a_store(cls, value: SecretStr | None) -> SecretStr | None:
+        if not value or not value.get_secret_value():
+            return None
+        if not _names_a_store(value.get_secret_value()):
+            raise ValueError("must be redis://host, rediss://host, valkey://host or valkeys://host")
+        return value
+
+    @field_validator("confirm_link", "sign_in_link")
+    @classmethod
+    def _has_room_for_a_token(cls, value: str) -> str:
+        if value and not (value.startswith(("https://", "http://")) and "{token}" in value):
+            raise ValueError("must be an http or https address that contains {token}")
+        return value
+
+    def link(self, page: str, token: str) -> str:
+        """The link that carries this token: to the front end's page of that name, or to our own."""
+        given = (
+            getattr(self, f"{page}_link") or f"{self.public_url.rstrip('/')}/{page.replace('_', '-')}?token={{token}}"
+        )
+        return str(given).replace("{token}", token)
 
     def as_environment(self) -> dict[str, str]:
         """What was set, as the environment that sets it again in another process."""
@@ -54,6 +129,16 @@ class Settings(BaseSettings):
         """The keys that seal personal data and digest e-mail addresses; ValueError when none is set."""
         digest_key = self.digest_key.get_secret_value() if self.digest_key else None
         return KeyRing.parse(self.secret_keys.get_secret_value(), digest_key)
+
+
+def _names_a_store(url: str) -> bool:
+    try:
+        address = urlsplit(url)
+        return (
+            address.scheme in {"redis", "rediss", "valkey", "valkeys"} and bool(address.hostname) and address.port != 0
+        )
+    except ValueError:  # its words quote the address
+        return False
 
 
 def _spelt(value: object) -> str:

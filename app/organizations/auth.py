@@ -3,13 +3,16 @@
 A route that everybody may call and that tells staff more takes a `Caller` and declares
 `openapi_extra=KEY_OPTIONAL`; a route for staff takes an `Owner`, a `Campaigner`, an `AnyStaff` or its own
 `Annotated[Principal, Depends(staff("analyst", "data_officer"))]`.
+
+Rooms above this one have callers of their own: `app.state.recognizers` says, by the beginning of a key, who knows them.
 """
 
-from collections.abc import Awaitable, Callable
-from typing import Annotated, Any
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Annotated, Any, TypeAlias
 
 from fastapi import Depends, Request, Security
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
+from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.kit.db import Database
 from app.kit.problems import Forbidden, Unauthorized
@@ -21,11 +24,13 @@ from app.organizations.principals import STAFF_ROLES, Principal
 _documented = HTTPBearer(
     scheme_name="key",
     bearerFormat="mtd_<role>_<secret>",
-    description="A key of an organization",
+    description="A key of an organization, or of somebody who is signed in (`mtd_person_<secret>`)",
     auto_error=False,
 )
 # FastAPI puts this beside the scheme it writes for the route: with a key, or without one.
 KEY_OPTIONAL: dict[str, Any] = {"security": [{}]}
+
+Recognizer: TypeAlias = Callable[[AsyncSession, str], Awaitable[Principal | None]]
 
 
 async def authenticate(
@@ -39,12 +44,21 @@ async def authenticate(
     key = _key_of(request)
     if key is None:
         return None
-    if looks_like_a_key(key):
+    recognize = _recognizer_of(request, key)
+    if recognize is not None:
         async with _database(request).transaction() as session:
-            principal = await service.recognize(session, key)
+            principal = await recognize(session, key)
         if principal is not None:
             return principal
     raise Unauthorized
+
+
+def _recognizer_of(request: Request, key: str) -> Recognizer | None:
+    """Who may know the holder of this key; None when nobody can."""
+    if looks_like_a_key(key):
+        return service.recognize
+    others: Mapping[str, Recognizer] = getattr(request.app.state, "recognizers", {})
+    return next((recognize for prefix, recognize in others.items() if key.startswith(prefix)), None)
 
 
 def _database(request: Request) -> Database:

@@ -1,20 +1,24 @@
-"""Who is asking: an organization, through one of its keys, in one role."""
+"""Who is asking: an organization, through one of its keys, in one role; or a person, through a session."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from uuid import UUID
 
 STAFF_ROLES = ("owner", "campaigner", "analyst", "data_officer")
 ROLES = (*STAFF_ROLES, "partner")
+# No organization's: somebody who is signed in to their own page.
+PERSON = "person"
+NO_ORGANIZATION = UUID(int=0)
 
 
 @dataclass(frozen=True, slots=True)
 class Principal:
-    """The holder of a live key."""
+    """The holder of a live key. A person has a `signer` and no organization; `key_id` is then their session's."""
 
     key_id: UUID
     organization_id: UUID
     organization: str
     role: str
+    signer: bytes | None = field(default=None, repr=False)
 
     @property
     def is_staff(self) -> bool:
@@ -23,4 +27,4 @@ class Principal:
 
 
 # Whoever has a shell on the server: may do what an owner may.
-OPERATOR = Principal(UUID(int=0), UUID(int=0), "movement", "owner")
+OPERATOR = Principal(UUID(int=0), NO_ORGANIZATION, "movement", "owner")

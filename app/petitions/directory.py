@@ -29,6 +29,8 @@ class Entry:
     accepting: bool
     allowed_countries: frozenset[str] | None
     confirmation: str
+    challenge: str
+    address_limit: int | None
     signature_goal: int
 
     def accepts(self, country: str) -> bool:
@@ -65,5 +67,7 @@ def _entry(petition: Petition, *, accepting: bool, state: str) -> Entry:
         accepting=accepting,
         allowed_countries=frozenset(petition.allowed_countries) if petition.allowed_countries else None,
         confirmation=petition.confirmation,
+        challenge=petition.challenge,
+        address_limit=petition.address_limit,
         signature_goal=petition.signature_goal,
     )

@@ -1,6 +1,6 @@
 """Petitions, their texts in further locales, and their milestones."""
 
-from datetime import datetime
+from datetime import date, datetime
 from uuid import UUID
 
 from sqlalchemy import BigInteger, CheckConstraint, ForeignKey, Text
@@ -14,6 +14,7 @@ from app.kit.ids import uuid7
 STATES = ("draft", "open", "closed", "archived")
 MODERATIONS = ("pending", "approved", "rejected", "removed")
 CONFIRMATIONS = ("none", "email")
+CHALLENGES = ("none", "altcha")
 
 
 class Petition(Base):
@@ -24,6 +25,8 @@ class Petition(Base):
         CheckConstraint(f"state IN {STATES}", name="state"),
         CheckConstraint(f"moderation IN {MODERATIONS}", name="moderation"),
         CheckConstraint(f"confirmation IN {CONFIRMATIONS}", name="confirmation"),
+        CheckConstraint(f"challenge IN {CHALLENGES}", name="challenge"),
+        CheckConstraint("address_limit > 0", name="address_limit"),
         CheckConstraint("signature_goal > 0", name="signature_goal"),
         CheckConstraint("closes_at > opens_at", name="closes_after_opening"),
     )
@@ -45,6 +48,13 @@ class Petition(Base):
     allowed_countries: Mapped[list[str] | None] = mapped_column(ARRAY(Text))
     opens_at: Mapped[datetime | None]
     closes_at: Mapped[datetime | None]
+    # Against abuse: work asked of every signer, and signatures an hour from one address above which more are held.
+    challenge: Mapped[str] = mapped_column(default="none", server_default="none")
+    address_limit: Mapped[int | None]
+    release_held_before: Mapped[datetime | None]
+    # From this day on the personal data of those without other consent is destroyed; the moment when it was.
+    personal_data_until: Mapped[date | None]
+    personal_data_destroyed_at: Mapped[datetime | None]
     created_at: Mapped[datetime] = mapped_column(default=now)
     updated_at: Mapped[datetime] = mapped_column(default=now, onupdate=now)
 

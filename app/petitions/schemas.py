@@ -1,14 +1,14 @@
 """What staff send about a petition, and what everybody is shown."""
 
 from collections.abc import Callable, Hashable, Sequence
-from datetime import datetime
+from datetime import date, datetime
 from typing import Annotated, Any, Literal, TypeVar
 from uuid import UUID
 
 from pydantic import AfterValidator, BaseModel, Field, StringConstraints
 
 from app.kit.countries import Country
-from app.kit.fields import Body, Flag, Line, Locale, Moment, Paragraph, Slug, Text
+from app.kit.fields import Body, Day, Flag, Line, Locale, Moment, Paragraph, Slug, Text
 from app.kit.locales import canonical
 from app.kit.paging import Paging
 
@@ -17,6 +17,7 @@ Item = TypeVar("Item")
 State = Literal["draft", "open", "closed", "archived"]
 Moderation = Literal["pending", "approved", "rejected", "removed"]
 Confirmation = Literal["none", "email"]
+Challenge = Literal["none", "altcha"]
 
 HIGHEST_GOAL = 1_000_000_000
 _MOST_LOCALES = 200
@@ -35,6 +36,13 @@ def _distinct(key: Callable[[Any], Hashable], what: str) -> Callable[[Sequence[I
 Ask = Annotated[Paragraph, StringConstraints(min_length=1), Field(examples=["Repeal the Act."])]
 Goal = Annotated[int, Field(ge=1, le=HIGHEST_GOAL)]
 TextLocale = Annotated[Locale, AfterValidator(canonical), Field(examples=["en-GB"], description="BCP 47")]
+AddressLimit = Annotated[
+    int,
+    Field(ge=1, le=1_000_000, description="signatures an hour from one client address; more are held; null: no limit"),
+]
+PersonalDataUntil = Annotated[
+    Day, Field(description="from this day on (UTC), once closed, personal data without other consent is destroyed")
+]
 AllowedCountries = Annotated[
     list[Country],
     Field(min_length=1, max_length=300, description="who may sign; null: everybody"),
@@ -72,11 +80,14 @@ class PetitionBody(WordsBody):
     signature_goal: Goal = 100
     next_goal_automatic: Flag = True
     confirmation: Confirmation = "none"
+    challenge: Challenge = "none"
+    address_limit: AddressLimit | None = None
     locale: TextLocale = "en"
     texts: Annotated[dict[TextLocale, WordsBody], Field(max_length=_MOST_LOCALES, default_factory=dict)]
     allowed_countries: AllowedCountries | None = None
     opens_at: Annotated[Moment | None, Field(description="opens by itself at this time")] = None
     closes_at: Annotated[Moment | None, Field(description="closes by itself at this time")] = None
+    personal_data_until: PersonalDataUntil | None = None
     milestones: Annotated[Milestones, Field(default_factory=list)]
 
 
@@ -92,6 +103,9 @@ class PetitionChanges(Body):
     allowed_countries: AllowedCountries | None = None
     opens_at: Annotated[Moment | None, Field(description="only while it is a draft")] = None
     closes_at: Annotated[Moment | None, Field(description="only until it is closed")] = None
+    challenge: Annotated[Challenge, Field(default_factory=str)]
+    address_limit: AddressLimit | None = None
+    personal_data_until: PersonalDataUntil | None = None
 
 
 class ReopenBody(Body):
@@ -140,6 +154,7 @@ class PetitionItem(BaseModel):
     target: str | None
     signature_goal: int
     confirmation: Confirmation
+    challenge: Annotated[Challenge, Field(description="work a front end must do before it sends a signature")]
     allowed_countries: list[str] | None
     opens_at: datetime | None
     closes_at: datetime | None
@@ -156,7 +171,10 @@ class PetitionView(PetitionItem):
     background: str | None
     next_goal_automatic: bool
     milestones: list[MilestoneView]
+    personal_data_until: date | None
     moderation_reason: Annotated[str | None, Field(description="shown to staff only")]
+    address_limit: Annotated[int | None, Field(description="shown to staff only")]
+    personal_data_destroyed_at: Annotated[datetime | None, Field(description="shown to staff only")]
 
 
 class PetitionPaging(Paging):

@@ -5,7 +5,7 @@ so that every verb sees the state everybody else sees. Signing never locks this 
 """
 
 from collections.abc import Sequence
-from datetime import datetime, timedelta
+from datetime import date, datetime, timedelta
 from itertools import cycle
 from typing import Any, NamedTuple
 from uuid import UUID
@@ -38,12 +38,6 @@ class SlugTaken(Conflict):
     """A petition with this slug exists already."""
 
     slug = "slug-taken"
-
-
-class ConfirmationNotAvailable(Invalid):
-    """Confirmation by e-mail is not available yet."""
-
-    slug = "confirmation-not-available"
 
 
 class WrongState(Conflict):
@@ -79,12 +73,11 @@ class Turned(NamedTuple):
 
 
 async def create(session: AsyncSession, campaign_id: UUID, body: PetitionBody) -> Petition:
-    """Draft a petition; SlugTaken, ConfirmationNotAvailable, WrongTimes, OwnLocale."""
-    if body.confirmation != "none":
-        raise ConfirmationNotAvailable("Use `none`: a signature then counts at once.")
+    """Draft a petition; SlugTaken, WrongTimes, OwnLocale."""
     if body.locale in body.texts:
         raise OwnLocale("Leave them out of `texts`: the petition's own words are those of its own locale.")
     _check_times(body.opens_at, body.closes_at, await queries.moment(session))
+    _check_day(body.closes_at, body.personal_data_until)
     petition = Petition(campaign_id=campaign_id, **body.model_dump(exclude={"texts", "milestones"}))
     session.add(petition)
     try:
@@ -140,6 +133,11 @@ def _check_new_times(petition: Petition, named: dict[str, Any], moment: datetime
     if "opens_at" in named or "closes_at" in named:
         opens_at = named.get("opens_at", petition.opens_at)
         _check_times(opens_at, named.get("closes_at", petition.closes_at), moment)
+    if "personal_data_until" in named and petition.personal_data_destroyed_at is not None:
+        raise WrongState("`personal_data_until` cannot be changed any more: the personal data is destroyed.")
+    if "closes_at" in named or "personal_data_until" in named:
+        closes_at = named.get("closes_at", petition.closes_at)
+        _check_day(closes_at, named.get("personal_data_until", petition.personal_data_until))
 
 
 def _check_times(opens_at: datetime | None, closes_at: datetime | None, moment: datetime) -> None:
@@ -149,6 +147,11 @@ def _check_times(opens_at: datetime | None, closes_at: datetime | None, moment: 
         raise WrongTimes("`closes_at` must be in the future; an open petition is closed at once by `/close`.")
     if opens_at is not None and closes_at <= opens_at:
         raise WrongTimes("`closes_at` must be after `opens_at`.")
+
+
+def _check_day(closes_at: datetime | None, personal_data_until: date | None) -> None:
+    if closes_at is not None and personal_data_until is not None and personal_data_until < closes_at.date():
+        raise WrongTimes("`personal_data_until` must not be before the day of `closes_at`.")
 
 
 async def publish(session: AsyncSession, ref: str) -> Petition:
@@ -186,9 +189,12 @@ async def close(session: AsyncSession, ref: str) -> Petition:
 async def reopen(session: AsyncSession, ref: str, closes_at: datetime | None) -> Petition:
     """Open a closed petition again, until `closes_at` if given; PetitionNotFound, WrongState, WrongTimes."""
     petition = await lock(session, ref)
-    _check_times(petition.opens_at, closes_at, await queries.moment(session))
+    moment = await queries.moment(session)
+    _check_times(petition.opens_at, closes_at, moment)
+    _check_day(closes_at, petition.personal_data_until)
     if petition.state != "open":
         _expect(petition, "closed", "reopened")
+        _expect_personal_data(petition, moment)
         petition.state, petition.closes_at = "open", None
     if closes_at is not None:
         petition.closes_at = closes_at
@@ -209,6 +215,14 @@ async def archive(session: AsyncSession, ref: str) -> Petition:
 def _expect(petition: Petition, state: str, wanted: str) -> None:
     if petition.state != state:
         raise WrongState(f"The petition's state is `{petition.state}`; only `{state}` can be {wanted}.")
+
+
+def _expect_personal_data(petition: Petition, moment: datetime) -> None:
+    if petition.personal_data_destroyed_at is not None:
+        raise WrongState("The personal data is destroyed: who has signed would not be known again.")
+    # It is being destroyed at this moment.
+    if petition.personal_data_until is not None and petition.personal_data_until <= moment.date():
+        raise WrongState("`personal_data_until` has come: move it, then reopen.")
 
 
 async def moderate(session: AsyncSession, ref: str, body: ModerationBody) -> Petition:

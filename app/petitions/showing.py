@@ -24,7 +24,10 @@ async def show(session: AsyncSession, petition: Petition, languages: str = "", *
         background=words.background,
         next_goal_automatic=petition.next_goal_automatic,
         milestones=[_milestone(milestone) for milestone in milestones],
+        personal_data_until=petition.personal_data_until,
         moderation_reason=petition.moderation_reason if to_staff else None,
+        address_limit=petition.address_limit if to_staff else None,
+        personal_data_destroyed_at=petition.personal_data_destroyed_at if to_staff else None,
     )
 
 

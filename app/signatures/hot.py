@@ -1,21 +1,36 @@
 """The hot room's machinery, one per process: directory, counts, streams, and the queue in front of the intake."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from app.kit import metrics
+from app.kit.addresses import Addresses, TrustedProxies
 from app.kit.batches import Batches
+from app.kit.challenges import Challenges
 from app.kit.db import COMMIT_TIMEOUT, Database, refused
+from app.kit.limiting import Limiter
 from app.kit.sealing import KeyRing
 from app.kit.settings import Settings
+from app.people.asking import Asking, open_asking
 from app.petitions.directory import Directory, open_directory
-from app.signatures import intake
+from app.signatures import intake, transitions
 from app.signatures.breakdown import Breakdowns, open_breakdowns
 from app.signatures.counts import Counts
-from app.signatures.intake import Outcome, Signing, Withdrawal
+from app.signatures.intake import Committed, Outcome, Signing
 from app.signatures.lanes import Lane, claim
 from app.signatures.streams import Streams
+from app.signatures.transitions import Confirmation, Erasure, Withdrawal
+
+Item = Signing | Confirmation | Withdrawal | Erasure
+# One transaction each, in this order.
+_VERBS: dict[type[Item], Callable[[Lane, Sequence[Any]], Awaitable[Committed]]] = {
+    Signing: intake.sign,
+    Confirmation: transitions.confirm,
+    Withdrawal: transitions.withdraw,
+    Erasure: transitions.erase,
+}
 
 
 class Writer:
@@ -27,8 +42,8 @@ class Writer:
         self._counts = counts
         self._lane: Lane | None = None
 
-    async def commit(self, items: Sequence[Signing | Withdrawal]) -> Sequence[Outcome]:
-        """Signings in one transaction, withdrawals in the next; an outcome per item, in order."""
+    async def commit(self, items: Sequence[Item]) -> Sequence[Outcome]:
+        """A transaction for each verb; an outcome per item, in order."""
         try:
             async with asyncio.timeout(COMMIT_TIMEOUT):
                 if self._lane is None:
@@ -39,24 +54,19 @@ class Writer:
                 self._lane.drop()
                 self._lane = None
             raise
-        metrics.signatures_accepted.inc(outcomes.count(Outcome.COUNTED))
+        metrics.signatures_accepted.inc(outcomes.count(Outcome.COUNTED) + outcomes.count(Outcome.CONFIRMED))
         return outcomes
 
-    async def _write(self, lane: Lane, items: Sequence[Signing | Withdrawal]) -> Sequence[Outcome]:
-        signings = [item for item in items if isinstance(item, Signing)]
-        withdrawals = [item for item in items if isinstance(item, Withdrawal)]
-        outcomes: list[Outcome] = []
-        if signings:
-            outcomes += self._told(lane, await intake.sign(lane, signings))
-        if not withdrawals:
-            return outcomes
-        withdrawn = self._told(lane, await intake.withdraw(lane, withdrawals))
-        in_order = {True: iter(outcomes), False: iter(withdrawn)}
-        return [next(in_order[isinstance(item, Signing)]) for item in items]
-
-    def _told(self, lane: Lane, committed: intake.Committed) -> list[Outcome]:
-        self._counts.committed(lane.number, committed.totals)
-        return committed.outcomes
+    async def _write(self, lane: Lane, items: Sequence[Item]) -> Sequence[Outcome]:
+        outcomes = {}
+        for kind, verb in _VERBS.items():
+            if chosen := [item for item in items if type(item) is kind]:
+                committed = await verb(lane, chosen)
+                self._counts.committed(lane.number, committed.totals)
+                if len(chosen) == len(items):
+                    return committed.outcomes
+                outcomes[kind] = iter(committed.outcomes)
+        return [next(outcomes[type(item)]) for item in items]
 
     async def close(self) -> None:
         if self._lane is not None:
@@ -73,8 +83,13 @@ class HotRoom:
     counts: Counts
     breakdowns: Breakdowns
     streams: Streams
-    queue: Batches[Signing | Withdrawal, Outcome]
+    queue: Batches[Item, Outcome]
     writer: Writer
+    asking: Asking
+    proxies: TrustedProxies
+    addresses: Addresses
+    limiter: Limiter
+    challenges: Challenges
 
     async def close(self) -> None:
         """Settle everything that was taken, then let the lane go."""
@@ -82,7 +97,7 @@ class HotRoom:
         await self.writer.close()
 
 
-def open_hot_room(settings: Settings, database: Database) -> HotRoom:
+def open_hot_room(settings: Settings, database: Database, limiter: Limiter) -> HotRoom:
     """Start the queue of this process."""
     ring = settings.key_ring
     counts = Counts(database)
@@ -95,5 +110,17 @@ def open_hot_room(settings: Settings, database: Database) -> HotRoom:
     )
     queue.start()
     directory = open_directory(database)
-    streams = Streams(directory, counts, settings.stream_limit)
-    return HotRoom(ring, directory, counts, open_breakdowns(database), streams, queue, writer)
+    return HotRoom(
+        ring=ring,
+        directory=directory,
+        counts=counts,
+        breakdowns=open_breakdowns(database),
+        streams=Streams(directory, counts, settings.stream_limit),
+        queue=queue,
+        writer=writer,
+        asking=open_asking(database),
+        proxies=TrustedProxies(settings.trusted_proxies),
+        addresses=Addresses(ring, database),
+        limiter=limiter,
+        challenges=Challenges(ring, limiter),
+    )

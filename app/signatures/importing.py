@@ -7,17 +7,19 @@ move with it. The unique key makes a second run harmless, and whoever has withdr
 import asyncio
 import csv
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, BinaryIO, NamedTuple, TextIO
 
 from pydantic import ValidationError
 
 from app.kit.clock import now
-from app.kit.problems import OperatorError, errors_of
+from app.kit.problems import OperatorError, Problem, errors_of
 from app.kit.sealing import KeyRing
+from app.people.asking import AskedOrganization, check
 from app.petitions.directory import Entry
 from app.signatures import intake
 from app.signatures.intake import Outcome, Signing
@@ -28,6 +30,7 @@ from app.signatures.signing import prepare
 BATCH = 2000
 _LONGEST_LINE = 1024 * 1024
 _EARLIEST = datetime(1990, 1, 1, tzinfo=UTC)
+_NOBODY: Mapping[str, AskedOrganization] = MappingProxyType({})
 CSV_COLUMNS = frozenset(ImportedSigning.model_fields) - {"consents"}
 
 
@@ -134,8 +137,17 @@ def _line(number: int, read: Callable[[Any], ImportedSigning], given: object) ->
 class Import:
     """One run of an import: prepares a batch while the one before it is being committed."""
 
-    def __init__(self, lane: Lane, ring: KeyRing, petition: Entry, refused: TextIO) -> None:
+    def __init__(
+        self,
+        lane: Lane,
+        ring: KeyRing,
+        petition: Entry,
+        refused: TextIO,
+        asked: Mapping[str, AskedOrganization] = _NOBODY,
+    ) -> None:
+        """`asked`: the organizations that consents may name."""
         self._lane = lane
+        self._asked = asked
         self._ring = ring
         self._petition = petition
         self._refused = csv.writer(refused)
@@ -159,8 +171,9 @@ class Import:
         batch: list[tuple[int, Signing]] = []
         for line in lines:
             self.summary.read += 1
-            if line.body is None:
-                self._refuse(line.number, line.reason)
+            reason = line.reason if line.body is None else self._against(line.body)
+            if line.body is None or reason:
+                self._refuse(line.number, reason)
                 continue
             signing = prepare(self._ring, self._petition.id, line.body, line.body.signed_at or now())
             batch.append((line.number, signing))
@@ -168,6 +181,14 @@ class Import:
                 yield batch
                 batch = []
         yield batch
+
+    def _against(self, body: ImportedSigning) -> str:
+        """What stands against the consents of a line; nothing if it is empty."""
+        try:
+            check(self._asked, body.consents)
+        except Problem as problem:
+            return f"consents: {problem.title()}"
+        return ""
 
     async def _commit(self, batch: list[tuple[int, Signing]]) -> None:
         if not batch:

@@ -1,12 +1,14 @@
-"""Intake: the only code that writes signatures.
+"""Intake: the only code that inserts signatures.
 
 Whoever signs joins the batch that is being gathered and is answered when that batch's transaction has committed. A
 batch closes as soon as the one before it has committed, so it is 1 when idle and grows with load. Statements are
 each about one petition, named once as a parameter: on a Citus cluster a batch then commits on one node.
+
+What happens to a signature afterwards is in `transitions.py`.
 """
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from enum import Enum
 from typing import NamedTuple
 from uuid import UUID
@@ -17,46 +19,78 @@ from app.signatures import tallies
 from app.signatures.lanes import Lane
 from app.signatures.tallies import Facets
 
-# Whoever withdrew may sign again; an import, which may be run twice, must not bring them back.
+# Whoever withdrew may sign again; an import, which may be run twice, must not bring them back. The mails they were
+# sent stay counted: who signs and withdraws for somebody else again and again must not flood them.
 _SIGN = """
     INSERT INTO signatures AS s
-        (petition_id, signer, id, signed_at, country, state, region, source, group_id, event_id, sealed)
-    SELECT $1, n.signer, n.id, n.signed_at, n.country, 'confirmed', n.region, n.source, n.group_id, n.event_id, n.sealed
+        (petition_id, signer, id, signed_at, country, state, region, source, group_id, event_id, sealed,
+         address_digest, domain_digest, disposable, partner_id, held, consents_due, mail_due_at, due_mail)
+    SELECT $1, n.signer, n.id, n.signed_at, n.country, {state}, n.region, n.source, n.group_id, n.event_id, n.sealed,
+        n.address_digest, n.domain_digest, n.disposable, n.partner_id, n.held, n.consents_due, {mail_due_at}, {due_mail}
     FROM petitions p, unnest(
-        $2::bytea[], $3::uuid[], $4::timestamptz[], $5::text[], $6::text[], $7::text[], $8::uuid[], $9::uuid[],
-        $10::bytea[]
-    ) AS n (signer, id, signed_at, country, region, source, group_id, event_id, sealed)
+        $2::bytea[], $3::uuid[], $4::bytea[], $5::text[], $6::text[], $7::text[], $8::uuid[], $9::uuid[],
+        $10::timestamptz[], $11::bytea[], $12::bytea[], $13::bool[], $14::uuid[], $15::bool[], $16::bool[]
+    ) AS n (signer, id, sealed, country, region, source, group_id, event_id, signed_at,
+            address_digest, domain_digest, disposable, partner_id, held, consents_due)
     WHERE p.id = $1
     AND {accepting}
     AND (p.allowed_countries IS NULL OR n.country = ANY (p.allowed_countries))
     ORDER BY n.signer
     ON CONFLICT (petition_id, signer) {on_conflict}
-    RETURNING s.petition_id, s.signer
+    RETURNING s.petition_id, s.signer, s.state
 """
 # A loser's row is locked, so its transaction must be flushed like a winner's: both are answered after as long a time.
 SIGN = _SIGN.format(
     accepting=ACCEPTING_SQL,
+    state="CASE WHEN n.held OR p.confirmation = 'email' THEN 'pending' ELSE 'confirmed' END",
+    mail_due_at="CASE WHEN n.held IS NULL AND p.confirmation = 'email' THEN now() END",
+    due_mail="CASE WHEN n.held IS NULL AND p.confirmation = 'email' THEN 'confirm_signature' END",
     on_conflict="""
-    DO UPDATE SET (id, signed_at, country, state, region, source, group_id, event_id, sealed) =
+    DO UPDATE SET (id, signed_at, country, state, region, source, group_id, event_id, sealed,
+         address_digest, domain_digest, disposable, partner_id, held, consents_due, mail_due_at, due_mail) =
         (excluded.id, excluded.signed_at, excluded.country, excluded.state, excluded.region, excluded.source,
-         excluded.group_id, excluded.event_id, excluded.sealed)
+         excluded.group_id, excluded.event_id, excluded.sealed, excluded.address_digest, excluded.domain_digest,
+         excluded.disposable, excluded.partner_id, excluded.held, excluded.consents_due, excluded.mail_due_at,
+         excluded.due_mail)
     WHERE s.state = 'withdrawn'""",
 )
-IMPORT = _SIGN.format(accepting=ACCEPTING_SQL, on_conflict="DO NOTHING")
+# Whoever brings a file answers for it: nobody in it is asked to confirm.
+IMPORT = _SIGN.format(
+    accepting=ACCEPTING_SQL,
+    state="'confirmed'",
+    mail_due_at="NULL",
+    due_mail="NULL",
+    on_conflict="DO NOTHING",
+)
 
 # Who did not win: has signed before, or was refused because the petition closed in this very moment? Once it is
 # closed those who have signed are refused like all others: a stranger must not find them out by that.
 _KNOWN = f"""
-    SELECT s.petition_id, s.signer, s.id, s.state, {ACCEPTING_SQL} AS accepting, p.allowed_countries
+    SELECT s.petition_id, s.signer, s.id, s.state, {ACCEPTING_SQL} AS accepting, p.allowed_countries,
+        p.confirmation, s.country, s.region, s.source, s.group_id, s.event_id, s.signed_at
     FROM signatures s, petitions p
     WHERE s.petition_id = $1 AND s.signer = ANY ($2::bytea[]) AND p.id = $1
 """
-
-_WITHDRAW = """
-    UPDATE signatures SET state = 'withdrawn', sealed = ''
-    WHERE petition_id = $1 AND signer = $2 AND id = $3 AND state = 'confirmed'
-    RETURNING petition_id, signer, country, region, source, group_id, event_id, signed_at
+# Whoever signs again where signatures are confirmed by mail is told by mail. Asked of everybody who did not win; it
+# is the row that says whether a mail is due.
+_REMIND = """
+    UPDATE signatures s SET mail_due_at = now(),
+        due_mail = CASE s.state WHEN 'pending' THEN 'confirm_signature' ELSE 'already_signed' END
+    FROM petitions p
+    WHERE s.petition_id = $1 AND s.signer = $2 AND s.id <> $3 AND p.id = $1 AND p.confirmation = 'email'
+    AND s.state IN ('pending', 'confirmed') AND s.due_mail IS NULL AND s.held IS NULL AND coalesce(s.mail_count, 0) < 5
 """
+
+
+class Traces(NamedTuple):
+    """What a signature leaves behind besides its facets; None takes no room. A flag is True or None."""
+
+    address_digest: bytes | None = None
+    domain_digest: bytes | None = None
+    disposable: bool | None = None
+    partner_id: UUID | None = None
+    held: bool | None = None
+    consents_due: bool | None = None
 
 
 class Signing(NamedTuple):
@@ -65,25 +99,21 @@ class Signing(NamedTuple):
     petition_id: UUID
     signer: bytes
     id: UUID
-    facets: Facets
     sealed: bytes
-
-
-class Withdrawal(NamedTuple):
-    """One attempt to withdraw: the signature must still be the one the receipt came with."""
-
-    petition_id: UUID
-    signer: bytes
-    id: UUID
+    facets: Facets
+    traces: Traces = Traces()
 
 
 class Outcome(Enum):
-    """What became of an attempt. The public is told `COUNTED` and `DUPLICATE` in the same words."""
+    """What became of an attempt. The public is told `COUNTED`, `PENDING` and `DUPLICATE` in the same words."""
 
     COUNTED = "counted"
+    PENDING = "pending"
     DUPLICATE = "duplicate"
     REFUSED = "refused"
+    CONFIRMED = "confirmed"
     WITHDRAWN = "withdrawn"
+    ERASED = "erased"
     NOTHING = "nothing"
 
 
@@ -92,6 +122,20 @@ class Committed(NamedTuple):
 
     outcomes: list[Outcome]
     totals: dict[UUID, int]
+
+
+class _Known(NamedTuple):
+    """The row that stood in a loser's way."""
+
+    id: UUID
+    state: str
+    facets: Facets
+    moves: bool
+
+
+_Key = tuple[UUID, bytes]
+_NOBODY = (UUID(int=0), b"", UUID(int=0))
+_TAKEN = {"confirmed": Outcome.COUNTED, "pending": Outcome.PENDING}
 
 
 async def sign(lane: Lane, signings: Sequence[Signing], statement: str = SIGN) -> Committed:
@@ -103,14 +147,25 @@ async def sign(lane: Lane, signings: Sequence[Signing], statement: str = SIGN) -
     ordered = sorted(firsts.values())
     async with committing(lane.connection):
         won = await _insert(lane.connection, ordered, statement)
-        known = await _known(lane.connection, [s for s in ordered if (s.petition_id, s.signer) not in won])
-        changes: dict[UUID, list[tuple[Facets, int]]] = defaultdict(list)
-        for signing in ordered:
-            key = (signing.petition_id, signing.signer)
-            if key in won:
-                changes[signing.petition_id].append((signing.facets, 1))
-        totals = await _move(lane, {s.petition_id for s in ordered if s[:2] in won or s[:2] in known}, changes)
+        losers = [s for s in ordered if s[:2] not in won]
+        known = await _known(lane.connection, losers)
+        if statement is SIGN:
+            await lane.connection.executemany(_REMIND, [s[:3] for s in losers] or [_NOBODY])
+        touched = {petition_id for petition_id, _ in (*won, *known)}
+        totals = await tallies.move(lane.connection, lane.number, touched, _changes(ordered, won, known))
     return Committed([_outcome(s, won, known, firsts) for s in signings], totals)
+
+
+def _changes(
+    ordered: Sequence[Signing], won: Mapping[_Key, str], known: Mapping[_Key, _Known]
+) -> Iterator[tuple[UUID, Facets, int]]:
+    """What the batch moves: whoever counts by one; what stands already by nought, so that it takes as long."""
+    for signing in ordered:
+        if won.get(signing[:2]) == "confirmed":
+            yield signing.petition_id, signing.facets, 1
+    for (petition_id, _), row in known.items():
+        if row.moves:
+            yield petition_id, row.facets, 0
 
 
 def _by_petition(items: Iterable[Signing]) -> dict[UUID, list[Signing]]:
@@ -120,65 +175,41 @@ def _by_petition(items: Iterable[Signing]) -> dict[UUID, list[Signing]]:
     return grouped
 
 
-async def _insert(connection: Connection, ordered: Sequence[Signing], statement: str) -> set[tuple[UUID, bytes]]:
+async def _insert(connection: Connection, ordered: Sequence[Signing], statement: str) -> dict[_Key, str]:
+    """The states of those who won, by key."""
     arguments = []
     for petition_id, signings in _by_petition(ordered).items():
-        _, signers, ids, facets, sealed = zip(*signings, strict=True)
-        countries, regions, sources, groups, events, moments = zip(*facets, strict=True)
-        arguments.append((petition_id, signers, ids, moments, countries, regions, sources, groups, events, sealed))
-    return {(row[0], row[1]) for row in await connection.fetchmany(statement, arguments)}
+        _, signers, ids, sealed, facets, traces = zip(*signings, strict=True)
+        columns = (*zip(*facets, strict=True), *zip(*traces, strict=True))
+        arguments.append((petition_id, signers, ids, sealed, *columns))
+    return {(row[0], row[1]): row[2] for row in await connection.fetchmany(statement, arguments)}
 
 
-async def _known(connection: Connection, losers: Sequence[Signing]) -> dict[tuple[UUID, bytes], tuple[UUID, str]]:
-    """The rows that stood in the losers' way: (id, state) by key. Asked of nobody too, so that it takes as long."""
+async def _known(connection: Connection, losers: Sequence[Signing]) -> dict[_Key, _Known]:
+    """The rows that stood in the losers' way, by key. Asked of nobody too, so that it takes as long."""
     grouped = _by_petition(losers)
     arguments = [(petition_id, [s.signer for s in signings]) for petition_id, signings in grouped.items()]
-    attempts = {(s.petition_id, s.signer): s for s in losers}
+    attempts = {s[:2]: s for s in losers}
     known = {}
     for row in await connection.fetchmany(_KNOWN, arguments or [(UUID(int=0), [])]):
-        petition_id, signer, id_, state, accepting, allowed = row
+        petition_id, signer, id_, state, accepting, allowed, confirmation, *facets = row
         attempt = attempts[petition_id, signer]
         accepted = accepting and (allowed is None or attempt.facets.country in allowed)
         if accepted or id_ == attempt.id:
-            known[petition_id, signer] = (id_, state)
+            moves = state == "confirmed" and confirmation == "none"
+            known[petition_id, signer] = _Known(id_, state, Facets(*facets), moves)
     return known
 
 
 def _outcome(
-    signing: Signing,
-    won: set[tuple[UUID, bytes]],
-    known: dict[tuple[UUID, bytes], tuple[UUID, str]],
-    firsts: dict[tuple[UUID, bytes], Signing],
+    signing: Signing, won: Mapping[_Key, str], known: Mapping[_Key, _Known], firsts: Mapping[_Key, Signing]
 ) -> Outcome:
-    key = (signing.petition_id, signing.signer)
+    key = signing[:2]
     if key in won:
-        return Outcome.COUNTED if firsts[key] is signing else Outcome.DUPLICATE
+        return _TAKEN[won[key]] if firsts[key] is signing else Outcome.DUPLICATE
     if key not in known:
         return Outcome.REFUSED
-    id_, state = known[key]
-    if state == "withdrawn":
+    row = known[key]
+    if row.state == "withdrawn":
         return Outcome.WITHDRAWN
-    return Outcome.COUNTED if id_ == signing.id and state == "confirmed" else Outcome.DUPLICATE
-
-
-async def withdraw(lane: Lane, withdrawals: Sequence[Withdrawal]) -> Committed:
-    """Withdraw in one transaction, destroying the sealed data; what matches no confirmed row changes nothing."""
-    changes: dict[UUID, list[tuple[Facets, int]]] = defaultdict(list)
-    async with committing(lane.connection):
-        gone = set()
-        for row in await lane.connection.fetchmany(_WITHDRAW, sorted(set(withdrawals))):
-            petition_id, signer, *facets = row
-            gone.add((petition_id, signer))
-            changes[petition_id].append((Facets(*facets), -1))
-        totals = await _move(lane, {w.petition_id for w in withdrawals}, changes)
-    outcomes = [Outcome.WITHDRAWN if (w.petition_id, w.signer) in gone else Outcome.NOTHING for w in withdrawals]
-    return Committed(outcomes, totals)
-
-
-async def _move(lane: Lane, touched: set[UUID], changes: dict[UUID, list[tuple[Facets, int]]]) -> dict[UUID, int]:
-    """Move the tallies; those of a petition that was only touched by nought.
-
-    A second signing, and a receipt that opens nothing, write and flush like the real ones: they take as long.
-    """
-    moves = {petition_id: tallies.moves_of(changes.get(petition_id, ())) for petition_id in touched}
-    return await tallies.move(lane.connection, lane.number, moves)
+    return _TAKEN.get(row.state, Outcome.DUPLICATE) if row.id == signing.id else Outcome.DUPLICATE

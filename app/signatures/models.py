@@ -3,26 +3,43 @@
 from datetime import datetime
 from uuid import UUID
 
-from sqlalchemy import BigInteger, CheckConstraint, LargeBinary, SmallInteger
+from sqlalchemy import BigInteger, CheckConstraint, ForeignKey, Index, LargeBinary, SmallInteger, text
 from sqlalchemy.orm import Mapped, mapped_column
 
+from app.kit.clock import now
 from app.kit.db import Base
+from app.kit.ids import uuid7
 
 STATES = ("pending", "confirmed", "withdrawn", "invalidated")
+MAILS = ("confirm_signature", "already_signed")
+INVALIDATION_STATES = ("draft", "applying", "applied", "undoing", "undone")
 
 
 class Signature(Base):
     """One person under one petition.
 
     No foreign key leads to the petition: checking it would lock the petition's row once per signature. The inserting
-    statement reads the petition itself, and petitions are never deleted. The primary key is the only index.
-    `id` names the attempt that won; the receipt of any other attempt opens nothing.
+    statement reads the petition itself, and petitions are never deleted. `id` names the attempt that won; the
+    receipt of any other attempt opens nothing.
+
+    While a mail is to be sent, `due_mail` says which and `mail_due_at` when; while `consents_due`, the consents given
+    with it are not in the ledger yet. Their indexes hold those rows alone. An invalidated signature remembers in
+    `state_before` what it would be otherwise; whatever its signer does meanwhile happens to that.
+    A column that is NULL takes no room, so that most signatures are as long as they were without these.
     """
 
     __tablename__ = "signatures"
     __table_args__ = (
         CheckConstraint(f"state IN {STATES}", name="state"),
         CheckConstraint("octet_length(signer) = 16", name="signer"),
+        CheckConstraint("(state = 'invalidated') = (state_before IS NOT NULL)", name="state_before"),
+        CheckConstraint(f"due_mail IN {MAILS}", name="due_mail"),
+        Index("ix_signatures__mail_due_at", "mail_due_at", postgresql_where=text("mail_due_at IS NOT NULL")),
+        Index("ix_signatures__consents_due", "id", postgresql_where=text("consents_due AND state = 'confirmed'")),
+        # For trends, which ask about the last minutes: a few pages, whatever the number of signatures.
+        Index(
+            "ix_signatures__signed_at", "signed_at", postgresql_using="brin", postgresql_with={"pages_per_range": 64}
+        ),
     )
 
     petition_id: Mapped[UUID] = mapped_column(primary_key=True)
@@ -36,6 +53,44 @@ class Signature(Base):
     group_id: Mapped[UUID | None]
     event_id: Mapped[UUID | None]
     sealed: Mapped[bytes] = mapped_column(LargeBinary)
+    # Where it came from, as keyed digests: enough to find an attack, too little to find a person.
+    address_digest: Mapped[bytes | None] = mapped_column(LargeBinary)
+    domain_digest: Mapped[bytes | None] = mapped_column(LargeBinary)
+    disposable: Mapped[bool | None]
+    partner_id: Mapped[UUID | None]
+    # Over a limit: pending until staff release or invalidate it.
+    held: Mapped[bool | None]
+    mail_due_at: Mapped[datetime | None]
+    due_mail: Mapped[str | None]
+    mail_count: Mapped[int | None] = mapped_column(SmallInteger)
+    consents_due: Mapped[bool | None]
+    invalidation_id: Mapped[UUID | None]
+    state_before: Mapped[str | None]
+
+
+class Invalidation(Base):
+    """A rule by which signatures were found not to be genuine, and how far it has been carried out.
+
+    The rule is sealed: it may name a domain that is a person's own. It is carried out in slices of the key's range;
+    `slice` of `slice_count` are done, each in a transaction of its own.
+    """
+
+    __tablename__ = "invalidations"
+    __table_args__ = (CheckConstraint(f"state IN {INVALIDATION_STATES}", name="state"),)
+
+    id: Mapped[UUID] = mapped_column(primary_key=True, default=uuid7)
+    petition_id: Mapped[UUID] = mapped_column(ForeignKey("petitions.id"), index=True)
+    state: Mapped[str] = mapped_column(default="draft")
+    reason: Mapped[str]
+    sealed: Mapped[bytes] = mapped_column(LargeBinary)
+    # Signatures given later are not touched: what was looked at is what is invalidated.
+    signed_before: Mapped[datetime] = mapped_column(default=now)
+    slice: Mapped[int] = mapped_column(default=0)
+    slice_count: Mapped[int] = mapped_column(default=0)
+    invalidated_count: Mapped[int] = mapped_column(BigInteger, default=0)
+    restored_count: Mapped[int] = mapped_column(BigInteger, default=0)
+    created_at: Mapped[datetime] = mapped_column(default=now)
+    updated_at: Mapped[datetime] = mapped_column(default=now, onupdate=now)
 
 
 class SignatureTally(Base):

@@ -3,22 +3,27 @@
 `hot` holds what the fast lane takes the short way to (`kit/fastlane.py`); both routers are ordinary ones.
 """
 
-from typing import Annotated
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Header, Query, Request, Response
 from fastapi.responses import StreamingResponse
 
+from app.kit.addresses import client_address
 from app.kit.bodies import json_body, read_body
 from app.kit.caching import cached
 from app.kit.db import Session
 from app.kit.problems import Forbidden, Unauthorized
 from app.organizations.auth import KEY_OPTIONAL, Caller
 from app.petitions import queries as petitions
+from app.petitions.directory import Entry
 from app.petitions.service import PetitionNotFound
 from app.signatures import breakdown, service, tallies
 from app.signatures.hot import HotRoom
 from app.signatures.intake import Signing
 from app.signatures.schemas import (
+    ChallengeView,
+    ConfirmationBody,
+    ConfirmationView,
     CountView,
     Dimension,
     SignatureView,
@@ -31,6 +36,7 @@ from app.signatures.sealing import write_receipt
 
 # Bytes: a comment of 2,000 letters outside the Latin alphabet and twenty consents, with room to spare.
 _LONGEST_SIGNING = 64 * 1024
+_LONGEST_CONFIRMATION = 1024
 
 hot = APIRouter(tags=["signatures"])
 router = APIRouter(tags=["signatures"])
@@ -55,18 +61,31 @@ async def sign(request: Request, petition: str) -> Response:
     """Sign a petition. The answer comes when the signature is committed; signing twice counts once and looks alike."""
     room = hot_room(request)
     body = await read_body(request, SigningBody, _LONGEST_SIGNING)
-    slug, signing = await service.sign(room, petition, body)
-    return Response(_told(room, slug, signing), 201, media_type="application/json")
+    entry, signing = await service.sign(room, petition, body, client_address(request.scope, room.proxies))
+    return Response(_told(room, entry, signing), 201, media_type="application/json")
 
 
-def _told(room: HotRoom, slug: str, signing: Signing) -> str:
-    """A `SignatureView`, written out: nothing in it needs escaping, and every signer waits for it."""
+def _told(room: HotRoom, entry: Entry, signing: Signing) -> str:
+    """A `SignatureView`, written out: nothing in it needs escaping, and every signer waits for it.
+
+    The status is that of a first signing here, whatever stood there before and whatever is held back.
+    """
+    status = "pending" if entry.confirmation == "email" else "confirmed"
     receipt = write_receipt(room.ring, signing.petition_id, signing.signer, signing.id)
-    at = f"/v1/petitions/{slug}"
+    at = f"/v1/petitions/{entry.slug}"
     return (
-        f'{{"id":"{signing.id}","status":"confirmed","receipt":"{receipt}","links":{{"petition":"{at}",'
+        f'{{"id":"{signing.id}","status":"{status}","receipt":"{receipt}","links":{{"petition":"{at}",'
         f'"count":"{at}/count","stream":"{at}/stream","withdraw":"{at}/withdrawals"}}}}'
     )
+
+
+@hot.post("/v1/confirmations", response_model=ConfirmationView, openapi_extra=json_body(ConfirmationBody))
+async def confirm(request: Request) -> Response:
+    """Confirm a signature with the token of the mailed link; doing it again is answered alike, for 30 days."""
+    body = await read_body(request, ConfirmationBody, _LONGEST_CONFIRMATION)
+    at = f"/v1/petitions/{await service.confirm(hot_room(request), body.token)}"
+    links = f'{{"petition":"{at}","count":"{at}/count","stream":"{at}/stream"}}'
+    return Response(f'{{"status":"confirmed","links":{links}}}', media_type="application/json")
 
 
 @hot.get("/v1/petitions/{petition}/count", response_model=CountView)
@@ -84,6 +103,14 @@ async def count(request: Request, petition: str) -> Response:
         return Response(status_code=304, headers=headers)
     body = f'{{"signature_count":{signature_count},"signature_goal":{entry.signature_goal}}}'
     return Response(body, headers=headers, media_type="application/json")
+
+
+@router.get("/v1/petitions/{petition}/challenge", response_model=ChallengeView)
+async def challenge(room: Room, response: Response, petition: str) -> dict[str, Any]:
+    """A piece of work for whoever wants to sign a petition whose `challenge` is `altcha`; good once."""
+    entry = await service.find(room, petition)
+    response.headers["Cache-Control"] = "no-store"
+    return room.challenges.make(str(entry.id))
 
 
 @router.post("/v1/petitions/{petition}/withdrawals")

@@ -2,24 +2,17 @@
 
 import re
 from datetime import datetime
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 from uuid import UUID
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
 from app.kit.countries import Country
-from app.kit.fields import Body, Flag, Line, Locale, Moment, Name, Paragraph, Slug
-from app.signatures import emails
+from app.kit.fields import Body, Line, Locale, Moment, Name, Paragraph, View
+from app.people.schemas import Consent, Email
 
 _REFERRAL = re.compile(r"(group|event):([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})")
 
-
-Email = Annotated[
-    str,
-    StringConstraints(max_length=320),
-    AfterValidator(emails.validated),
-    Field(examples=["amina@example.org"], json_schema_extra={"format": "email"}),
-]
 PostalCode = Annotated[str, StringConstraints(strip_whitespace=True, max_length=20, pattern=r"^[A-Za-z0-9 -]*$")]
 # In clear, for tallies: a name of a place, no sentence.
 Region = Annotated[
@@ -30,29 +23,8 @@ Region = Annotated[
 Source = Annotated[str, StringConstraints(max_length=64, pattern=r"^[A-Za-z0-9._-]*$"), Field(examples=["newsletter"])]
 
 
-class Consent(Body):
-    """A signer's word on one organization's asking to stay in touch."""
-
-    organization: Slug
-    given: Flag
-    text_version: Annotated[Line | None, Field(description="version of the text that was shown")] = None
-
-
-class SigningBody(Body):
-    """One person's signature."""
-
-    model_config = ConfigDict(
-        json_schema_extra={
-            "examples": [
-                {
-                    "given_name": "Amina",
-                    "family_name": "Okello",
-                    "email": "amina@example.org",
-                    "country": "UG",
-                }
-            ]
-        }
-    )
+class SignatureBody(Body):
+    """What one person says when they sign."""
 
     given_name: Name
     family_name: Name
@@ -79,7 +51,29 @@ class SigningBody(Body):
         return UUID(match[2]) if match and match[1] == kind else None
 
 
-class ImportedSigning(SigningBody):
+class SigningBody(SignatureBody):
+    """One person's signature."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "given_name": "Amina",
+                    "family_name": "Okello",
+                    "email": "amina@example.org",
+                    "country": "UG",
+                }
+            ]
+        }
+    )
+
+    altcha: Annotated[
+        str | None,
+        Field(max_length=4096, description="the solved challenge, where the petition asks for one"),
+    ] = None
+
+
+class ImportedSigning(SignatureBody):
     """One line of an import: a signature, and when it was given."""
 
     signed_at: Moment | None = None
@@ -113,6 +107,54 @@ class WithdrawalView(BaseModel):
     """After this answer no signature stands that the receipt opened."""
 
     status: Literal["withdrawn"] = "withdrawn"
+
+
+class ConfirmationBody(Body):
+    """The token of the link in the mail."""
+
+    token: Annotated[str, Field(min_length=1, max_length=200)]
+
+
+class ConfirmationLinks(BaseModel):
+    """Where to go from a confirmation."""
+
+    petition: str
+    count: str
+    stream: str
+
+
+class ConfirmationView(BaseModel):
+    """The answer to a link that was followed, for the first time or again."""
+
+    status: Literal["confirmed"] = "confirmed"
+    links: ConfirmationLinks
+
+
+class ChallengeView(BaseModel):
+    """A challenge, as the ALTCHA widget reads it."""
+
+    parameters: dict[str, Any]
+    signature: str | None = None
+
+
+class OwnSignatureView(View):
+    """A signature, as its signer sees it."""
+
+    id: UUID
+    petition_id: UUID
+    slug: Annotated[str, Field(description="the petition's")]
+    title: str
+    state: Literal["pending", "confirmed", "withdrawn", "invalidated"]
+    signed_at: datetime
+    country: str
+    region: str
+    source: str
+
+
+class OwnSignatures(BaseModel):
+    """All of somebody's signatures, newest first."""
+
+    items: list[OwnSignatureView]
 
 
 class CountView(BaseModel):

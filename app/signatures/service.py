@@ -1,17 +1,24 @@
-"""Signing and withdrawing through this process's hot room, and what can stand in the way."""
+"""Signing, confirming and withdrawing through this process's hot room, and what can stand in the way."""
 
+from datetime import timedelta
 from uuid import UUID
 
+from app.kit.addresses import Address
 from app.kit.clock import now
 from app.kit.problems import Conflict, Invalid, NotFound
 from app.kit.sealing import SealBrokenError
+from app.people import asking
 from app.petitions.directory import Entry
 from app.petitions.service import PetitionNotFound
 from app.signatures.hot import HotRoom
-from app.signatures.intake import Outcome, Signing, Withdrawal
+from app.signatures.intake import Outcome, Signing
 from app.signatures.schemas import SigningBody
-from app.signatures.sealing import read_receipt
+from app.signatures.sealing import read_link, read_receipt
 from app.signatures.signing import prepare
+from app.signatures.transitions import Confirmation, Withdrawal
+
+# How long the link in a mail can be followed.
+LINK_LASTS = timedelta(days=30)
 
 
 class PetitionNotOpen(Conflict):
@@ -32,6 +39,12 @@ class UnknownReceipt(NotFound):
     slug = "unknown-receipt"
 
 
+class UnknownLink(NotFound):
+    """This link is not one of ours, or too old."""
+
+    slug = "unknown-link"
+
+
 async def find(room: HotRoom, ref: str) -> Entry:
     """The public petition, at most a second old; PetitionNotFound."""
     entry = room.directory.kept(ref) or await room.directory.fresh(ref)
@@ -40,10 +53,11 @@ async def find(room: HotRoom, ref: str) -> Entry:
     return entry
 
 
-async def sign(room: HotRoom, ref: str, body: SigningBody) -> tuple[str, Signing]:
-    """Sign and wait for the commit: the petition's slug and the attempt.
+async def sign(room: HotRoom, ref: str, body: SigningBody, address: Address | None = None) -> tuple[Entry, Signing]:
+    """Sign and wait for the commit: the petition and the attempt. `address` is the client's, if it is known.
 
-    PetitionNotFound, PetitionNotOpen, CountryNotAllowed, QueueFull, Unavailable.
+    PetitionNotFound, PetitionNotOpen, CountryNotAllowed, ChallengeFailed, QueueFull, Unavailable; and what stands
+    against consents (`people/asking.py`).
     """
     entry = room.directory.kept(ref)
     if entry is None or not entry.accepts(body.country):
@@ -51,13 +65,26 @@ async def sign(room: HotRoom, ref: str, body: SigningBody) -> tuple[str, Signing
         entry = await room.directory.fresh(ref)
     _check(entry, body.country)
     assert entry is not None
-    signing = prepare(room.ring, entry.id, body, now())
+    if entry.challenge != "none":
+        await room.challenges.verify(str(entry.id), body.altcha)
+    if body.consents:
+        await asking.admit(room.asking, body.consents)
+    digest = await room.addresses.digest(address)
+    held = await _over_limit(room, entry, digest) or None
+    signing = prepare(room.ring, entry.id, body, now(), address_digest=digest, held=held)
     outcome = await room.queue.add(signing)
     if outcome is Outcome.REFUSED or outcome is Outcome.WITHDRAWN:
         # The petition changed between our look and the insert, whose word is final.
         _check(await room.directory.fresh(ref), body.country)
         raise PetitionNotOpen
-    return entry.slug, signing
+    return entry, signing
+
+
+async def _over_limit(room: HotRoom, entry: Entry, digest: bytes | None) -> bool:
+    """Whether too many have signed from there this hour. When nobody can say, they have: held is not lost."""
+    if entry.address_limit is None or digest is None:
+        return False
+    return not await room.limiter.hit(f"{entry.address_limit} per hour", str(entry.id), digest.hex())
 
 
 def _check(entry: Entry | None, country: str) -> None:
@@ -67,6 +94,18 @@ def _check(entry: Entry | None, country: str) -> None:
         raise PetitionNotOpen
     if not entry.accepts(country):
         raise CountryNotAllowed
+
+
+async def confirm(room: HotRoom, token: str) -> UUID:
+    """Confirm the signature the link was sent for, if it still waits for that; the petition. UnknownLink."""
+    try:
+        link = read_link(room.ring, token)
+    except SealBrokenError:
+        raise UnknownLink from None
+    if now() > link.written_at + LINK_LASTS:
+        raise UnknownLink
+    await room.queue.add(Confirmation(link.petition_id, link.signer, link.id))
+    return link.petition_id
 
 
 async def withdraw(room: HotRoom, petition_id: UUID, receipt: str) -> None:

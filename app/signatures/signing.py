@@ -8,22 +8,35 @@ from pydantic import TypeAdapter
 
 from app.kit.ids import uuid7
 from app.kit.sealing import KeyRing
-from app.signatures import emails
-from app.signatures.intake import Signing
-from app.signatures.schemas import Consent, SigningBody
+from app.people import emails
+from app.people.schemas import Consent
+from app.signatures import domains
+from app.signatures.intake import Signing, Traces
+from app.signatures.schemas import SignatureBody
 from app.signatures.sealing import Personal, seal
 from app.signatures.tallies import Facets
 
 _consents = TypeAdapter(list[Consent])
 
 
-def prepare(ring: KeyRing, petition_id: UUID, body: SigningBody, signed_at: datetime) -> Signing:
+def prepare(
+    ring: KeyRing,
+    petition_id: UUID,
+    body: SignatureBody,
+    signed_at: datetime,
+    *,
+    address_digest: bytes | None = None,
+    held: bool | None = None,
+) -> Signing:
     """One attempt to sign, ready for the intake."""
-    signer = ring.digest(emails.canonical(body.email))
+    canonical = emails.canonical(body.email)
+    domain = domains.domain_of(canonical)
+    signer = ring.digest(canonical)
     return Signing(
         petition_id,
         signer,
         uuid7(),
+        seal(ring, petition_id, signer, _personal(body)),
         Facets(
             country=body.country,
             region=body.region or "",
@@ -32,11 +45,17 @@ def prepare(ring: KeyRing, petition_id: UUID, body: SigningBody, signed_at: date
             event_id=body.referred_by("event"),
             signed_at=signed_at,
         ),
-        seal(ring, petition_id, signer, _personal(body)),
+        Traces(
+            address_digest=address_digest,
+            domain_digest=domains.digest(ring, domain),
+            disposable=domains.is_disposable(domain) or None,
+            held=held,
+            consents_due=bool(body.consents) or None,
+        ),
     )
 
 
-def _personal(body: SigningBody) -> Personal:
+def _personal(body: SignatureBody) -> Personal:
     return Personal(
         body.given_name,
         body.family_name,

@@ -5,7 +5,7 @@ SQL for the recount; a test draws random rows and holds the two together.
 """
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from datetime import UTC, datetime
 from functools import lru_cache
 from typing import NamedTuple
@@ -93,15 +93,20 @@ def moves_of(changes: Iterable[tuple[Facets, int]]) -> dict[tuple[str, str], int
 
 
 async def move(
-    connection: Connection, lane: int, moves: Mapping[UUID, Mapping[tuple[str, str], int]]
+    connection: Connection, lane: int, touched: Iterable[UUID], changes: Iterable[tuple[UUID, Facets, int]]
 ) -> dict[UUID, int]:
-    """Move the tallies of several petitions inside the caller's transaction; each petition's total in this lane.
+    """Move the tallies by these changes inside the caller's transaction; each touched petition's total in this lane.
 
-    Petitions and keys are locked in sorted order, so that two writers of one lane could wait, but never deadlock.
+    Those of a petition that was only touched move by nought: a second signing, and a receipt that opens nothing,
+    write and flush like the real ones, so they take as long. Petitions and keys are locked in sorted order, so that
+    two writers of one lane could wait, but never deadlock.
     """
+    grouped: dict[UUID, list[tuple[Facets, int]]] = {petition_id: [] for petition_id in touched}
+    for petition_id, facets, change in changes:
+        grouped[petition_id].append((facets, change))
     arguments = []
-    for petition_id in sorted(moves):
-        keys = sorted(moves[petition_id].items())
+    for petition_id in sorted(grouped):
+        keys = sorted(moves_of(grouped[petition_id]).items())
         columns = [[d for (d, _), _ in keys], [k for (_, k), _ in keys], [moved for _, moved in keys]]
         arguments.append((petition_id, lane, *columns))
     if not arguments:

@@ -7,6 +7,7 @@ import pytest
 from movement import FINGERPRINT, plant
 
 from app.kit.db import Database
+from app.kit.limiting import open_limiter
 from app.kit.settings import Settings
 from app.signatures.hot import HotRoom, open_hot_room
 from app.signatures.lanes import Lane, claim
@@ -27,7 +28,7 @@ async def open_room(settings: Settings) -> AsyncIterator[OpenRoom]:
     async def make(**more: object) -> HotRoom:
         chosen = settings.model_copy(update=more)
         database = Database(chosen.database_url.get_secret_value(), pool_size=2)
-        room = open_hot_room(chosen, database)
+        room = open_hot_room(chosen, database, open_limiter(chosen))
         opened.append((room, database))
         return room
 

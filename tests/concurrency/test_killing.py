@@ -19,7 +19,7 @@ from app.kit.db import Database
 from app.kit.embedded import EmbeddedPostgres
 from app.kit.migrating import upgrade
 from app.kit.sealing import KeyRing
-from app.signatures.emails import canonical
+from app.people.emails import canonical
 
 SECRET = "a-secret-that-is-only-for-tests-0002"
 SLUGS = ["one", "two", "three"]

@@ -12,7 +12,7 @@ from movement import FINGERPRINT, like, person, plant, proven, run
 from app.kit.db import Database, committing
 from app.kit.problems import Unavailable
 from app.kit.settings import Settings
-from app.signatures import intake, service
+from app.signatures import intake, service, tallies, transitions
 from app.signatures.hot import HotRoom
 from app.signatures.intake import Outcome
 from app.signatures.lanes import LANES, Lane, NoLaneError, claim
@@ -67,7 +67,8 @@ async def test_two_lanes_never_wait_for_each_others_tallies(
     mine = prepared(ring, petition_id, like(10))
     async with committing(ours.connection):
         assert len(await intake._insert(ours.connection, sorted(mine), intake.SIGN)) == 10
-        await intake._move(ours, {petition_id}, {petition_id: [(signing.facets, 1) for signing in mine]})
+        changes = [(petition_id, signing.facets, 1) for signing in mine]
+        await tallies.move(ours.connection, ours.number, {petition_id}, changes)
         async with asyncio.timeout(3):
             others = prepared(ring, petition_id, [person(number) for number in range(10, 20)])
             committed = await intake.sign(theirs, others)
@@ -83,7 +84,8 @@ async def test_whoever_signs_in_two_places_at_once_waits_for_the_first_and_count
     first, second = (prepared(settings.key_ring, petition_id, [person(1)]) for _ in range(2))
     async with committing(ours.connection):
         await intake._insert(ours.connection, first, intake.SIGN)
-        await intake._move(ours, {petition_id}, {petition_id: [(first[0].facets, 1)]})
+        changes = [(petition_id, first[0].facets, 1)]
+        await tallies.move(ours.connection, ours.number, {petition_id}, changes)
         waiting = asyncio.create_task(intake.sign(theirs, second))
         assert await blocked(ours.connection) == [theirs.connection.get_server_pid()]
         assert not waiting.done()
@@ -133,9 +135,9 @@ async def test_a_withdrawal_is_repeated_without_harm(
 ) -> None:
     batch = prepared(settings.key_ring, petition_id, like(3))
     await intake.sign(lanes[0], batch)
-    withdrawals = [intake.Withdrawal(*signing[:3]) for signing in (batch[0], batch[0], batch[1])]
-    assert (await intake.withdraw(lanes[1], withdrawals)).outcomes == [Outcome.WITHDRAWN] * 3
-    assert (await intake.withdraw(lanes[0], withdrawals)).outcomes == [Outcome.NOTHING] * 3
+    withdrawals = [transitions.Withdrawal(*signing[:3]) for signing in (batch[0], batch[0], batch[1])]
+    assert (await transitions.withdraw(lanes[1], withdrawals)).outcomes == [Outcome.WITHDRAWN] * 3
+    assert (await transitions.withdraw(lanes[0], withdrawals)).outcomes == [Outcome.NOTHING] * 3
     assert await proven(database) == {SLUG: 1}
 
 

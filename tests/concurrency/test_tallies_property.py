@@ -20,9 +20,9 @@ from hypothesis import strategies as st
 from movement import FINGERPRINT, person, plant, prove, run
 
 from app.kit.db import Database
+from app.people.emails import canonical
 from app.petitions import service as petitions
 from app.signatures import service
-from app.signatures.emails import canonical
 from app.signatures.hot import HotRoom
 from app.signatures.importing import Import, Line
 from app.signatures.lanes import Lane, claim

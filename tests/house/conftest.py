@@ -15,6 +15,8 @@ from app.kit.settings import Settings
 from app.organizations.principals import STAFF_ROLES
 from app.organizations.queries import find
 from app.organizations.service import create_key, create_organization
+from app.people.service import remember
+from app.people.sessions import begin
 
 ROOT = Path(__file__).parents[2]
 
@@ -50,7 +52,9 @@ async def house(house_url: str) -> AsyncIterator[House]:
     )
     database = Database(house_url, name="house")
     async with serving(settings) as (api, _, client):
-        yield House(api, client, database, settings, {"anonymous": {}, **await _keys(database)})
+        keys = {"anonymous": {}, **await _keys(database)}
+        keys["person"] = await _sign_in(database, settings)
+        yield House(api, client, database, settings, keys)
     await database.close()
 
 
@@ -62,3 +66,12 @@ async def _keys(database: Database) -> dict[str, Headers]:
         made = {role: await create_key(session, movement, role) for role in STAFF_ROLES}
         made["partner"] = await create_key(session, partner, "partner")
     return {role: {"Authorization": f"Bearer {key}"} for role, (_, key) in made.items()}
+
+
+async def _sign_in(database: Database, settings: Settings) -> Headers:
+    """Somebody of whom a little is kept."""
+    signer = settings.key_ring.digest("amina@example.org")
+    async with database.transaction() as session:
+        await remember(session, settings.key_ring, signer, email="amina@example.org")
+        begun = await begin(session, signer)
+    return {"Authorization": f"Bearer {begun.key}"}

@@ -3,10 +3,12 @@
 import pytest
 from whole_house import OPERATIONS, House, filled
 
-ALL = frozenset({"anonymous", "owner", "campaigner", "analyst", "data_officer", "partner"})
-STAFF = ALL - {"anonymous", "partner"}
+ALL = frozenset({"anonymous", "owner", "campaigner", "analyst", "data_officer", "partner", "person"})
+STAFF = ALL - {"anonymous", "partner", "person"}
 CAMPAIGNERS = frozenset({"owner", "campaigner"})
 OWNERS = frozenset({"owner"})
+DATA_OFFICERS = frozenset({"owner", "data_officer"})
+PEOPLE = frozenset({"person"})
 
 MAY = {
     "GET /healthz": ALL,
@@ -19,6 +21,24 @@ MAY = {
     "GET /v1/organizations/{organization}/api-keys": OWNERS,
     "POST /v1/organizations/{organization}/api-keys": OWNERS,
     "DELETE /v1/organizations/{organization}/api-keys/{api_key}": OWNERS,
+    "GET /v1/organizations/{organization}/consent-texts": ALL,
+    "GET /v1/organizations/{organization}/consent-texts?all=true": STAFF | {"partner"},
+    "GET /v1/organizations/{organization}/consent-texts/{version}": ALL,
+    "POST /v1/organizations/{organization}/consent-texts": CAMPAIGNERS | {"partner"},
+    "GET /v1/organizations/{organization}/people": DATA_OFFICERS | {"partner"},
+    "POST /v1/erasures": DATA_OFFICERS,
+    "POST /v1/sign-ins": ALL,
+    "POST /v1/sessions": ALL,
+    "GET /v1/me": PEOPLE,
+    "PATCH /v1/me": PEOPLE,
+    "GET /v1/me/consents": PEOPLE,
+    "POST /v1/me/consents": PEOPLE,
+    "GET /v1/me/sessions": PEOPLE,
+    "DELETE /v1/me/sessions/{session}": PEOPLE,
+    "GET /v1/me/export": PEOPLE,
+    "POST /v1/me/erasure": PEOPLE,
+    "GET /v1/me/signatures": PEOPLE,
+    "POST /v1/me/signatures/{petition}/withdraw": PEOPLE,
     "GET /v1/campaigns": ALL,
     "POST /v1/campaigns": CAMPAIGNERS,
     "GET /v1/campaigns/{campaign}": ALL,
@@ -42,6 +62,17 @@ MAY = {
     "POST /v1/petitions/{petition}/archive": CAMPAIGNERS,
     "POST /v1/petitions/{petition}/signatures": ALL,
     "POST /v1/petitions/{petition}/withdrawals": ALL,
+    "POST /v1/confirmations": ALL,
+    "GET /v1/petitions/{petition}/challenge": ALL,
+    "POST /v1/petitions/{petition}/invalidations": CAMPAIGNERS,
+    "GET /v1/petitions/{petition}/invalidations": STAFF,
+    "GET /v1/petitions/{petition}/invalidations/{invalidation}": STAFF,
+    "POST /v1/petitions/{petition}/invalidations/{invalidation}/apply": CAMPAIGNERS,
+    "POST /v1/petitions/{petition}/invalidations/{invalidation}/undo": CAMPAIGNERS,
+    "GET /v1/petitions/{petition}/held": STAFF,
+    "POST /v1/petitions/{petition}/held/release": CAMPAIGNERS,
+    "GET /v1/petitions/{petition}/trends": STAFF,
+    "GET /v1/petitions/{petition}/retention": DATA_OFFICERS,
     "GET /v1/petitions/{petition}/count": ALL,
     "GET /v1/petitions/{petition}/stream": ALL,
     "GET /v1/petitions/{petition}/tally?by=country": ALL,

@@ -8,7 +8,7 @@ from typing import Any
 from uuid import UUID
 
 import pytest
-from movement import Json, person, run
+from movement import Json, person, run, sweep
 from sqlalchemy import event
 from whole_house import OPERATIONS, Headers, House
 
@@ -16,7 +16,8 @@ from app.kit.clock import now
 from app.kit.db import Connection
 from app.kit.ids import uuid7
 from app.models import metadata
-from app.signatures import intake, tallies
+from app.people.sessions import begin
+from app.signatures import intake, tallies, transitions
 
 CAMPAIGN, PETITION, PARTNER = "equal-everywhere", "repeal-the-act", "sisters-of-kampala"
 # Statements at the most, without the look-up of a key.
@@ -24,6 +25,15 @@ READS = {
     "/v1/organizations": 1,
     f"/v1/organizations/{PARTNER}": 1,
     f"/v1/organizations/{PARTNER}/api-keys": 2,
+    f"/v1/organizations/{PARTNER}/consent-texts": 2,
+    f"/v1/organizations/{PARTNER}/consent-texts?all=true": 2,
+    f"/v1/organizations/{PARTNER}/consent-texts/en-1": 2,
+    f"/v1/organizations/{PARTNER}/people": 2,
+    "/v1/me": 1,
+    "/v1/me/consents": 4,
+    "/v1/me/sessions": 1,
+    "/v1/me/signatures": 1,
+    "/v1/me/export": 8,
     "/v1/campaigns": 1,
     f"/v1/campaigns/{CAMPAIGN}": 3,
     f"/v1/campaigns/{CAMPAIGN}/updates": 2,
@@ -31,7 +41,25 @@ READS = {
     "/v1/petitions": 4,
     f"/v1/petitions/{PETITION}": 5,
     f"/v1/petitions/{PETITION}/tally?by=country": 2,
+    f"/v1/petitions/{PETITION}/invalidations": 2,
+    f"/v1/petitions/{PETITION}/held": 2,
+    f"/v1/petitions/{PETITION}/trends": 3,
+    f"/v1/petitions/{PETITION}/retention": 2,
 }
+# Not lists of anything, or looked at elsewhere.
+ONE_THING = (
+    CAMPAIGN,
+    PETITION,
+    PARTNER,
+    "by=country",
+    "/v1/me",
+    "export",
+    "consent-texts",
+    "en-1",
+    "held",
+    "trends",
+    "retention",
+)
 ENOUGH = 3000
 
 Statement = tuple[str, Any]
@@ -79,7 +107,24 @@ async def _add(house: House, numbers: range) -> None:
         slug = PETITION if number == 0 else f"petition-{number}"
         await post(f"/v1/campaigns/{CAMPAIGN}/petitions", slug=slug, title="A title", ask="An ask", **more)
         countries = ["UG", "KE", "TZ", "RW", "BI"]
-        await house.client.post(f"/v1/petitions/{PETITION}/signatures", json=person(number, countries[number % 5]))
+        await post(f"/v1/organizations/{PARTNER}/consent-texts", purpose="news", locale="en", body=f"May we? {number}")
+        consents = [{"organization": PARTNER, "given": True, "text_version": "en-1"}]
+        body = person(number, countries[number % 5], consents=consents)
+        await post(f"/v1/petitions/{PETITION}/signatures", **body)
+        await post(f"/v1/petitions/{PETITION}/invalidations", reason="An attack", rule={"countries": ["FR"]})
+        await _add_to_a_person(house, slug, number)
+    await sweep(house.database)
+
+
+async def _add_to_a_person(house: House, slug: str, number: int) -> None:
+    """One more signature, word and session of whoever is signed in."""
+    body = person(0, email="amina@example.org")
+    assert (await house.client.post(f"/v1/petitions/{slug}/signatures", json=body)).status_code == 201
+    word = {"organization": "movement", "given": number % 2 == 0}
+    answer = await house.client.post("/v1/me/consents", json=word, headers=house.keys["person"])
+    assert answer.status_code == 201, answer.text
+    async with house.database.transaction() as session:
+        await begin(session, house.settings.key_ring.digest("amina@example.org"))
 
 
 @pytest.fixture(scope="module")
@@ -89,17 +134,17 @@ async def counted(house: House) -> dict[str, tuple[int, int, int]]:
     body = {"slug": CAMPAIGN, "title": "Equal everywhere", "goal": "A goal", "targets": [{"name": "One"}]}
     assert (await house.client.post("/v1/campaigns", json=body, headers=owner)).status_code == 201
     await _add(house, range(1))
-    with_one = {url: await _read(house, url, owner) for url in READS}
+    with_one = {url: await _read(house, url, house.allowed(url)) for url in READS}
     await _add(house, range(1, 20))
-    with_many = {url: await _read(house, url, owner) for url in READS}
+    with_many = {url: await _read(house, url, house.allowed(url)) for url in READS}
     shown = {url: len(view.get("items", [])) for url, (view, _) in with_many.items()}
     return {url: (len(with_one[url][1]), len(with_many[url][1]), shown[url]) for url in READS}
 
 
 def test_every_read_is_looked_at() -> None:
     reads = {path for method, path, _ in OPERATIONS if method == "GET" and path.startswith("/v1/")}
-    hot = {path for path in reads if path.endswith(("/count", "/stream"))}
-    assert len(reads - hot) == len(READS)
+    others = {path for path in reads if path.endswith(("/count", "/stream", "/challenge", "/{invalidation}"))}
+    assert len(reads - others) == len({url.partition("?")[0] for url in READS})
 
 
 @pytest.mark.parametrize("url", READS)
@@ -107,8 +152,10 @@ def test_a_read_needs_as_many_statements_for_twenty_as_for_one(
     counted: dict[str, tuple[int, int, int]], url: str
 ) -> None:
     one, many, shown = counted[url]
-    assert one == many <= READS[url] + 1
-    assert shown >= 20 or url.endswith((CAMPAIGN, PETITION, PARTNER, "by=country"))
+    # Trends are kept for some seconds: the second read of them may be none.
+    assert one == many or url.endswith("trends")
+    assert max(one, many) <= READS[url] + 1
+    assert shown >= 20 or url.endswith(ONE_THING)
 
 
 async def test_a_crowd_asking_for_the_count_costs_one_read_a_second(
@@ -170,7 +217,11 @@ _OWN = {
     "key": "'K' || n",
     "locale": "'x-' || n",
     "threshold_count": "1000 + n",
+    "version": "'x-' || n",
+    "salted_on": "date '2000-01-01' + n",
 }
+# A copied rule opens in no other row: nobody shall look at it.
+_OF_ANOTHER = {"petition_id": "(SELECT id FROM petitions WHERE slug = 'petition-1')"}
 
 
 @pytest.fixture(scope="module")
@@ -179,7 +230,8 @@ async def grown(house: House, counted: dict[str, tuple[int, int, int]]) -> UUID:
     for table in metadata.sorted_tables:
         if table.name == "digest_keys":
             continue
-        columns = {column.name: _OWN.get(column.name, f"one.{column.name}") for column in table.columns}
+        own = _OWN if table.name != "invalidations" else _OWN | _OF_ANOTHER
+        columns = {column.name: own.get(column.name, f"one.{column.name}") for column in table.columns}
         values = ", ".join(columns.values())
         one = f"(SELECT * FROM {table.name} ORDER BY 1 DESC LIMIT 1) AS one"
         copies = f"SELECT {values} FROM {one}, generate_series(1, {ENOUGH}) AS n"
@@ -205,8 +257,8 @@ async def _explain(connection: Connection, statement: str, *values: Any) -> Expl
 
 def _signings(petition_id: UUID, count: int = 3) -> list[Any]:
     columns: list[list[Any]] = [[bytes([n]) * 16 for n in range(count)], [uuid7() for _ in range(count)]]
-    columns += [[now()] * count, ["UG"] * count, [""] * count, [""] * count, [None] * count, [None] * count]
-    return [petition_id, *columns, [b"sealed"] * count]
+    columns += [[b"sealed"] * count, ["UG"] * count, [""] * count, [""] * count, [None] * count, [None] * count]
+    return [petition_id, *columns, [now()] * count, *([[None] * count] * len(intake.Traces._fields))]
 
 
 @pytest.mark.parametrize("statement", [intake.SIGN, intake.IMPORT], ids=["SIGN", "IMPORT"])
@@ -223,9 +275,15 @@ async def test_finding_who_has_signed_goes_by_the_key(explaining: Connection, gr
     assert plan.scanned == set()
 
 
-async def test_withdrawing_goes_by_the_key(explaining: Connection, grown: UUID) -> None:
-    plan = await _explain(explaining, intake._WITHDRAW, grown, b"x" * 16, uuid7())
-    assert (plan.indexes, plan.scanned) == ({"pk_signatures"}, set())
+async def test_what_becomes_of_a_signature_goes_by_the_key(explaining: Connection, grown: UUID) -> None:
+    for statement in (transitions._WITHDRAW, transitions._CONFIRM, transitions._ERASE, transitions._ERASE_KEEPING):
+        plan = await _explain(explaining, statement, grown, [b"x" * 16], [uuid7()])
+        assert plan.scanned == set()
+        assert "pk_signatures" in plan.indexes <= {"pk_signatures", "pk_petitions"}
+    for statement in (transitions._TOUCH, intake._REMIND):
+        plan = await _explain(explaining, statement, grown, b"x" * 16, uuid7())
+        assert plan.scanned == set()
+        assert "pk_signatures" in plan.indexes <= {"pk_signatures", "pk_petitions"}
 
 
 async def test_moving_tallies_goes_by_the_key(explaining: Connection, grown: UUID) -> None:
@@ -239,7 +297,8 @@ async def test_reads_go_by_keys(house: House, grown: UUID, explaining: Connectio
     for room in (house.api.state.hot.directory, house.api.state.hot.counts._parts, house.api.state.hot.breakdowns):
         room._kept.clear()
     with statements_of(house) as asked:
-        answer = await house.client.get(url, headers={"Accept-Language": "fr", **house.keys[role]})
+        headers = house.allowed(url) if role == "owner" else {}
+        answer = await house.client.get(url, headers={"Accept-Language": "fr", **headers})
     if answer.status_code == 401:
         return
     assert answer.status_code == 200

@@ -31,6 +31,10 @@ class House:
     settings: Settings
     keys: dict[str, Headers]
 
+    def allowed(self, path: str) -> Headers:
+        """The headers of somebody who may call this: the owner, or the person whose own page it is."""
+        return self.keys["person" if path.startswith("/v1/me") else "owner"]
+
 
 def operations(api: FastAPI) -> Iterator[tuple[str, str, Json]]:
     """Everything the service offers, as (method, path, operation)."""

@@ -4,11 +4,10 @@ from datetime import timedelta
 
 import httpx
 import pytest
-from movement import Json, person, proven, run
+from movement import Json, person, proven, run, sweep
 
 from app.kit.clock import now
 from app.kit.db import Database
-from app.worker import sweep_once
 
 Headers = dict[str, str]
 AT = "/v1/petitions/for-a-day"
@@ -43,7 +42,7 @@ async def test_a_petition_opens_and_closes_by_itself(
         """Hours later: what signing answers, and what looking at the petition does."""
         await let_pass(database, hours)
         if with_worker:
-            await sweep_once(database)
+            await sweep(database)
         signed = await client.post(f"{AT}/signatures", json=person(hours))
         return signed.status_code, (await client.get(AT)).status_code
 

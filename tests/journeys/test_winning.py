@@ -4,10 +4,9 @@ import asyncio
 from collections.abc import Awaitable, Callable
 
 import httpx
-from movement import Json, person, proven
+from movement import Json, person, proven, sweep
 
 from app.kit.db import Database
-from app.worker import sweep_once
 
 Headers = dict[str, str]
 Ask = Callable[..., Awaitable[Json]]
@@ -66,7 +65,7 @@ async def test_a_campaign_from_draft_to_won(client: httpx.AsyncClient, database:
 
     crowd = [person(number, "UG" if number < 8 else "FR", source="letter") for number in range(12)]
     await asyncio.gather(*(public("POST", f"{PETITION}/signatures", body, status=201) for body in [*crowd, *crowd]))
-    await sweep_once(database)
+    await sweep(database)
     told = await public("GET", PETITION)
     reached = {one["signature_count"]: one["reached_signature_count"] for one in told["milestones"]}
     assert (reached, told["signature_goal"]) == ({5: 12, 10: 12}, 100)

@@ -99,3 +99,63 @@ def test_a_ring_that_would_not_hold_is_refused(secrets: str, digest_secret: str 
 def test_a_ring_does_not_show_its_keys() -> None:
     assert NEW not in repr(RING)
     assert repr(RING.digest_key) not in repr(RING)
+
+
+TOKEN = b"receipt" + bytes(16)
+
+
+@given(plain=st.binary(max_size=80), identity=st.binary(max_size=40))
+def test_a_token_opens_again_and_is_no_rows_value(plain: bytes, identity: bytes) -> None:
+    token = RING.seal_token(plain, identity)
+    assert RING.open_token(token, identity) == plain
+    assert token[:2] != RING.current_id
+    with pytest.raises(SealBrokenError):
+        RING.open(token, identity)
+
+
+@pytest.mark.parametrize(
+    "later",
+    [
+        KeyRing.parse(f"{NEW},{OLD}"),
+        KeyRing.parse(NEW, digest_secret=OLD),
+        KeyRing.parse(OTHER, digest_secret=OLD),
+        KeyRing.parse(f"{OTHER},{NEW}", digest_secret=OLD),
+    ],
+)
+def test_a_token_opens_whichever_keys_have_rotated(later: KeyRing) -> None:
+    before = KeyRing.parse(OLD)
+    assert later.open_token(before.seal_token(b"Amina", TOKEN), TOKEN) == b"Amina"
+    assert before.open_token(later.seal_token(b"Amina", TOKEN), TOKEN) == b"Amina"
+    # As tokens were sealed before they had a key of their own.
+    assert later.open_token(before.seal(b"Amina", TOKEN), TOKEN) == b"Amina"
+
+
+def test_a_token_sealed_as_rows_are_opens_for_as_long_as_its_key_is_in_the_ring() -> None:
+    token = KeyRing.parse(f"{NEW},{OLD}").seal(b"Amina", TOKEN)
+    assert KeyRing.parse(f"{OTHER},{NEW}", digest_secret=OLD).open_token(token, TOKEN) == b"Amina"
+    with pytest.raises(SealBrokenError):
+        KeyRing.parse(OTHER, digest_secret=OLD).open_token(token, TOKEN)
+
+
+def test_a_removed_key_opens_no_rows_though_it_still_serves_for_digests() -> None:
+    sealed = KeyRing.parse(OLD).seal(b"Amina Okello", ROW)
+    with pytest.raises(SealBrokenError):
+        KeyRing.parse(NEW, digest_secret=OLD).open(sealed, ROW)
+
+
+@given(at=st.integers(min_value=0), bit=st.integers(min_value=0, max_value=7))
+def test_a_changed_token_does_not_open(at: int, bit: int) -> None:
+    token = bytearray(RING.seal_token(b"Amina", TOKEN))
+    token[at % len(token)] ^= 1 << bit
+    with pytest.raises(SealBrokenError):
+        RING.open_token(bytes(token), TOKEN)
+
+
+@pytest.mark.parametrize("token", [b"", b"\0", RING.seal_token(b"Amina", TOKEN)[:-1], os.urandom(60)])
+def test_what_is_no_token_does_not_open(token: bytes) -> None:
+    with pytest.raises(SealBrokenError):
+        RING.open_token(token, TOKEN)
+    with pytest.raises(SealBrokenError):
+        RING.open_token(KeyRing.parse(OTHER).seal_token(b"Amina", TOKEN), TOKEN)
+    with pytest.raises(SealBrokenError):
+        RING.open_token(RING.seal_token(b"Amina", TOKEN), TOKEN + b"x")

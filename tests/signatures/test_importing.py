@@ -113,8 +113,14 @@ async def test_every_field_of_a_line_arrives(bring: Bring, database: Database, s
 
 
 async def test_consents_come_with_ndjson(bring: Bring) -> None:
-    body = person(1, consents=[{"organization": "a-partner", "given": True}], signed_at="2019-03-20T12:00:00Z")
+    body = person(1, consents=[{"organization": "movement", "given": True}], signed_at="2019-03-20T12:00:00Z")
     assert (await bring(ndjson_of(body))).counted == 1
+
+
+async def test_consents_to_nobody_are_refused_and_cost_no_other_line(bring: Bring) -> None:
+    unknown = person(1, consents=[{"organization": "hidden-partner", "given": True}])
+    done = await bring(ndjson_of(unknown, person(2)))
+    assert (done.counted, done.reasons) == (1, {1: "consents: A consent names an organization that does not exist"})
 
 
 async def test_refused_lines_are_told_by_number_and_reason_without_their_data(bring: Bring, database: Database) -> None:

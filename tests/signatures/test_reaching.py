@@ -5,10 +5,9 @@ from collections.abc import Awaitable, Callable
 from uuid import UUID
 
 import httpx
-from movement import Json, like, person, run
+from movement import Json, like, person, run, sweep
 
 from app.kit.db import Database
-from app.worker import sweep_once
 
 Headers = dict[str, str]
 Sign = Callable[..., Awaitable[httpx.Response]]
@@ -26,15 +25,15 @@ async def test_a_milestone_is_reached_by_the_count_and_stays_reached(
     wished = [{"signature_count": count} for count in (2, 5)]
     assert (await client.put(f"{AT}/milestones", json=wished, headers=campaigner)).status_code == 200
     first = (await sign(person(1))).json()
-    await sweep_once(database)
+    await sweep(database)
     assert await milestones(client) == {2: None, 5: None}
     await asyncio.gather(*map(sign, like(4)))
-    await sweep_once(database)
+    await sweep(database)
     assert await milestones(client) == {2: 4, 5: None}
     await client.post(first["links"]["withdraw"], json={"receipt": first["receipt"]})
     await asyncio.gather(*map(sign, like(7)))
     before = (await client.get(AT)).json()["milestones"][0]
-    await sweep_once(database)
+    await sweep(database)
     assert await milestones(client) == {2: 4, 5: 7}
     assert (await client.get(AT)).json()["milestones"][0] == before
 
@@ -44,7 +43,7 @@ async def test_a_goal_that_is_reached_makes_way_for_the_next(
 ) -> None:
     await asyncio.gather(*map(sign, like(100)))
     assert (await client.get(f"{AT}/count")).json() == {"signature_count": 100, "signature_goal": 100}
-    await asyncio.gather(sweep_once(database), sweep_once(database))
+    await asyncio.gather(sweep(database), sweep(database))
     assert (await client.get(AT)).json()["signature_goal"] == 200
     assert await milestones(client) == {100: 100}
 
@@ -55,7 +54,7 @@ async def test_a_goal_that_shall_stay_is_reached_once(
     await run(database, "UPDATE petitions SET signature_goal = 2, next_goal_automatic = false")
     for count in (1, 2, 3):
         await sign(person(count))
-        await sweep_once(database)
+        await sweep(database)
     assert (await client.get(AT)).json()["signature_goal"] == 2
     assert await milestones(client) == {2: 2}
 
@@ -63,8 +62,8 @@ async def test_a_goal_that_shall_stay_is_reached_once(
 async def test_a_sweep_over_petitions_at_rest_writes_nothing(sign: Sign, database: Database) -> None:
     await run(database, "UPDATE petitions SET signature_goal = 1")
     await sign(person(1))
-    await sweep_once(database)
+    await sweep(database)
     at_rest = "SELECT xmin, ctid, * FROM petitions", "SELECT xmin, ctid, * FROM petition_milestones"
     before = [await run(database, statement) for statement in at_rest]
-    await sweep_once(database)
+    await sweep(database)
     assert [await run(database, statement) for statement in at_rest] == before

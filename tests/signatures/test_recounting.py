@@ -67,7 +67,7 @@ async def test_the_recount_agrees_with_what_was_tallied(
         await put(connection, petition_id, withdrawn, "withdrawn")
         gone = [(facets, -1) for facets in withdrawn]
         changes = [*((facets, 1) for facets in [*confirmed, *withdrawn]), *gone]
-        totals = await move(connection, lane, {petition_id: moves_of(changes)})
+        totals = await move(connection, lane, {petition_id}, ((petition_id, *change) for change in changes))
     assert totals == {petition_id: len(confirmed)}
     async with database.transaction() as session:
         assert await differences(session, petition_id) == []

@@ -27,7 +27,7 @@ SECRETS = {
     "comment": "My sister was jailed: secret.",
     "referral": "my friend secret",
 }
-CONSENT = {"organization": "partner-secret", "given": True, "text_version": "version-secret"}
+CONSENT = {"organization": "movement", "purpose": "news", "given": True, "text_version": None, "page": "page-secret"}
 AMINA = person(1, **SECRETS, country="UG", region="Kampala", locale="sw", consents=[CONSENT])
 
 

@@ -1,0 +1,141 @@
+"""Dispatching mail: claimed in a transaction, sent without one, recorded in a transaction.
+
+Each connection sends one mail at a time and waits until its end is recorded before it takes the next. So whatever
+happens, at most one mail a connection has been handed over without our knowing: what SMTP itself can repeat.
+The records of all connections share their commits (`kit/batches.py`).
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import Sequence
+from enum import Enum
+from typing import Any, NamedTuple, Protocol
+
+from app.kit import metrics
+from app.kit.batches import Batches
+from app.kit.logs import failure_of, log
+from app.kit.mail import Delivery, Mail, Post, PostFailed
+
+# Claimed at once: a few seconds' work, so that a claim's lease is never outlived by the queue before it.
+CLAIM = 500
+# Seconds a claim holds: longer than all of it takes to send, timeouts included.
+LEASE_SECONDS = 600
+# No mail is sent more often than this, whatever happens.
+MOST_SENDINGS = 5
+# Seconds. A post office out of order is not asked again at once.
+_FIRST_PAUSE, _LONGEST_PAUSE = 1.0, 60.0
+# So many failures one after the other on a connection: the rest is left for the next round.
+_FAILURES = 3
+_PATIENCE = 30.0
+
+
+class Letter(NamedTuple):
+    """A claimed mail and what its source knows it by; no mail when there is nothing to send after all."""
+
+    key: Any
+    mail: Mail | None
+
+
+class End(Enum):
+    """How the sending of a letter ended."""
+
+    SENT = "sent"
+    REFUSED = "refused"
+    # Not handed over: it does not count as a sending.
+    LATER = "later"
+    # The connection was lost while it was handed over: it may have been sent.
+    UNKNOWN = "unknown"
+
+
+class Settled(NamedTuple):
+    """A letter and its end."""
+
+    letter: Letter
+    end: End
+
+
+class Source(Protocol):
+    """Where mails come from."""
+
+    name: str
+
+    async def claim(self, limit: int) -> Sequence[Letter]:
+        """Take up to so many due mails for `LEASE_SECONDS`, counting the sending; committed on return."""
+        ...
+
+    async def settle(self, settled: Sequence[Settled]) -> Sequence[None]:
+        """Write down how these ended, in one transaction; harmless to repeat."""
+        ...
+
+
+class Dispatcher:
+    """Sends what one source has, through several connections of one post."""
+
+    def __init__(self, source: Source, post: Post, connections: int) -> None:
+        self._source = source
+        self._post = post
+        self._connections = connections
+        self._failing = 0
+        self._settling: Batches[Settled, None] = Batches(
+            source.settle, queue_limit=connections, batch_limit=connections, patience=_PATIENCE
+        )
+
+    async def run(self, ending: asyncio.Event, seconds: float) -> None:
+        """Send until `ending` is set, looking for new mails every so many seconds."""
+        self._settling.start()
+        try:
+            while not ending.is_set():
+                pause = await self._round(ending, seconds)
+                await _wait(ending, pause)
+        finally:
+            await self._settling.drain()
+
+    async def _round(self, ending: asyncio.Event, seconds: float) -> float:
+        """Send what is due; the seconds to wait before the next look."""
+        try:
+            claimed = await self._source.claim(CLAIM)
+            sent = await self._send(deque(claimed), ending)
+        except Exception as error:  # noqa: BLE001 - the next round tries again
+            log.warning("dispatching failed", source=self._source.name, **failure_of(error))
+            return seconds
+        if claimed and not sent:
+            self._failing += 1
+            pause: float = min(_FIRST_PAUSE * 2**self._failing, _LONGEST_PAUSE)
+            return pause
+        self._failing = 0
+        return 0.0 if len(claimed) == CLAIM else seconds
+
+    async def _send(self, letters: deque[Letter], ending: asyncio.Event) -> int:
+        """Send them through all connections; how many were settled for good."""
+        ends = await asyncio.gather(*(self._carry(letters, ending) for _ in range(self._connections)))
+        if letters:
+            await self._source.settle([Settled(letter, End.LATER) for letter in letters])
+        return sum(ends)
+
+    async def _carry(self, letters: deque[Letter], ending: asyncio.Event) -> int:
+        settled = failed = 0
+        while letters and failed < _FAILURES and not ending.is_set():
+            letter = letters.popleft()
+            end = await self._deliver(letter)
+            await self._settling.add(Settled(letter, end))
+            metrics.mails.labels(end.value).inc()
+            good = end in {End.SENT, End.REFUSED}
+            settled, failed = settled + good, 0 if good else failed + 1
+        return settled
+
+    async def _deliver(self, letter: Letter) -> End:
+        if letter.mail is None:
+            return End.REFUSED
+        try:
+            delivery = await self._post.send(letter.mail)
+        except PostFailed as error:
+            return End.UNKNOWN if error.maybe_sent else End.LATER
+        return End.SENT if delivery is Delivery.SENT else End.REFUSED
+
+
+async def _wait(ending: asyncio.Event, seconds: float) -> None:
+    try:
+        async with asyncio.timeout(seconds):
+            await ending.wait()
+    except TimeoutError:
+        return

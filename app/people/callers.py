@@ -1,0 +1,54 @@
+"""Who is signed in, and where a request comes from: what the routes of this room ask for."""
+
+from typing import Annotated, NamedTuple
+from uuid import UUID
+
+from fastapi import Depends, Request
+
+from app.kit.addresses import Addresses, client_address
+from app.kit.limiting import Limiter
+from app.kit.problems import Forbidden, Unauthorized
+from app.kit.sealing import KeyRing
+from app.organizations.auth import Caller
+
+
+class SignedIn(NamedTuple):
+    """Somebody on their own page."""
+
+    signer: bytes
+    session_id: UUID
+
+
+async def person(caller: Caller) -> SignedIn:
+    """Who is signed in; Unauthorized without a key, Forbidden with an organization's."""
+    if caller is None:
+        raise Unauthorized
+    if caller.signer is None:
+        raise Forbidden
+    return SignedIn(caller.signer, caller.key_id)
+
+
+Myself = Annotated[SignedIn, Depends(person)]
+
+
+def key_ring(request: Request) -> KeyRing:
+    """The keys of this service."""
+    ring: KeyRing = request.app.state.settings.key_ring
+    return ring
+
+
+Ring = Annotated[KeyRing, Depends(key_ring)]
+
+
+def limiter_of(request: Request) -> Limiter:
+    """This process's limits."""
+    limiter: Limiter = request.app.state.limiter
+    return limiter
+
+
+async def within_limit_of_client(request: Request, limit: str, purpose: str) -> bool:
+    """Whether whoever sent this has not yet done it too often. Those without an address (a unix socket) are not told
+    apart, and so not limited."""
+    addresses: Addresses = request.app.state.addresses
+    digest = await addresses.digest(client_address(request.scope, request.app.state.trusted_proxies))
+    return digest is None or await limiter_of(request).hit(limit, purpose, digest)

@@ -1,0 +1,56 @@
+"""What somebody takes along, and how they go: the download of everything (GDPR, articles 15 and 20) and the erasure
+(article 17)."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from sqlalchemy import delete, select
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from app.kit.clock import now
+from app.kit.db import Database
+from app.kit.sealing import KeyRing
+from app.people import queries, service
+from app.people.keepers import Choice, Keeper
+from app.people.models import Consent, OutgoingMail, Person, PersonSession, SignIn
+from app.people.showing import show_consents
+
+# In this order: a sign-in being used and a session that is writing are waited for, and what they wrote goes too.
+_TABLES = (SignIn, PersonSession, Person, Consent, OutgoingMail)
+
+
+async def export(session: AsyncSession, ring: KeyRing, signer: bytes, keepers: Sequence[Keeper]) -> dict[str, Any]:
+    """Everything that is kept of a person, as JSON with ISO 8601 times."""
+    details = await service.details_of(session, ring, signer)
+    entries = await session.scalars(queries.entries_of(signer).order_by(Consent.id))
+    shown = await show_consents(session, signer, entries.all())
+    return {
+        "exported_at": now().isoformat(),
+        "person": details._asdict() if details else None,
+        "consents": [view.model_dump(mode="json") for view in shown],
+        "sessions": await _rows(
+            session, PersonSession, signer, ("id", "created_at", "last_used_at", "expires_at", "ended_at")
+        ),
+        "sign_ins": await _rows(session, SignIn, signer, ("id", "asked_at", "expires_at", "used_at")),
+        "waiting_mails": await _rows(
+            session, OutgoingMail, signer, ("id", "kind", "created_at", "due_at", "mail_count")
+        ),
+        **{keeper.name: await keeper.export(session, ring, signer) for keeper in keepers},
+    }
+
+
+async def _rows(
+    session: AsyncSession, table: type[PersonSession | SignIn | OutgoingMail], signer: bytes, names: Sequence[str]
+) -> list[dict[str, Any]]:
+    """What a person may see of their rows: digests open nothing and are left out."""
+    query = select(*(getattr(table, name) for name in names)).where(table.signer == signer).order_by(table.id)
+    return [dict(row) for row in (await session.execute(query)).mappings()]
+
+
+async def erase(database: Database, keepers: Sequence[Keeper], signer: bytes, choice: Choice) -> None:
+    """Erase a person everywhere. This room comes last, and in one transaction: until then it can be asked for again."""
+    for keeper in keepers:
+        await keeper.erase(signer, choice)
+    async with database.transaction() as session:
+        for table in _TABLES:
+            await session.execute(delete(table).where(table.signer == signer))

@@ -1,0 +1,119 @@
+"""People, their consents, the words they consented to, their sign-ins and sessions, and mails to them."""
+
+from datetime import datetime
+from uuid import UUID
+
+from sqlalchemy import CheckConstraint, ForeignKey, Index, LargeBinary, SmallInteger, UniqueConstraint, text
+from sqlalchemy.orm import Mapped, mapped_column
+
+from app.kit.clock import now
+from app.kit.db import Base
+from app.kit.ids import uuid7
+
+PURPOSES = ("news", "phone", "location")
+MAIL_KINDS = ("sign_in", "welcome")
+
+
+class Person(Base):
+    """Somebody of whom more is kept than a signature. `sealed` holds it all (`sealing.py`)."""
+
+    __tablename__ = "people"
+    __table_args__ = (CheckConstraint("octet_length(signer) = 16", name="signer"),)
+
+    signer: Mapped[bytes] = mapped_column(LargeBinary, primary_key=True)
+    sealed: Mapped[bytes] = mapped_column(LargeBinary)
+    created_at: Mapped[datetime] = mapped_column(default=now)
+    updated_at: Mapped[datetime] = mapped_column(default=now, onupdate=now)
+
+
+class ConsentText(Base):
+    """What people are asked to agree to, by an organization, for a purpose, in a locale. Never changed, only followed.
+
+    `version` is the locale and a running number: `en-3`.
+    """
+
+    __tablename__ = "consent_texts"
+    __table_args__ = (
+        CheckConstraint(f"purpose IN {PURPOSES}", name="purpose"),
+        UniqueConstraint("organization_id", "purpose", "version"),
+    )
+
+    id: Mapped[UUID] = mapped_column(primary_key=True, default=uuid7)
+    organization_id: Mapped[UUID] = mapped_column(ForeignKey("organizations.id"))
+    purpose: Mapped[str]
+    locale: Mapped[str]
+    version: Mapped[str]
+    body: Mapped[str]
+    created_at: Mapped[datetime] = mapped_column(default=now)
+
+
+class Consent(Base):
+    """One entry of the ledger: a person gave or withdrew a consent at `decided_at`, and where.
+
+    A trigger refuses every change of an entry. `petition_id` leads to a room above, so it is no foreign key.
+    """
+
+    __tablename__ = "consents"
+    __table_args__ = (
+        CheckConstraint(f"purpose IN {PURPOSES}", name="purpose"),
+        CheckConstraint("octet_length(signer) = 16", name="signer"),
+        Index("ix_consents__signer", "signer", "organization_id", "purpose", "decided_at"),
+        Index("ix_consents__organization_id", "organization_id", "purpose", "signer", "decided_at"),
+    )
+
+    id: Mapped[UUID] = mapped_column(primary_key=True, default=uuid7)
+    signer: Mapped[bytes] = mapped_column(LargeBinary)
+    organization_id: Mapped[UUID] = mapped_column(ForeignKey("organizations.id"))
+    purpose: Mapped[str]
+    given: Mapped[bool]
+    text_id: Mapped[UUID | None] = mapped_column(ForeignKey("consent_texts.id"))
+    decided_at: Mapped[datetime]
+    petition_id: Mapped[UUID | None]
+    partner_id: Mapped[UUID | None] = mapped_column(ForeignKey("organizations.id"))
+    page: Mapped[str | None]
+    created_at: Mapped[datetime] = mapped_column(default=now)
+
+
+class SignIn(Base):
+    """Somebody asked for a link to their own page. It works once, until `expires_at`, in the browser that asked."""
+
+    __tablename__ = "sign_ins"
+
+    id: Mapped[UUID] = mapped_column(primary_key=True, default=uuid7)
+    signer: Mapped[bytes] = mapped_column(LargeBinary, index=True)
+    binding_digest: Mapped[bytes] = mapped_column(LargeBinary)
+    asked_at: Mapped[datetime] = mapped_column(default=now)
+    expires_at: Mapped[datetime]
+    used_at: Mapped[datetime | None]
+
+
+class PersonSession(Base):
+    """Somebody is signed in on one device. Only the key's digest is kept."""
+
+    __tablename__ = "person_sessions"
+
+    id: Mapped[UUID] = mapped_column(primary_key=True, default=uuid7)
+    signer: Mapped[bytes] = mapped_column(LargeBinary, index=True)
+    digest: Mapped[bytes] = mapped_column(LargeBinary, unique=True)
+    created_at: Mapped[datetime] = mapped_column(default=now)
+    last_used_at: Mapped[datetime] = mapped_column(default=now)
+    expires_at: Mapped[datetime]
+    ended_at: Mapped[datetime | None]
+
+
+class OutgoingMail(Base):
+    """A mail that waits to be sent; the row goes with it. Whom it is for and what it says is sealed."""
+
+    __tablename__ = "mails"
+    __table_args__ = (
+        CheckConstraint(f"kind IN {MAIL_KINDS}", name="kind"),
+        Index("ix_mails__due_at", "due_at", postgresql_where=text("due_at IS NOT NULL")),
+    )
+
+    id: Mapped[UUID] = mapped_column(primary_key=True, default=uuid7)
+    kind: Mapped[str]
+    signer: Mapped[bytes] = mapped_column(LargeBinary, index=True)
+    sealed: Mapped[bytes] = mapped_column(LargeBinary)
+    due_at: Mapped[datetime | None] = mapped_column(default=now)
+    mail_count: Mapped[int] = mapped_column(SmallInteger, default=0)
+    created_at: Mapped[datetime] = mapped_column(default=now)

@@ -1,0 +1,151 @@
+"""Questions about people, what they consent to, and the words they consented to."""
+
+from collections.abc import Collection, Sequence
+from datetime import datetime
+from uuid import UUID
+
+from sqlalchemy import Select, func, select
+from sqlalchemy.dialects.postgresql import distinct_on
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from app.organizations.models import Organization
+from app.organizations.principals import Principal
+from app.people.models import Consent, ConsentText, Person
+
+# Whether a person has a consent that stands, to whichever organization; `{signer}` is the place of their key.
+HAS_CONSENT_SQL = """
+    EXISTS (
+        SELECT 1 FROM (
+            SELECT DISTINCT ON (c.organization_id, c.purpose) c.given FROM consents AS c WHERE c.signer = {signer}
+            ORDER BY c.organization_id, c.purpose, c.decided_at DESC, c.id DESC
+        ) AS latest WHERE latest.given
+    )
+"""
+
+
+def visible_to(principal: Principal | None, organization: Organization) -> bool:
+    """Whether this principal may see who consents to this organization: who may see personal data, and itself."""
+    if principal is None:
+        return False
+    own = principal.role == "partner" and principal.organization_id == organization.id
+    return own or principal.role in {"owner", "data_officer"}
+
+
+async def sealed_of(session: AsyncSession, signers: Collection[bytes]) -> dict[bytes, bytes]:
+    """The sealed parts of those of these people who have a row."""
+    rows = await session.execute(select(Person.signer, Person.sealed).where(Person.signer.in_(signers)))
+    return dict(rows.all()) if signers else {}
+
+
+async def locked(session: AsyncSession, signers: Collection[bytes]) -> Sequence[tuple[bytes, bytes]]:
+    """The same, locked in the order of their keys: whoever enters, changes or erases is one after the other."""
+    if not signers:
+        return []
+    query = select(Person.signer, Person.sealed).where(Person.signer.in_(signers)).order_by(Person.signer)
+    return (await session.execute(query.with_for_update(key_share=True))).all()
+
+
+async def movement_id(session: AsyncSession) -> UUID:
+    """The movement's own id."""
+    return (await session.scalars(select(Organization.id).where(Organization.kind == "movement"))).one()
+
+
+async def latest_of(session: AsyncSession, signer: bytes) -> dict[tuple[UUID, str], Consent]:
+    """A person's latest entry for each organization and purpose."""
+    return {key[1:]: entry for key, entry in (await latest_of_all(session, [signer])).items()}
+
+
+async def latest_of_all(session: AsyncSession, signers: Collection[bytes]) -> dict[tuple[bytes, UUID, str], Consent]:
+    """The latest entries of these people, by person, organization and purpose."""
+    key = (Consent.signer, Consent.organization_id, Consent.purpose)
+    query = (
+        select(Consent)
+        .where(Consent.signer.in_(signers))
+        .ext(distinct_on(*key))
+        .order_by(*key, Consent.decided_at.desc(), Consent.id.desc())
+    )
+    found = await session.scalars(query.execution_options(populate_existing=True)) if signers else ()
+    return {(entry.signer, entry.organization_id, entry.purpose): entry for entry in found}
+
+
+def entries_of(signer: bytes) -> Select[Consent]:
+    """All a person has ever said."""
+    return select(Consent).where(Consent.signer == signer)
+
+
+async def purposes_given_to_the_movement(session: AsyncSession, signer: bytes) -> set[str]:
+    """The purposes for which the movement has this person's consent now."""
+    movement = await movement_id(session)
+    latest = await latest_of(session, signer)
+    return {
+        purpose for (organization_id, purpose), entry in latest.items() if organization_id == movement and entry.given
+    }
+
+
+def consenting(organization_id: UUID, purpose: str) -> Select[bytes]:
+    """The keys of the people whose latest entry for this organization and purpose is given."""
+    latest = _latest(organization_id, purpose).subquery()
+    return select(latest.c.signer).where(latest.c.given)
+
+
+def _latest(organization_id: UUID, purpose: str) -> Select[bytes, bool, UUID | None, datetime]:
+    return (
+        select(Consent.signer, Consent.given, Consent.text_id, Consent.decided_at)
+        .where(Consent.organization_id == organization_id, Consent.purpose == purpose)
+        .ext(distinct_on(Consent.signer))
+        .order_by(Consent.signer, Consent.decided_at.desc(), Consent.id.desc())
+    )
+
+
+async def people_consenting(
+    session: AsyncSession, organization_id: UUID, purpose: str, after: bytes, limit: int
+) -> Sequence[tuple[bytes, bytes, datetime, str | None]]:
+    """Who consents, behind `after` in the order of their keys, as (signer, sealed, decided at, version of the text)."""
+    latest = _latest(organization_id, purpose).where(Consent.signer > after).subquery()
+    query = (
+        select(Person.signer, Person.sealed, latest.c.decided_at, ConsentText.version)
+        .join(latest, latest.c.signer == Person.signer)
+        .outerjoin(ConsentText, ConsentText.id == latest.c.text_id)
+        # The second says again what the first implies: the planner would walk `people` from its beginning.
+        .where(latest.c.given, Person.signer > after)
+        .order_by(Person.signer)
+        .limit(limit)
+    )
+    return (await session.execute(query)).all()
+
+
+def texts_of(organization_id: UUID) -> Select[ConsentText]:
+    """All an organization has ever asked."""
+    return select(ConsentText).where(ConsentText.organization_id == organization_id)
+
+
+def texts_in_use(organization_id: UUID) -> Select[ConsentText]:
+    """What it asks now: the latest version for each purpose in each locale."""
+    key = (ConsentText.purpose, ConsentText.locale)
+    latest = (
+        select(ConsentText.id)
+        .where(ConsentText.organization_id == organization_id)
+        .ext(distinct_on(*key))
+        # By the number: clocks of two machines may differ.
+        .order_by(*key, func.length(ConsentText.version).desc(), ConsentText.version.desc())
+    )
+    return select(ConsentText).where(ConsentText.id.in_(latest))
+
+
+async def text_count(session: AsyncSession, organization_id: UUID, purpose: str, locale: str) -> int:
+    """How many versions there are."""
+    of = texts_of(organization_id).where(ConsentText.purpose == purpose, ConsentText.locale == locale)
+    query = select(func.count()).select_from(of.subquery())
+    return (await session.scalars(query)).one()
+
+
+async def texts_by_id(session: AsyncSession, ids: Collection[UUID]) -> dict[UUID, ConsentText]:
+    """These texts."""
+    found = await session.scalars(select(ConsentText).where(ConsentText.id.in_(ids))) if ids else ()
+    return {text.id: text for text in found}
+
+
+async def organizations_by_id(session: AsyncSession, ids: Collection[UUID]) -> dict[UUID, Organization]:
+    """These organizations."""
+    found = await session.scalars(select(Organization).where(Organization.id.in_(ids))) if ids else ()
+    return {organization.id: organization for organization in found}

@@ -1,0 +1,125 @@
+"""Signing in over HTTP, and small pages to sign in and to unsubscribe on. Opening one of them changes nothing."""
+
+from pathlib import Path
+
+from fastapi import APIRouter, Request, Response
+from fastapi.responses import HTMLResponse
+
+from app.kit.db import Session
+from app.kit.limiting import TooManyRequests
+from app.kit.locales import negotiate
+from app.kit.pages import Pages, read_form
+from app.kit.sealing import KeyRing
+from app.people import emails, sessions, sign_ins, unsubscribing
+from app.people.callers import Ring, limiter_of, within_limit_of_client
+from app.people.schemas import NewSessionView, SessionBody, SignInBody, SignInView
+from app.people.sign_ins import Asked, SignInRefused
+from app.people.unsubscribing import UnsubscribeLinkInvalid
+
+router = APIRouter(tags=["sign-in"])
+pages = APIRouter(include_in_schema=False)
+
+COOKIE = "mtd_binding"
+# A household, an office or a phone network stands behind one address; few people need many links.
+CLIENT_LIMIT = "30 per hour"
+PERSON_LIMIT = "5 per hour"
+_SECONDS = int(sign_ins.LIFETIME.total_seconds())
+_LANGUAGES = ("ar", "de", "en", "es", "fr")
+_pages = Pages(Path(__file__).parent / "pages")
+
+
+@router.post("/v1/sign-ins", status_code=202)
+async def ask_to_sign_in(
+    request: Request, response: Response, session: Session, ring: Ring, body: SignInBody
+) -> SignInView:
+    """Have a link sent to one's address. The answer is the same whether anybody is known by it or not."""
+    asked = sign_ins.asked_by(ring, body.email, body.locale or _language(request))
+    binding = await _ask(request, session, ring, asked)
+    _bind(request, response, binding)
+    response.headers["Cache-Control"] = "no-store"
+    return SignInView(binding=binding, expires_in=_SECONDS)
+
+
+@router.post("/v1/sessions", status_code=201)
+async def sign_in(
+    request: Request, response: Response, session: Session, ring: Ring, body: SessionBody
+) -> NewSessionView:
+    """Sign in with the token of the link, in the browser that asked for it. This answer alone shows the key."""
+    begun = await sign_ins.sign_in(session, ring, body.token, body.binding or request.cookies.get(COOKIE))
+    response.headers["Cache-Control"] = "no-store"
+    response.delete_cookie(COOKIE)
+    return NewSessionView.model_validate(begun, from_attributes=True)
+
+
+@pages.get("/sign-in")
+async def sign_in_page(request: Request, token: str = "") -> HTMLResponse:
+    """A button that signs in with this token; without one, a field to ask for a link."""
+    if token:
+        return _pages.answer(request, "sign_in", token=token)
+    return _pages.answer(request, "ask_sign_in", wrong=False)
+
+
+@pages.post("/sign-in")
+async def sign_in_by_page(request: Request, session: Session, ring: Ring) -> HTMLResponse:
+    """What the button and the field do."""
+    form = await read_form(request)
+    if "email" in form:
+        return await _ask_by_page(request, session, ring, form["email"])
+    try:
+        begun = await sign_ins.sign_in(session, ring, form.get("token", ""), request.cookies.get(COOKIE))
+    except SignInRefused as refused:
+        return _pages.answer(request, "sign_in_refused", status=refused.status)
+    answer = _pages.answer(request, "signed_in", key=begun.key, days=sessions.LIFETIME.days)
+    answer.delete_cookie(COOKIE)
+    return answer
+
+
+async def _ask_by_page(request: Request, session: Session, ring: KeyRing, address: str) -> HTMLResponse:
+    try:
+        email = emails.validated(address)
+    except ValueError:
+        return _pages.answer(request, "ask_sign_in", status=422, wrong=True)
+    try:
+        binding = await _ask(request, session, ring, sign_ins.asked_by(ring, email, _language(request)))
+    except TooManyRequests as refused:
+        return _pages.answer(request, "too_many", status=refused.status)
+    answer = _pages.answer(request, "mail_sent", minutes=_SECONDS // 60)
+    _bind(request, answer, binding)
+    return answer
+
+
+@pages.get("/unsubscribe")
+async def unsubscribe_page(request: Request, session: Session, ring: Ring, token: str = "") -> HTMLResponse:
+    """A button that unsubscribes."""
+    try:
+        organization = await unsubscribing.organization_of(session, ring, token)
+    except UnsubscribeLinkInvalid as invalid:
+        return _pages.answer(request, "link_invalid", status=invalid.status)
+    return _pages.answer(request, "unsubscribe", token=token, organization=organization)
+
+
+@pages.post("/unsubscribe")
+async def unsubscribe(request: Request, session: Session, ring: Ring, token: str = "") -> HTMLResponse:
+    """Unsubscribe: the button's, or a mail program's own (RFC 8058). Whatever stood before, the answer is the same."""
+    try:
+        await unsubscribing.unsubscribe(session, ring, token)
+    except UnsubscribeLinkInvalid as invalid:
+        return _pages.answer(request, "link_invalid", status=invalid.status)
+    return _pages.answer(request, "unsubscribed")
+
+
+async def _ask(request: Request, session: Session, ring: KeyRing, asked: Asked) -> str:
+    """The binding; TooManyRequests for the client. For the address alone it is only the mail that is left out."""
+    if not await within_limit_of_client(request, CLIENT_LIMIT, "sign-in-client"):
+        raise TooManyRequests
+    mailed = await limiter_of(request).hit(PERSON_LIMIT, "sign-in", asked.signer)
+    return await sign_ins.ask(session, ring, asked, mailed=mailed)
+
+
+def _bind(request: Request, response: Response, binding: str) -> None:
+    secure = request.app.state.settings.public_url.startswith("https://")
+    response.set_cookie(COOKIE, binding, max_age=_SECONDS, httponly=True, samesite="lax", secure=secure)
+
+
+def _language(request: Request) -> str:
+    return negotiate(",".join(request.headers.getlist("Accept-Language")), _LANGUAGES, "")

@@ -1,0 +1,31 @@
+"""Our own page to confirm a signature on, for where no front end is set. Opening it changes nothing: scanners do."""
+
+from pathlib import Path
+
+from fastapi import APIRouter, Request
+from fastapi.responses import HTMLResponse
+
+from app.kit.pages import Pages, read_form
+from app.signatures import service
+from app.signatures.routes import Room
+from app.signatures.service import UnknownLink
+
+router = APIRouter(include_in_schema=False)
+_pages = Pages(Path(__file__).parent / "pages")
+
+
+@router.get("/confirm")
+async def confirm_page(request: Request, token: str = "") -> HTMLResponse:
+    """A button that confirms with this token, which is not looked at before it is pressed."""
+    return _pages.answer(request, "confirm", token=token)
+
+
+@router.post("/confirm")
+async def confirm_by_page(request: Request, room: Room) -> HTMLResponse:
+    """What the button does; the same link always ends in the same answer."""
+    form = await read_form(request)
+    try:
+        await service.confirm(room, form.get("token", ""))
+    except UnknownLink as unknown:
+        return _pages.answer(request, "link_unknown", status=unknown.status)
+    return _pages.answer(request, "confirmed")

@@ -1,0 +1,99 @@
+"""A person's own signatures: seeing them, withdrawing one, taking them along, and being forgotten."""
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from app.kit.db import Database
+from app.kit.fields import as_id
+from app.kit.problems import NotFound
+from app.kit.sealing import KeyRing
+from app.people.keepers import Choice
+from app.signatures.hot import HotRoom
+from app.signatures.schemas import OwnSignatureView
+from app.signatures.sealing import Personal, unseal
+from app.signatures.transitions import Erasure, Withdrawal
+
+Json = dict[str, Any]
+
+# Goes by the key, petition by petition: there is no other index of signers.
+_OWN = text("""
+    SELECT p.id AS petition_id, p.slug, p.title, s.id, coalesce(s.state_before, s.state) AS state, s.signed_at,
+        s.country, s.region, s.source, s.group_id, s.event_id, s.sealed, s.disposable IS NOT NULL AS disposable,
+        s.mail_count, s.partner_id
+    FROM petitions p JOIN signatures s ON s.petition_id = p.id AND s.signer = :signer
+    ORDER BY s.signed_at DESC, p.id
+""")
+_HAS_ANY = text("""
+    SELECT EXISTS (SELECT FROM petitions p JOIN signatures s ON s.petition_id = p.id AND s.signer = :signer)
+""")
+
+
+class SignatureNotFound(NotFound):
+    """You have no signature that stands under this petition."""
+
+    slug = "signature-not-found"
+
+
+async def signatures_of(session: AsyncSession, signer: bytes) -> list[OwnSignatureView]:
+    """A person's signatures, newest first, as they stand for them: an invalidation is the staff's matter."""
+    return [OwnSignatureView.model_validate(row) for row in await _rows(session, signer)]
+
+
+async def _rows(session: AsyncSession, signer: bytes) -> Sequence[Any]:
+    return (await session.execute(_OWN, {"signer": signer})).all()
+
+
+async def withdraw(room: HotRoom, session: AsyncSession, signer: bytes, ref: str) -> None:
+    """Withdraw one's signature under this petition; SignatureNotFound. Harmless to repeat."""
+    id_ = as_id(ref)
+    found = [row.petition_id for row in await _rows(session, signer) if row.petition_id == id_ or row.slug == ref]
+    if not found:
+        raise SignatureNotFound
+    await room.queue.add(Withdrawal(found[0], signer, None))
+
+
+class Signers:
+    """Knows whether somebody has signed anything."""
+
+    async def knows(self, session: AsyncSession, signer: bytes) -> bool:
+        """Whether there is a signature of this person, in whatever state."""
+        return bool(await session.scalar(_HAS_ANY, {"signer": signer}))
+
+
+@dataclass(frozen=True)
+class SignatureKeeper(Signers):
+    """What this room keeps of a person (`people/keepers.py`)."""
+
+    room: HotRoom
+    database: Database
+    name: str = "signatures"
+
+    async def export(self, session: AsyncSession, ring: KeyRing, signer: bytes) -> list[Json]:
+        """Everything kept with this person's signatures, opened."""
+        return [_exported(ring, signer, row) for row in await _rows(session, signer)]
+
+    async def erase(self, signer: bytes, choice: Choice) -> None:
+        """Destroy what can name this person; with `keep`, what counts goes on counting, as nobody's.
+
+        Committed by the hot room, petition by petition, and harmless to repeat.
+        """
+        async with self.database.transaction() as session:
+            petition_ids = [row.petition_id for row in await _rows(session, signer)]
+        erasures = [Erasure(id_, signer, choice == "keep") for id_ in petition_ids]
+        await asyncio.gather(*map(self.room.queue.add, erasures))
+
+
+def _exported(ring: KeyRing, signer: bytes, row: Any) -> Json:
+    personal = unseal(ring, row.petition_id, signer, row.sealed) if row.sealed else Personal("", "", "")
+    return OwnSignatureView.model_validate(row).model_dump(mode="json") | {
+        **personal._asdict(),
+        "group_id": str(row.group_id) if row.group_id else None,
+        "event_id": str(row.event_id) if row.event_id else None,
+        "disposable_address": row.disposable,
+        "mail_count": row.mail_count or 0,
+    }

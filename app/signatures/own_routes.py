@@ -1,0 +1,25 @@
+"""A person's own signatures over HTTP."""
+
+from fastapi import APIRouter, Response
+
+from app.kit.db import Session
+from app.people.callers import Myself
+from app.signatures import own
+from app.signatures.routes import Room
+from app.signatures.schemas import OwnSignatures, WithdrawalView
+
+router = APIRouter(tags=["me"])
+
+
+@router.get("/v1/me/signatures")
+async def list_own_signatures(myself: Myself, session: Session, response: Response) -> OwnSignatures:
+    """Your signatures, newest first."""
+    response.headers["Cache-Control"] = "no-store"
+    return OwnSignatures(items=await own.signatures_of(session, myself.signer))
+
+
+@router.post("/v1/me/signatures/{petition}/withdraw")
+async def withdraw_own_signature(myself: Myself, session: Session, room: Room, petition: str) -> WithdrawalView:
+    """Withdraw your signature; its personal data is destroyed."""
+    await own.withdraw(room, session, myself.signer, petition)
+    return WithdrawalView()

@@ -1,0 +1,76 @@
+"""Retention: from the petition's day on, personal data of those without other consent is destroyed.
+
+What counts stays, as nobody's, so that every tally can be recounted; what does not count goes. Whose consents were
+given with the signature and are not in the ledger yet must wait for that: until then nobody can say whether they
+consent.
+"""
+
+from uuid import UUID
+
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from app.kit.db import committing
+from app.people.consents import HAS_CONSENT_SQL
+from app.petitions.models import Petition
+from app.signatures import slices
+from app.signatures.invalidation_schemas import RetentionView
+from app.signatures.lanes import Lane
+from app.signatures.passes import Passes
+from app.signatures.transitions import COUNTED
+
+# As the index of those says it (`models.py`).
+_WAITS = "o.consents_due AND o.state = 'confirmed'"
+_HAS_COME = f"""
+    p.personal_data_until <= (now() AT TIME ZONE 'UTC')::date AND p.personal_data_destroyed_at IS NULL
+    AND p.state IN ('closed', 'archived')
+    AND NOT EXISTS (
+        SELECT 1 FROM signatures o WHERE o.petition_id = p.id AND {_WAITS}
+    )
+"""
+_NEXT = f"SELECT p.id FROM petitions p WHERE {_HAS_COME} ORDER BY p.id LIMIT 1 FOR NO KEY UPDATE OF p SKIP LOCKED"
+# Those whose consents came due after the petition was looked at: a pass that met one is not the last.
+_WAITING = f"""
+    SELECT EXISTS (
+        SELECT 1 FROM signatures o WHERE o.petition_id = $1 AND o.signer >= $2 AND o.signer < $3
+        AND {_WAITS}
+    )
+"""
+_DONE = "UPDATE petitions SET personal_data_destroyed_at = now() WHERE id = $1"
+DUE = f"EXISTS (SELECT 1 FROM petitions p WHERE {_HAS_COME})"
+
+_DRY_RUN = text(f"""
+    SELECT state, consents, count(*) FROM (
+        SELECT o.state, {HAS_CONSENT_SQL.format(signer="o.signer")} AS consents FROM signatures o
+        WHERE o.petition_id = :petition_id AND NOT ({COUNTED} AND o.sealed = '')
+    ) AS looked_at GROUP BY state, consents
+""")
+
+
+async def dry_run(session: AsyncSession, petition: Petition) -> RetentionView:
+    """What would be destroyed if the day had come; what is nobody's already is in neither number."""
+    rows = (await session.execute(_DRY_RUN, {"petition_id": petition.id})).all()
+    return RetentionView(
+        personal_data_until=petition.personal_data_until,
+        destroyed_at=petition.personal_data_destroyed_at,
+        would_destroy={state: number for state, consents, number in sorted(rows) if not consents},
+        would_keep_count=sum(number for _, consents, number in rows if consents),
+    )
+
+
+async def carry_on(lane: Lane, passes: Passes) -> bool:
+    """Destroy in the next slice of a petition that nobody is at; False when there is none."""
+    async with committing(lane.connection):
+        id_: UUID | None = await lane.connection.fetchval(_NEXT)
+        if id_ is None:
+            return False
+        job = ("retention", id_)
+        under_way = await passes.of(lane.connection, job, id_)
+        part = under_way.part()
+        sliced = await slices.anonymize(lane, part)
+        waiting = await lane.connection.fetchval(_WAITING, *part)
+        if done := under_way.advance(unfinished=waiting or sliced.changed > 0):
+            await lane.connection.execute(_DONE, id_)
+    if done:
+        passes.end(job)
+    return True

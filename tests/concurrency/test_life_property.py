@@ -1,0 +1,266 @@
+"""The whole life of signatures, in any order: signed, held, confirmed, withdrawn, invalidated, restored, erased.
+
+After each step the tallies are proven against the rows, and the rows against a plain model: what a signature is for its
+signer, and whether an invalidation lies over it.
+"""
+
+from collections import Counter
+from dataclasses import dataclass, field
+from itertools import count
+from typing import Any, NamedTuple
+from uuid import UUID
+
+import pytest
+from hot_rooms import prepared
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from movement import FINGERPRINT, person, plant, prove, run
+
+from app.kit.db import Database
+from app.people.emails import canonical
+from app.signatures import invalidations, jobs, own, releasing
+from app.signatures.hot import HotRoom
+from app.signatures.invalidation_schemas import InvalidationBody
+from app.signatures.lanes import Lane, claim
+from app.signatures.passes import Passes
+from app.signatures.transitions import Confirmation, Withdrawal
+
+PEOPLE = range(4)
+COUNTRIES = ("UG", "FR")
+_numbers = count()
+
+
+class Sign(NamedTuple):
+    """Somebody signs, perhaps over a limit."""
+
+    person: int
+    held: bool
+
+
+class Confirm(NamedTuple):
+    """Somebody follows the link of one of their attempts."""
+
+    person: int
+    attempt: int
+
+
+class Withdraw(NamedTuple):
+    """Somebody withdraws on their own page."""
+
+    person: int
+
+
+class Erase(NamedTuple):
+    """Somebody wants to be forgotten."""
+
+    person: int
+    choice: str
+
+
+class Invalidate(NamedTuple):
+    """Staff find those of a country, or all, not to be genuine."""
+
+    countries: tuple[str, ...]
+
+
+class Undo(NamedTuple):
+    """Staff undo one of the invalidations there have been."""
+
+    number: int
+
+
+class Release(NamedTuple):
+    """Staff release what is held."""
+
+
+_person = st.sampled_from(PEOPLE)
+_act = st.one_of(
+    st.builds(Sign, _person, st.sampled_from([False, False, True])),
+    st.builds(Sign, _person, st.just(False)),
+    st.builds(Confirm, _person, st.integers(0, 5)),
+    st.builds(Confirm, _person, st.just(-1)),
+    st.builds(Withdraw, _person),
+    st.builds(Erase, _person, st.sampled_from(["keep", "withdraw"])),
+    st.builds(Invalidate, st.sampled_from([("UG",), ("FR",), COUNTRIES])),
+    st.builds(Undo, st.integers(0, 5)),
+    st.builds(Release),
+)
+Act = Sign | Confirm | Withdraw | Erase | Invalidate | Undo | Release
+
+
+@dataclass
+class Life:
+    """A signature as the model knows it."""
+
+    country: str
+    state: str
+    attempt: UUID | None
+    held: bool = False
+    invalidated_by: UUID | None = None
+
+    @property
+    def counts(self) -> bool:
+        return self.state == "confirmed" and self.invalidated_by is None
+
+
+@dataclass
+class World:
+    """A petition, and what the model knows of it."""
+
+    database: Database
+    room: HotRoom
+    lane: Lane
+    petition_id: UUID
+    slug: str
+    by_mail: bool
+    lives: dict[int, Life] = field(default_factory=dict)
+    nobodys: list[Life] = field(default_factory=list)
+    attempts: dict[int, list[UUID]] = field(default_factory=dict)
+    invalidations: list[UUID] = field(default_factory=list)
+
+    def everybody(self) -> list[Life]:
+        return [*self.lives.values(), *self.nobodys]
+
+    def signer(self, number: int) -> bytes:
+        return self.room.ring.digest(canonical(person(number)["email"]))
+
+    async def act(self, act: Act) -> None:
+        match act:
+            case Sign(number, held):
+                await self.sign(number, held=held)
+            case Confirm(number, attempt):
+                await self.confirm(number, attempt)
+            case Withdraw(number):
+                await self.withdraw(number)
+            case Erase(number, choice):
+                await self.erase(number, choice)
+            case Invalidate(countries):
+                await self.invalidate(countries)
+            case Undo(number):
+                await self.undo(number)
+            case Release():
+                await self.release()
+
+    async def sign(self, number: int, *, held: bool) -> None:
+        country = COUNTRIES[number % 2]
+        (signing,) = prepared(self.room.ring, self.petition_id, [person(number, country)])
+        signing = signing._replace(traces=signing.traces._replace(held=held or None))
+        await self.room.queue.add(signing)
+        self.attempts.setdefault(number, []).append(signing.id)
+        life = self.lives.get(number)
+        if life is None or (life.state == "withdrawn" and life.invalidated_by is None):
+            state = "pending" if held or self.by_mail else "confirmed"
+            self.lives[number] = Life(country, state, signing.id, held)
+
+    async def confirm(self, number: int, attempt: int) -> None:
+        tried = self.attempts.get(number)
+        if not tried:
+            return
+        id_ = tried[attempt % len(tried)] if attempt >= 0 else tried[-1]
+        await self.room.queue.add(Confirmation(self.petition_id, self.signer(number), id_))
+        life = self.lives.get(number)
+        if life and life.attempt == id_ and life.state == "pending" and not life.held:
+            life.state = "confirmed"
+
+    async def withdraw(self, number: int) -> None:
+        await self.room.queue.add(Withdrawal(self.petition_id, self.signer(number), None))
+        life = self.lives.get(number)
+        if life and life.state in {"pending", "confirmed"}:
+            life.state, life.held = "withdrawn", False
+
+    async def erase(self, number: int, choice: Any) -> None:
+        await own.SignatureKeeper(self.room, self.database).erase(self.signer(number), choice)
+        life = self.lives.pop(number, None)
+        if life and choice == "keep" and life.state == "confirmed":
+            self.nobodys.append(life)
+
+    async def invalidate(self, countries: tuple[str, ...]) -> None:
+        rule = {"countries": list(countries), "everything": True}
+        body = InvalidationBody.model_validate({"reason": "an attack", "rule": rule})
+        async with self.database.transaction() as session:
+            drafted = await invalidations.draft(session, self.room.ring, self.petition_id, body)
+        id_ = drafted.invalidation.id
+        async with self.database.transaction() as session:
+            await invalidations.apply(session, self.room.ring, self.petition_id, str(id_))
+        assert drafted.dry_run is not None
+        met = [
+            life
+            for life in self.everybody()
+            if life.country in countries and life.invalidated_by is None and life.state in {"pending", "confirmed"}
+        ]
+        assert drafted.dry_run.signature_count == len(met)
+        await self.work()
+        self.invalidations.append(id_)
+        for life in met:
+            life.invalidated_by = id_
+
+    async def undo(self, number: int) -> None:
+        if not self.invalidations:
+            return
+        id_ = self.invalidations[number % len(self.invalidations)]
+        async with self.database.transaction() as session:
+            await invalidations.undo(session, self.room.ring, self.petition_id, str(id_))
+        await self.work()
+        for life in self.everybody():
+            if life.invalidated_by == id_:
+                life.invalidated_by = None
+
+    async def release(self) -> None:
+        async with self.database.transaction() as session:
+            await releasing.release(session, self.slug)
+        await self.work()
+        for life in self.everybody():
+            if life.held:
+                life.held = False
+                life.state = life.state if self.by_mail else "confirmed"
+
+    async def work(self) -> None:
+        """What the worker does, until there is nothing left."""
+        passes = Passes()
+        while await jobs.work_slice(self.lane, self.room.ring, passes):
+            continue
+
+    async def judge(self) -> None:
+        """Hold the rows and the tallies against the model."""
+        async with self.database.snapshot() as session:
+            assert await prove(session, self.petition_id) == sum(life.counts for life in self.everybody())
+        rows = await run(
+            self.database,
+            "SELECT signer, coalesce(state_before, state) AS state, held, invalidation_id, sealed, mail_due_at"
+            " FROM signatures WHERE petition_id = :id",
+            id=self.petition_id,
+        )
+        by_signer = {row.signer: row for row in rows}
+        for number in PEOPLE:
+            row, life = by_signer.pop(self.signer(number), None), self.lives.get(number)
+            assert (row is None) == (life is None)
+            if row and life:
+                told = (row.state, bool(row.held), row.invalidation_id)
+                assert told == (life.state, life.held, life.invalidated_by)
+                assert bool(row.sealed) == (life.state != "withdrawn")
+                assert row.mail_due_at is None or self.by_mail
+        left = Counter((row.state, row.invalidation_id, row.sealed) for row in by_signer.values())
+        assert left == Counter(("confirmed", life.invalidated_by, b"") for life in self.nobodys)
+
+
+@pytest.fixture
+async def lane(database: Database) -> Any:
+    lane = await claim(database, FINGERPRINT)
+    yield lane
+    await lane.release()
+
+
+# Long enough for a failure to be brought down to its smallest story.
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("confirmation", ["none", "email"])
+@settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
+@given(story=st.lists(_act, max_size=25))
+async def test_every_life_is_counted_as_the_model_says(
+    database: Database, rooms: list[HotRoom], lane: Lane, confirmation: str, story: list[Act]
+) -> None:
+    slug = f"petition-{next(_numbers)}"
+    petition_id = await plant(database, slug, confirmation=confirmation)
+    world = World(database, rooms[0], lane, petition_id, slug, confirmation == "email")
+    for act in story:
+        await world.act(act)
+        await world.judge()

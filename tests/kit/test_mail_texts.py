@@ -1,0 +1,203 @@
+"""The words of our mails: there in every language, replaceable by operators, safe from whoever signs."""
+
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+
+from app.kit.outbox import hrefs
+from app.kit.texts import TextBroken, Texts
+
+LOCALES = ["en", "fr", "es", "de", "ar"]
+LINK = "https://movement.example/confirm?a=1&b=2#token"
+CONTEXTS = {
+    "confirm_signature": {"given_name": "Amina", "petition_title": "End the ban", "link": LINK, "days": "30"},
+    "already_signed": {"given_name": "Amina", "petition_title": "End the ban", "petition_link": LINK},
+    "sign_in": {"link": LINK, "minutes": "15"},
+    "welcome": {"given_name": "Amina", "organization_name": "The Movement", "unsubscribe_link": LINK},
+}
+EVERY = [(kind, locale) for kind in CONTEXTS for locale in LOCALES]
+
+
+class Outline(HTMLParser):
+    """Every tag with its attributes."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.feed(page)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+
+
+@pytest.fixture(scope="module")
+def texts() -> Texts:
+    return Texts()
+
+
+@pytest.mark.parametrize(("kind", "locale"), EVERY)
+def test_every_kind_is_there_in_every_language(texts: Texts, kind: str, locale: str) -> None:
+    mail = texts.render(kind, locale, CONTEXTS[kind])
+    assert mail.locale == locale
+    assert 5 < len(mail.subject) < 60
+    assert "\n" not in mail.subject
+    for value in CONTEXTS[kind].values():
+        assert value in mail.text
+    assert mail.subject not in mail.text
+    assert LINK in hrefs(mail.html)
+    assert set(hrefs(mail.html)) == {LINK}
+    for written in (mail.text, mail.html):
+        assert "{{" not in written
+        assert "{%" not in written
+
+
+@pytest.mark.parametrize(("kind", "locale"), EVERY)
+def test_no_two_languages_say_the_same(texts: Texts, kind: str, locale: str) -> None:
+    mine = texts.render(kind, locale, CONTEXTS[kind])
+    for other in set(LOCALES) - {locale}:
+        theirs = texts.render(kind, other, CONTEXTS[kind])
+        assert mine.subject != theirs.subject
+        assert mine.text != theirs.text
+
+
+@pytest.mark.parametrize(("kind", "locale"), EVERY)
+def test_a_subject_betrays_no_cause(texts: Texts, kind: str, locale: str) -> None:
+    subject = texts.render(kind, locale, CONTEXTS[kind]).subject
+    assert "End the ban" not in subject
+    assert "The Movement" not in subject
+
+
+@pytest.mark.parametrize(("kind", "locale"), EVERY)
+def test_a_page_asks_for_nothing_from_elsewhere(texts: Texts, kind: str, locale: str) -> None:
+    page = texts.render(kind, locale, CONTEXTS[kind]).html
+    tags = Outline(page).tags
+    assert not {tag for tag, _ in tags} & {"img", "script", "link", "iframe", "style", "object", "form", "base"}
+    assert not [name for _, attributes in tags for name in attributes if name in {"src", "srcset", "background"}]
+    assert "url(" not in page
+    assert "@import" not in page
+
+
+@pytest.mark.parametrize("locale", LOCALES)
+def test_arabic_is_written_from_the_right(texts: Texts, locale: str) -> None:
+    tags = Outline(texts.render("confirm_signature", locale, CONTEXTS["confirm_signature"]).html).tags
+    (root,) = [attributes for tag, attributes in tags if tag == "html"]
+    assert root == {"lang": locale, "dir": "rtl" if locale == "ar" else "ltr"}
+    # What somebody typed keeps its own direction, and a link reads from the left everywhere.
+    assert [tag for tag, _ in tags].count("bdi") == 2
+    assert "ltr" in [attributes.get("dir") for tag, attributes in tags if tag == "a"]
+
+
+@pytest.mark.parametrize(
+    ("locale", "otherwise", "found"),
+    [
+        ("fr", [], "fr"),
+        ("fr-CA", [], "fr"),
+        ("AR-eg", [], "ar"),
+        ("sw", ["de"], "de"),
+        ("sw", ["lg", "es-MX"], "es"),
+        ("sw", [], "en"),
+        ("", [], "en"),
+        ("../../etc", [], "en"),
+        ("fr\r\nBcc: x", ["de"], "de"),
+    ],
+)
+def test_the_nearest_language_on_offer_is_taken(texts: Texts, locale: str, otherwise: list[str], found: str) -> None:
+    assert texts.render("sign_in", locale, CONTEXTS["sign_in"], otherwise).locale == found
+
+
+def test_a_title_is_text_and_no_markup(texts: Texts) -> None:
+    context = {**CONTEXTS["confirm_signature"], "petition_title": '<b>"Bread" & {{ link }}</b>', "given_name": "<i>"}
+    mail = texts.render("confirm_signature", "en", context)
+    assert "<b>" not in mail.html
+    assert "&lt;b&gt;&#34;Bread&#34; &amp; {{ link }}&lt;/b&gt;" in mail.html
+    assert '<b>"Bread" & {{ link }}</b>' in mail.text
+
+
+@pytest.mark.parametrize(
+    "name", ["Win at evil.example", "http://evil", "www evil", "me@evil", "evil.example/x", "x" * 61, " ", ""]
+)
+@pytest.mark.parametrize("kind", ["confirm_signature", "already_signed", "welcome"])
+def test_a_name_that_is_an_advertisement_is_not_spoken(texts: Texts, kind: str, name: str) -> None:
+    mail = texts.render(kind, "en", {**CONTEXTS[kind], "given_name": name})
+    assert mail.text.startswith("Hello,\n")
+    assert "<p>Hello,</p>" in mail.html
+
+
+@pytest.mark.parametrize("name", ["Amina", "J. R.", "O'Neill", "María José", "أمينة", "Nguyễn Thị-Lan"])
+def test_a_name_is_spoken(texts: Texts, name: str) -> None:
+    assert f"Hello {name},\n" in texts.render("welcome", "en", {**CONTEXTS["welcome"], "given_name": name}).text
+
+
+def test_a_kind_nobody_wrote_is_an_error(texts: Texts) -> None:
+    with pytest.raises(LookupError):
+        texts.render("nothing", "en", {})
+    with pytest.raises(LookupError):
+        texts.render("../mail_texts/sign_in", "en", CONTEXTS["sign_in"])
+
+
+def test_what_a_text_asks_for_must_be_given(texts: Texts) -> None:
+    with pytest.raises(TextBroken, match=r"sign_in/en\.txt"):
+        texts.render("sign_in", "en", {"link": LINK})
+
+
+def write(folder: Path, files: dict[str, str]) -> Path:
+    for name, words in files.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(words, encoding="utf-8")
+    return folder
+
+
+def test_an_operators_file_wins_one_by_one(tmp_path: Path) -> None:
+    own = Texts(write(tmp_path, {"sign_in/en.txt": "Come in, {{ minutes }}\nHere: {{ link }}\n"}))
+    mail = own.render("sign_in", "en", CONTEXTS["sign_in"])
+    assert (mail.subject, mail.text) == ("Come in, 15", f"Here: {LINK}\n")
+    assert mail.html == Texts().render("sign_in", "en", CONTEXTS["sign_in"]).html
+    assert own.render("sign_in", "fr", CONTEXTS["sign_in"]) == Texts().render("sign_in", "fr", CONTEXTS["sign_in"])
+
+
+def test_an_operator_can_add_a_language(tmp_path: Path) -> None:
+    page = '{% extends "layout.html" %}{% block title %}Ingia{% endblock %}{% block content %}{{ link }}{% endblock %}'
+    own = Texts(write(tmp_path, {"sign_in/sw.txt": "Ingia\n\n{{ link }}\n", "sign_in/sw.html": page}))
+    assert own.render("sign_in", "sw-KE", CONTEXTS["sign_in"]).subject == "Ingia"
+    assert '<html lang="sw" dir="ltr">' in own.render("sign_in", "sw", CONTEXTS["sign_in"]).html
+
+
+def test_a_language_with_half_of_its_files_is_not_on_offer(tmp_path: Path) -> None:
+    own = Texts(write(tmp_path, {"sign_in/sw.txt": "Ingia\n{{ link }}\n"}))
+    assert own.render("sign_in", "sw", CONTEXTS["sign_in"]).locale == "en"
+
+
+def test_an_operators_layout_is_around_every_page(tmp_path: Path) -> None:
+    own = Texts(write(tmp_path, {"layout.html": "<h1>Ours</h1>{% block content %}{% endblock %}"}))
+    assert own.render("welcome", "fr", CONTEXTS["welcome"]).html.startswith("<h1>Ours</h1>")
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [("sign_in/en.txt", "Come in\n\n{% if %}\n"), ("sign_in/de.html", "{{ link"), ("parts.html", "{%")],
+)
+def test_a_broken_file_is_found_at_the_start(tmp_path: Path, name: str, words: str) -> None:
+    with pytest.raises(TextBroken, match=name.replace(".", r"\.")):
+        Texts(write(tmp_path, {name: words}))
+
+
+def test_a_folder_that_is_not_there_is_found_at_the_start(tmp_path: Path) -> None:
+    with pytest.raises(TextBroken, match="does not exist"):
+        Texts(tmp_path / "nowhere")
+
+
+@pytest.mark.parametrize(
+    "words",
+    ["{{ ''.__class__.__mro__ }}", "{{ link.__init__.__globals__ }}", "{% include '../../settings.py' %}"],
+)
+def test_an_operators_file_can_only_speak(tmp_path: Path, words: str) -> None:
+    own = Texts(write(tmp_path, {"sign_in/en.txt": f"Come in\n{words}\n"}))
+    with pytest.raises(TextBroken):
+        own.render("sign_in", "en", CONTEXTS["sign_in"])
+
+
+def test_a_subject_is_one_line_whatever_is_put_in(tmp_path: Path) -> None:
+    own = Texts(write(tmp_path, {"sign_in/en.txt": "Hello {{ link }}\nText\n"}))
+    mail = own.render("sign_in", "en", {"link": "a\r\nBcc: x@example.org", "minutes": "15"})
+    assert mail.subject == "Hello a Bcc: x@example.org"

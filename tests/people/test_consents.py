@@ -1,0 +1,349 @@
+"""The words people are asked, the ledger of their answers, and who may see who has agreed."""
+
+from collections.abc import Awaitable, Callable
+from datetime import timedelta
+from uuid import UUID
+
+import httpx
+import pytest
+from movement import run
+from postman import AMINA, Headers, Json, Postman
+from sqlalchemy.exc import DBAPIError
+
+from app.kit.clock import now
+from app.kit.db import Database
+from app.kit.sealing import KeyRing
+from app.kit.settings import Settings
+from app.organizations.models import Organization
+from app.people import consents
+from app.people.asking import open_asking
+from app.people.consents import Entry, consenting, enter
+from app.people.emails import canonical
+from app.people.queries import HAS_CONSENT_SQL
+from app.people.service import remember
+from app.signatures.ledger import enter_consents
+
+MakeKey = Callable[..., Awaitable[Headers]]
+Sign = Callable[..., Awaitable[Json]]
+SignIn = Callable[..., Awaitable[Headers]]
+Say = Callable[..., Awaitable[list[Entry]]]
+
+TEXTS = "/v1/organizations/sisters/consent-texts"
+PEOPLE = "/v1/organizations/sisters/people"
+PROBLEM = "urn:multitude:problem:"
+
+
+@pytest.fixture
+def ring(settings: Settings) -> KeyRing:
+    return settings.key_ring
+
+
+@pytest.fixture
+def say(database: Database, ring: KeyRing, sisters: Organization) -> Say:
+    """Enter what somebody said to the sisters, so many minutes from now; what is newly given."""
+
+    async def say(
+        email: str, *given: bool, minutes: int = 0, purpose: str = "news", to: Organization = sisters
+    ) -> list[Entry]:
+        signer = ring.digest(canonical(email))
+        decided_at = now() + timedelta(minutes=minutes)
+        async with database.transaction() as session:
+            await remember(session, ring, signer, email=email, given_name="Given", family_name="Family")
+            return await enter(session, ring, [Entry(signer, to.id, purpose, one, None, decided_at) for one in given])
+
+    return say
+
+
+async def emails_of(client: httpx.AsyncClient, headers: Headers, url: str = PEOPLE) -> list[str]:
+    """Everybody the list shows, page by page."""
+    found: list[str] = []
+    cursor = None
+    while True:
+        page = await client.get(url, params={"limit": 2, **({"cursor": cursor} if cursor else {})}, headers=headers)
+        assert page.status_code == 200, page.text
+        assert page.headers["cache-control"] == "no-store"
+        found += [item["email"] for item in page.json()["items"]]
+        cursor = page.json()["next_cursor"]
+        if cursor is None:
+            return found
+
+
+async def test_texts_are_numbered_by_purpose_and_locale_and_stay(
+    client: httpx.AsyncClient, campaigner: Headers, sisters: Organization
+) -> None:
+    wanted = [("news", "en"), ("news", "en"), ("news", "pt-br"), ("phone", "en"), ("news", "en")]
+    made = []
+    for number, (purpose, locale) in enumerate(wanted):
+        body = {"purpose": purpose, "locale": locale, "body": f"Words {number}"}
+        answer = await client.post(TEXTS, json=body, headers=campaigner)
+        assert answer.status_code == 201
+        made.append(answer.json()["version"])
+    assert made == ["en-1", "en-2", "pt-BR-1", "en-1", "en-3"]
+    in_use = (await client.get(TEXTS)).json()["items"]
+    assert {(one["purpose"], one["version"]) for one in in_use} == {
+        ("news", "en-3"), ("news", "pt-BR-1"), ("phone", "en-1")
+    }  # fmt: skip
+    first = await client.get(f"{TEXTS}/en-1")
+    assert (first.json()["body"], first.status_code) == ("Words 0", 200)
+    assert (await client.get(f"{TEXTS}/en-1?purpose=phone")).json()["body"] == "Words 3"
+    missing = await client.get(f"{TEXTS}/en-9")
+    assert (missing.status_code, missing.json()["type"]) == (404, f"{PROBLEM}consent-text-not-found")
+    everything = await client.get(TEXTS, params={"all": "true", "limit": 3}, headers=campaigner)
+    rest = await client.get(
+        TEXTS, params={"all": "true", "cursor": everything.json()["next_cursor"]}, headers=campaigner
+    )
+    assert len(everything.json()["items"]) + len(rest.json()["items"]) == len(wanted)
+
+
+async def test_texts_are_written_by_campaigners_and_by_a_partner_for_itself(
+    client: httpx.AsyncClient, make_key: MakeKey, sisters: Organization, owner: Headers, amina: Headers
+) -> None:
+    await client.post("/v1/organizations", json={"slug": "others", "name": "Others"}, headers=owner)
+    body = {"locale": "en", "body": "Words"}
+    own, other = await make_key("partner", "sisters"), await make_key("partner", "others")
+    answers = {
+        "own": (await client.post(TEXTS, json=body, headers=own)).status_code,
+        "other": (await client.post(TEXTS, json=body, headers=other)).status_code,
+        "analyst": (await client.post(TEXTS, json=body, headers=await make_key("analyst"))).status_code,
+        "nobody": (await client.post(TEXTS, json=body)).status_code,
+        "person": (await client.post(TEXTS, json=body, headers=amina)).status_code,
+        "all, own": (await client.get(f"{TEXTS}?all=true", headers=own)).status_code,
+        "all, other": (await client.get(f"{TEXTS}?all=true", headers=other)).status_code,
+        "all, analyst": (await client.get(f"{TEXTS}?all=true", headers=await make_key("analyst"))).status_code,
+        "all, nobody": (await client.get(f"{TEXTS}?all=true")).status_code,
+        "all, person": (await client.get(f"{TEXTS}?all=true", headers=amina)).status_code,
+        "in use, person": (await client.get(TEXTS, headers=amina)).status_code,
+    }
+    assert answers == {
+        "own": 201, "other": 404, "analyst": 403, "nobody": 401, "person": 403,
+        "all, own": 200, "all, other": 404, "all, analyst": 200, "all, nobody": 401, "all, person": 403,
+        "in use, person": 200,
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "body",
+    [{}, {"locale": "en"}, {"locale": "x y", "body": "b"}, {"locale": "en", "body": " "},
+     {"locale": "en", "body": "b", "purpose": "profit"}, {"locale": "en", "body": "b", "version": "en-7"}],
+)  # fmt: skip
+async def test_a_malformed_text_changes_nothing(
+    client: httpx.AsyncClient, campaigner: Headers, sisters: Organization, body: Json
+) -> None:
+    assert (await client.post(TEXTS, json=body, headers=campaigner)).status_code == 422
+    assert (await client.get(TEXTS)).json()["items"] == []
+
+
+async def test_the_ledger_cannot_be_changed(say: Say, database: Database) -> None:
+    await say(AMINA, True)
+    with pytest.raises(DBAPIError, match="only ever appended"):
+        await run(database, "UPDATE consents SET given = false")
+    with pytest.raises(DBAPIError, match="only ever appended"):
+        await run(database, "UPDATE consents SET decided_at = now() WHERE given")
+    assert await run(database, "SELECT given FROM consents") == [(True,)]
+
+
+async def test_the_latest_word_counts_in_whatever_order_it_is_entered(
+    client: httpx.AsyncClient, say: Say, data_officer: Headers
+) -> None:
+    await say("a@example.org", False, minutes=-1)
+    assert await say("a@example.org", True, minutes=-2) == []
+    assert len(await say("b@example.org", True, minutes=-1)) == 1
+    assert await say("b@example.org", False, minutes=-2) == []
+    assert len(await say("c@example.org", False, True)) == 1
+    assert await say("d@example.org", True, False) == []
+    assert sorted(await emails_of(client, data_officer)) == ["b@example.org", "c@example.org"]
+
+
+async def test_only_a_consent_that_did_not_stand_is_newly_given(say: Say, database: Database) -> None:
+    given = [
+        len(await say(AMINA, True, minutes=-9)),
+        len(await say(AMINA, True, minutes=-8)),
+        len(await say(AMINA, False, minutes=-7)),
+        len(await say(AMINA, True, minutes=-6)),
+        len(await say(AMINA, True, minutes=-5, purpose="phone")),
+    ]
+    assert given == [1, 0, 0, 1, 1]
+    assert [tuple(row) for row in await run(database, "SELECT kind FROM mails")] == [("welcome",)] * 2
+
+
+async def test_whoever_agrees_is_welcomed_and_can_leave_with_one_click(
+    client: httpx.AsyncClient, say: Say, postman: Postman, data_officer: Headers
+) -> None:
+    await say(AMINA, True)
+    (mail,) = await postman.bring()
+    assert mail.recipient == AMINA
+    assert "Sisters of Kampala" in mail.text
+    assert mail.unsubscribe_url
+    assert await emails_of(client, data_officer) == [AMINA]
+    answer = await client.post(mail.unsubscribe_url, data={"List-Unsubscribe": "One-Click"})
+    assert answer.status_code == 200
+    assert await emails_of(client, data_officer) == []
+
+
+async def test_nobody_is_welcomed_who_has_changed_their_mind(say: Say, postman: Postman, database: Database) -> None:
+    await say(AMINA, True, minutes=-1)
+    await say(AMINA, False)
+    assert await postman.bring() == []
+    assert await run(database, "SELECT 1 FROM mails") == []
+
+
+async def test_unsubscribing_again_adds_nothing_and_looks_the_same(
+    client: httpx.AsyncClient, say: Say, postman: Postman, database: Database
+) -> None:
+    await say(AMINA, True, minutes=60)
+    (mail,) = await postman.bring()
+    assert mail.unsubscribe_url
+    pages = {(await client.post(mail.unsubscribe_url)).content for _ in range(3)}
+    assert len(pages) == 1
+    ledger = await run(database, "SELECT given, page FROM consents ORDER BY id")
+    assert [tuple(row) for row in ledger] == [(True, None), (False, "unsubscribe")]
+
+
+async def test_a_scanner_that_opens_the_link_unsubscribes_nobody(
+    client: httpx.AsyncClient, say: Say, postman: Postman, stored: Callable[[], Awaitable[list[object]]]
+) -> None:
+    await say(AMINA, True)
+    (mail,) = await postman.bring()
+    before = await stored()
+    assert mail.unsubscribe_url
+    page = await client.get(mail.unsubscribe_url)
+    assert page.status_code == 200
+    assert "Sisters of Kampala" in page.text
+    assert (await client.head(mail.unsubscribe_url)).status_code in {200, 405}
+    assert await stored() == before
+    action = page.text.partition('action="')[2].partition('"')[0]
+    assert (await client.post(action, data={})).status_code == 200
+    assert await stored() != before
+
+
+@pytest.mark.parametrize("token", ["", "x", "é", "A" * 83, "%00", "../.."])
+async def test_an_unsubscribe_link_that_is_none_says_so(client: httpx.AsyncClient, token: str) -> None:
+    for method in ("GET", "POST"):
+        answer = await client.request(method, "/unsubscribe", params={"token": token})
+        assert answer.status_code == 404
+        assert answer.headers["content-type"].startswith("text/html")
+
+
+async def test_a_partner_sees_only_its_own_people_and_who_may_not_see_is_refused(
+    client: httpx.AsyncClient, say: Say, make_key: MakeKey, owner: Headers, amina: Headers, database: Database
+) -> None:
+    await client.post("/v1/organizations", json={"slug": "others", "name": "Others"}, headers=owner)
+    await say("bilal@example.org", True)
+    own, other = await make_key("partner", "sisters"), await make_key("partner", "others")
+    assert await emails_of(client, own) == ["bilal@example.org"]
+    assert await emails_of(client, owner) == ["bilal@example.org"]
+    statuses = {
+        name: (await client.get(PEOPLE, headers=headers)).status_code
+        for name, headers in {
+            "other": other,
+            "campaigner": await make_key("campaigner"),
+            "analyst": await make_key("analyst"),
+            "person": amina,
+            "nobody": {},
+        }.items()
+    }
+    assert statuses == {"other": 404, "campaigner": 403, "analyst": 403, "person": 403, "nobody": 401}
+    assert (await client.get("/v1/organizations/nowhere/people", headers=own)).status_code == 404
+
+
+async def test_a_page_of_people_shows_what_a_mailing_needs_and_a_cursor_no_digest(
+    client: httpx.AsyncClient, say: Say, data_officer: Headers, ring: KeyRing
+) -> None:
+    emails = [f"p{number}@example.org" for number in range(7)]
+    for email in emails:
+        await say(email, True)
+    await say(emails[3], False, minutes=1)
+    assert sorted(await emails_of(client, data_officer)) == emails[:3] + emails[4:]
+    page = (await client.get(PEOPLE, params={"limit": 1}, headers=data_officer)).json()
+    fields = {"given_name", "family_name", "email", "locale", "decided_at", "text_version"}
+    assert page["items"][0].keys() == fields
+    digest = ring.digest(page["items"][0]["email"]).hex()
+    assert digest not in page["next_cursor"]
+    for cursor in ("x", page["next_cursor"][:-2], "A" * 62):
+        answer = await client.get(PEOPLE, params={"cursor": cursor}, headers=data_officer)
+        assert (answer.status_code, answer.json()["type"]) == (422, f"{PROBLEM}unknown-cursor")
+    elsewhere = "/v1/organizations/movement/people"
+    foreign = await client.get(elsewhere, params={"cursor": page["next_cursor"]}, headers=data_officer)
+    assert foreign.status_code == 422
+
+
+async def test_what_is_asked_of_the_ledger_agrees_with_it(
+    say: Say, database: Database, ring: KeyRing, sisters: Organization
+) -> None:
+    await say("yes@example.org", True)
+    await say("no@example.org", True, False)
+    await say("phone@example.org", True, False, purpose="news")
+    await say("phone@example.org", True, purpose="phone")
+    signer = {name: ring.digest(f"{name}@example.org") for name in ("yes", "no", "phone", "unknown")}
+    question = f"SELECT {HAS_CONSENT_SQL.format(signer='CAST(:signer AS bytea)')}"
+    told = {name: (await run(database, question, signer=value))[0][0] for name, value in signer.items()}
+    assert told == {"yes": True, "no": False, "phone": True, "unknown": False}
+    async with database.transaction() as session:
+        assert set(await session.scalars(consenting(sisters.id, "news"))) == {signer["yes"]}
+        assert set(await session.scalars(consenting(sisters.id, "phone"))) == {signer["phone"]}
+        latest = await consents.latest_of(session, signer["phone"])
+    assert {purpose: entry.given for (_, purpose), entry in latest.items()} == {"news": False, "phone": True}
+
+
+async def test_remembering_fills_in_and_never_overwrites(database: Database, ring: KeyRing) -> None:
+    from app.people.service import change, details_of
+
+    signer = ring.digest(AMINA)
+    async with database.transaction() as session:
+        await remember(session, ring, signer, email=AMINA)
+        await remember(session, ring, signer, email="AMINA@example.org", given_name="Amina")
+        await remember(session, ring, signer, email=AMINA, given_name="Mallory", family_name="Okello")
+        await change(session, ring, signer, {"family_name": None})
+        await remember(session, ring, signer, email=AMINA, family_name="Okello", locale="sw")
+        details = await details_of(session, ring, signer)
+    assert details == (AMINA, "Amina", "", "sw", None, None)
+
+
+async def test_consents_given_with_a_signature_reach_the_ledger(
+    client: httpx.AsyncClient, sign: Sign, campaigner: Headers, sisters: Organization, database: Database, ring: KeyRing
+) -> None:
+    await client.post(TEXTS, json={"locale": "en", "body": "Words"}, headers=campaigner)
+    consent = {"organization": "sisters", "given": True, "text_version": "en-1", "page": "example.org/sign"}
+    await sign(consents=[consent])
+    async with database.transaction() as session:
+        await enter_consents(session, ring)
+    query = (
+        "SELECT c.signer, c.organization_id, c.given, t.version, c.page, c.petition_id IS NOT NULL "
+        "FROM consents c JOIN consent_texts t ON t.id = c.text_id"
+    )
+    (row,) = await run(database, query)
+    assert tuple(row) == (ring.digest(AMINA), sisters.id, True, "en-1", "example.org/sign", True)
+
+
+@pytest.mark.parametrize(
+    ("consent", "problem"),
+    [
+        ({"organization": "nobody", "given": True}, "unknown-organization"),
+        ({"organization": "sisters", "given": True}, "consent-text-needed"),
+        ({"organization": "sisters", "given": True, "text_version": "en-2"}, "unknown-consent-text"),
+        ({"organization": "sisters", "given": False, "text_version": "xx"}, "unknown-consent-text"),
+        (
+            {"organization": "sisters", "given": True, "purpose": "phone", "text_version": "en-1"},
+            "unknown-consent-text",
+        ),
+    ],
+)
+async def test_a_consent_to_words_nobody_has_shown_is_refused(
+    client: httpx.AsyncClient, campaigner: Headers, sisters: Organization, amina: Headers, consent: Json, problem: str,
+    stored: Callable[[], Awaitable[list[object]]],
+) -> None:  # fmt: skip
+    await client.post(TEXTS, json={"locale": "en", "body": "Words"}, headers=campaigner)
+    before = await stored()
+    answer = await client.post("/v1/me/consents", json=consent, headers=amina)
+    assert (answer.status_code, answer.json()["type"]) == (422, f"{PROBLEM}{problem}")
+    assert await stored() == before
+
+
+async def test_who_asks_is_read_once_for_many(database: Database, sisters: Organization) -> None:
+    asking = open_asking(database)
+    found = await asking.get("sisters")
+    assert found is not None
+    assert (found.id, found.texts) == (sisters.id, {})
+    assert asking.kept("sisters") is found
+    assert await asking.get("nobody") is None
+    assert isinstance((await asking.get("movement") or found).id, UUID)

@@ -1,0 +1,32 @@
+"""What this room keeps sealed comes under a newer key, and opens with that one alone."""
+
+import httpx
+from movement import SECRET_KEYS as OLD
+from movement import run
+from postman import AMINA, Headers
+
+from app.kit.db import Database
+from app.kit.resealing import reseal
+from app.kit.sealing import KeyRing
+from app.people.resealing import MAILS, PEOPLE
+from app.people.sealing import open_details, open_mail
+
+NEW = "a-new-secret-that-is-only-for-tests-02"
+
+
+async def test_people_and_mails_come_under_the_newest_key(
+    client: httpx.AsyncClient, amina: Headers, database: Database
+) -> None:
+    await client.post("/v1/sign-ins", json={"email": AMINA})
+    connection = await database.pin()
+    try:
+        for column in (PEOPLE, MAILS):
+            done = await reseal(database, connection, KeyRing.parse(f"{NEW},{OLD}"), column, lambda _: None)
+            assert (done.sealed_count, done.resealed_count, done.unreadable_count, done.left_count) == (1, 1, 0, 0)
+    finally:
+        await connection.close()
+    alone = KeyRing.parse(NEW, OLD)
+    ((signer, sealed),) = await run(database, "SELECT signer, sealed FROM people")
+    assert open_details(alone, signer, sealed).email == AMINA
+    ((id_, mail),) = await run(database, "SELECT id, sealed FROM mails")
+    assert open_mail(alone, id_, mail)["email"] == AMINA

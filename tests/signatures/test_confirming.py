@@ -1,0 +1,242 @@
+"""Confirming by mail: a signature counts when the link is followed and its button pressed, and not before."""
+
+import asyncio
+import re
+from collections.abc import AsyncIterator
+from datetime import timedelta
+from urllib.parse import parse_qs, urlsplit
+from uuid import UUID, uuid4
+
+import httpx
+import pytest
+from movement import Json, like, person, plant, prove, proven, run, until, working
+from postbox import Mailbox
+from pydantic import SecretStr
+
+from app.kit.clock import now
+from app.kit.db import Database
+from app.kit.settings import Settings
+from app.signatures.sealing import write_link
+
+AT = "/v1/petitions/end-the-ban"
+AMINA = person(1, given_name="Amina", email="amina@example.org")
+
+
+@pytest.fixture
+async def petition_id(database: Database) -> UUID:
+    """An open petition whose signatures are confirmed by mail."""
+    return await plant(database, confirmation="email")
+
+
+@pytest.fixture
+def mailbox() -> AsyncIterator[Mailbox]:
+    with Mailbox() as mailbox:
+        yield mailbox
+
+
+@pytest.fixture
+async def worker(settings: Settings, mailbox: Mailbox) -> AsyncIterator[Settings]:
+    async with working(settings, smtp_url=SecretStr(mailbox.url)) as chosen:
+        yield chosen
+
+
+async def sign(client: httpx.AsyncClient, body: Json = AMINA) -> Json:
+    answer = await client.post(f"{AT}/signatures", json=body)
+    assert answer.status_code == 201, answer.text
+    told: Json = answer.json()
+    return told
+
+
+async def count_of(client: httpx.AsyncClient) -> int:
+    told: int = (await client.get(f"{AT}/count")).json()["signature_count"]
+    return told
+
+
+def token_of(link: str) -> str:
+    return parse_qs(urlsplit(link).query)["token"][0]
+
+
+async def confirm(client: httpx.AsyncClient, token: str) -> httpx.Response:
+    return await client.post("/v1/confirmations", json={"token": token})
+
+
+async def test_a_signature_counts_once_its_link_was_followed(
+    client: httpx.AsyncClient, petition_id: UUID, worker: Settings, mailbox: Mailbox, database: Database
+) -> None:
+    assert (await sign(client))["status"] == "pending"
+    (mail,) = await mailbox.arrived(1)
+    assert mail.recipient == "amina@example.org"
+    assert "Amina" in mail.text
+    assert "End the ban" in mail.text
+    assert "ban" not in mail.subject.lower()
+    assert await proven(database) == {"end-the-ban": 0}
+    answers = [await confirm(client, token_of(mail.links[0])) for _ in range(3)]
+    assert [answer.status_code for answer in answers] == [200] * 3
+    assert len({answer.text for answer in answers}) == 1
+    assert answers[0].json()["status"] == "confirmed"
+    assert await count_of(client) == 1
+    assert await proven(database) == {"end-the-ban": 1}
+
+
+async def settled(database: Database) -> None:
+    """Wait until it is written down of every mail that it was sent."""
+    await until(database, "SELECT count(*) = 0 FROM signatures WHERE due_mail IS NOT NULL")
+
+
+async def test_whoever_opens_links_changes_nothing(
+    client: httpx.AsyncClient, petition_id: UUID, worker: Settings, mailbox: Mailbox, database: Database
+) -> None:
+    """A mail scanner fetches every link of every mail, with GET and HEAD, more than once."""
+    await asyncio.gather(*(sign(client, body) for body in like(5)))
+    mails = await mailbox.arrived(5)
+    await settled(database)
+    links = {link for mail in mails for link in [*mail.links, *re.findall(r'href="([^"]+)"', mail.html)]}
+    before = await run(database, "SELECT petition_id, signer, id, state, xmin::text FROM signatures ORDER BY signer")
+    for link in links:
+        url = urlsplit(link)
+        for method in ("GET", "HEAD", "GET"):
+            answer = await client.request(method, f"{url.path}?{url.query}")
+            assert answer.status_code in {200, 405}
+    after = await run(database, "SELECT petition_id, signer, id, state, xmin::text FROM signatures ORDER BY signer")
+    assert before == after
+    assert await proven(database) == {"end-the-ban": 0}
+
+
+async def test_our_own_page_confirms_when_its_button_is_pressed(
+    client: httpx.AsyncClient, petition_id: UUID, worker: Settings, mailbox: Mailbox, database: Database
+) -> None:
+    await sign(client, AMINA | {"locale": "ar"})
+    (mail,) = await mailbox.arrived(1)
+    url = urlsplit(mail.links[0])
+    assert mail.links[0].startswith(worker.public_url)
+    page = await client.get(f"{url.path}?{url.query}", headers={"Accept-Language": "ar"})
+    assert 'dir="rtl"' in page.text
+    (field,) = re.findall(r'name="token" value="([^"]+)"', page.text)
+    answers = [await client.post("/confirm", data={"token": field}) for _ in range(2)]
+    assert [answer.status_code for answer in answers] == [200, 200]
+    assert answers[0].text == answers[1].text
+    assert await proven(database) == {"end-the-ban": 1}
+    wrong = await client.post("/confirm", data={"token": field[:-2]})
+    assert wrong.status_code == 404
+    assert field not in wrong.text
+
+
+async def test_links_that_are_forged_foreign_or_too_old_are_refused_alike(
+    client: httpx.AsyncClient, petition_id: UUID, database: Database, settings: Settings
+) -> None:
+    told = await sign(client)
+    (row,) = await run(database, "SELECT signer, id FROM signatures")
+    ring = settings.key_ring
+    good = write_link(ring, petition_id, row.signer, row.id, now() - timedelta(days=29))
+    old = write_link(ring, petition_id, row.signer, row.id, now() - timedelta(days=31))
+    tokens = [old, told["receipt"], good[:-1], good + "A", "A" * 110, "%%%", "é", " " + good]
+    answers = [await confirm(client, token) for token in tokens]
+    assert {answer.status_code for answer in answers} == {404}
+    assert len({answer.text.replace(answer.json()["request_id"], "") for answer in answers}) == 1
+    for body in ({}, {"token": ""}, {"token": 7}, {"token": good, "more": 1}, {"token": "A" * 201}):
+        assert (await client.post("/v1/confirmations", json=body)).status_code == 422
+    assert await proven(database) == {"end-the-ban": 0}
+    # A link for an attempt that never came to be is as good a link as any, and confirms nothing.
+    strange = write_link(ring, petition_id, row.signer, uuid4(), now())
+    assert (await confirm(client, strange)).status_code == 200
+    assert await proven(database) == {"end-the-ban": 0}
+    assert (await confirm(client, good)).status_code == 200
+    assert await proven(database) == {"end-the-ban": 1}
+
+
+async def test_whoever_signs_again_is_told_by_mail_and_by_nothing_else(
+    client: httpx.AsyncClient, petition_id: UUID, worker: Settings, mailbox: Mailbox, database: Database
+) -> None:
+    first = await client.post(f"{AT}/signatures", json=AMINA)
+    asked = (await mailbox.arrived(1))[0]
+    await settled(database)
+    again = await client.post(f"{AT}/signatures", json=AMINA)
+    reminded = (await mailbox.arrived(2))[1]
+    await settled(database)
+    await confirm(client, token_of(reminded.links[0]))
+    third = await client.post(f"{AT}/signatures", json=AMINA)
+    told = (await mailbox.arrived(3))[2]
+    assert asked.subject == reminded.subject != told.subject
+    assert "/confirm" not in told.text
+    shapes = {(a.status_code, *sorted(a.headers), a.json()["status"], *sorted(a.json())) for a in (first, again, third)}
+    assert len(shapes) == 1
+    assert len({asked.message["Message-ID"], reminded.message["Message-ID"], told.message["Message-ID"]}) == 3
+    assert await proven(database) == {"end-the-ban": 1}
+
+
+async def test_nobody_gets_more_than_five_mails_whatever_is_signed_and_withdrawn(
+    client: httpx.AsyncClient, petition_id: UUID, worker: Settings, mailbox: Mailbox, database: Database
+) -> None:
+    for number in range(8):
+        told = await sign(client)
+        if number < 5:
+            await mailbox.arrived(number + 1)
+        await settled(database)
+        if number % 2:
+            answer = await client.post(f"{AT}/withdrawals", json={"receipt": told["receipt"]})
+            assert answer.status_code == 200
+    # A mail to somebody else that was asked for later is the sign that no further one is on its way.
+    await sign(client, person(2))
+    await mailbox.arrived(6)
+    assert mailbox.counts() == {"amina@example.org": 5, "person.2@example.org": 1}
+
+
+async def test_an_address_gets_only_so_many_mails_an_hour_from_all_petitions(
+    client: httpx.AsyncClient, petition_id: UUID, settings: Settings, mailbox: Mailbox, database: Database
+) -> None:
+    slugs = [f"petition-{number}" for number in range(4)]
+    for slug in slugs:
+        await plant(database, slug, confirmation="email")
+        assert (await client.post(f"/v1/petitions/{slug}/signatures", json=AMINA)).status_code == 201
+    async with working(settings, smtp_url=SecretStr(mailbox.url), mails_per_hour=3):
+        await mailbox.arrived(3)
+        await sign(client, person(2))
+        await mailbox.arrived(4)
+    assert mailbox.counts() == {"amina@example.org": 3, "person.2@example.org": 1}
+
+
+async def test_a_mail_server_in_trouble_costs_nobody_their_mail(
+    client: httpx.AsyncClient, petition_id: UUID, worker: Settings, mailbox: Mailbox, database: Database
+) -> None:
+    mailbox.answer("person.0@example.org", "451 later", times=1)
+    mailbox.answer("person.1@example.org", "550 nobody here")
+    mailbox.answer("person.2@example.org", "drop", times=1, at_data=True)
+    await asyncio.gather(*(sign(client, body) for body in like(4)))
+    await mailbox.arrived(1)
+    await until(database, "SELECT count(*) = 2 FROM signatures WHERE due_mail IS NOT NULL")
+    # Those to be tried again are due in a minute: the clock is put forward for them.
+    await run(database, "UPDATE signatures SET mail_due_at = now() WHERE due_mail IS NOT NULL")
+    await mailbox.arrived(3)
+    assert set(mailbox.counts()) == {"person.0@example.org", "person.2@example.org", "person.3@example.org"}
+    await settled(database)
+    rows = await run(database, "SELECT mail_count FROM signatures ORDER BY mail_count")
+    assert [row[0] for row in rows] == [1, 1, 1, 2]
+
+
+async def test_a_confirmation_counts_after_closing_but_not_in_the_archive(
+    client: httpx.AsyncClient, petition_id: UUID, database: Database, settings: Settings
+) -> None:
+    await sign(client)
+    await sign(client, person(2))
+    rows = await run(database, "SELECT signer, id FROM signatures")
+    tokens = [write_link(settings.key_ring, petition_id, row.signer, row.id, now()) for row in rows]
+    await run(database, "UPDATE petitions SET state = 'closed', closes_at = now() + interval '1 second'")
+    assert (await confirm(client, tokens[0])).status_code == 200
+    assert await proven(database) == {"end-the-ban": 1}
+    await run(database, "UPDATE petitions SET state = 'archived'")
+    assert (await confirm(client, tokens[1])).status_code == 200
+    assert await proven(database) == {"end-the-ban": 1}
+
+
+async def test_a_pending_signature_can_be_withdrawn_and_its_link_then_confirms_nothing(
+    client: httpx.AsyncClient, petition_id: UUID, database: Database, settings: Settings
+) -> None:
+    told = await sign(client)
+    (row,) = await run(database, "SELECT signer, id FROM signatures")
+    token = write_link(settings.key_ring, petition_id, row.signer, row.id, now())
+    await client.post(f"{AT}/withdrawals", json={"receipt": told["receipt"]})
+    assert (await confirm(client, token)).status_code == 200
+    (row,) = await run(database, "SELECT state, octet_length(sealed) FROM signatures")
+    assert tuple(row) == ("withdrawn", 0)
+    async with database.snapshot() as session:
+        assert await prove(session, petition_id) == 0

@@ -1,0 +1,142 @@
+"""When its day has come, the personal data of those without other consent is destroyed, and every tally stays."""
+
+from collections import Counter
+from datetime import timedelta
+from typing import Any
+from uuid import UUID
+
+import httpx
+import pytest
+from carrying import AT, RING, Headers, carry_out, claimed, draft, say, sign_all, signing
+from movement import person, proven, run
+
+from app.kit.clock import now
+from app.kit.db import Database
+from app.organizations import queries as organizations
+from app.people.consents import Entry, enter
+from app.signatures import ledger, slices, transitions
+from app.signatures.transitions import Withdrawal
+
+DAY = timedelta(days=1)
+
+
+@pytest.fixture(autouse=True)
+def _small_slices(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(slices, "SLICE", 4)
+
+
+async def consent(database: Database, signers: list[bytes], *, given: bool = True) -> None:
+    async with database.transaction() as session:
+        movement = await organizations.find(session, "movement")
+        assert movement is not None
+        await enter(session, RING, [Entry(signer, movement.id, "news", given, None, now()) for signer in signers])
+
+
+async def turn(database: Database, days: int, state: str = "closed") -> None:
+    await run(
+        database,
+        "UPDATE petitions SET state = :state, personal_data_until = :day",
+        state=state,
+        day=(now() + days * DAY).date(),
+    )
+
+
+async def kept(database: Database) -> set[bytes]:
+    """Signers whose personal data is there."""
+    return {row[0] for row in await run(database, "SELECT signer FROM signatures WHERE sealed <> ''")}
+
+
+async def look(client: httpx.AsyncClient, headers: Headers) -> Any:
+    answer = await client.get(f"{AT}/retention", headers=headers)
+    assert answer.status_code == 200, answer.text
+    return answer.json()
+
+
+async def test_once_the_day_has_come_only_those_with_a_consent_are_kept(
+    client: httpx.AsyncClient, database: Database, petition_id: UUID, data_officer: Headers, campaigner: Headers
+) -> None:
+    people = [signing(petition_id, person(n, ("UG", "FR")[n % 2], region=f"R{n % 3}")) for n in range(20)]
+    pending = [signing(petition_id, person(n), held=True) for n in range(20, 24)]
+    await sign_all(database, [*people, *pending])
+    async with claimed(database) as lane:
+        await transitions.withdraw(lane, [Withdrawal(*one[:3]) for one in people[18:]])
+    consenting = [one.signer for one in (*people[:3], pending[0])]
+    await consent(database, [*consenting, people[5].signer])
+    await consent(database, [people[5].signer], given=False)
+    await turn(database, -1)
+    told = await look(client, data_officer)
+    assert told["would_destroy"] == {"confirmed": 15, "pending": 3, "withdrawn": 2}
+    assert (told["would_keep_count"], told["destroyed_at"]) == (4, None)
+    tallies = "SELECT dimension, key, sum(signature_count) FROM signature_tallies GROUP BY 1, 2 ORDER BY 1, 2"
+    before = await run(database, tallies)
+    assert set(await carry_out(database, petition_id)) == {18}
+    assert await run(database, tallies) == before
+    assert await kept(database) == set(consenting)
+    rows = await run(database, "SELECT signer, id, address_digest, domain_digest FROM signatures WHERE sealed = ''")
+    assert len(rows) == 15
+    known = {one.signer for one in (*people, *pending)} | {one.id for one in (*people, *pending)}
+    assert not known & {value for row in rows for value in row}
+    assert {tuple(row[2:]) for row in rows} == {(None, None)}
+    after = await look(client, data_officer)
+    assert after["destroyed_at"] is not None
+    assert (after["would_destroy"], after["would_keep_count"]) == ({}, 4)
+    assert await proven(database) == {"end-the-ban": 18}
+    assert await carry_out(database, petition_id) == []
+    assert (await client.post(f"{AT}/reopen", headers=campaigner)).status_code == 409
+
+
+@pytest.mark.parametrize(
+    ("days", "state", "destroys"), [(1, "closed", False), (0, "open", False), (0, "archived", True)]
+)
+async def test_nothing_is_destroyed_before_the_day_or_while_people_sign(
+    database: Database, petition_id: UUID, days: int, state: str, destroys: bool
+) -> None:
+    people = [signing(petition_id, person(n)) for n in range(5)]
+    await sign_all(database, people)
+    await turn(database, days, state)
+    assert bool(await carry_out(database, petition_id)) is destroys
+    assert bool(await kept(database)) is not destroys
+
+
+async def test_consents_given_with_a_signature_are_entered_first(
+    database: Database, petition_id: UUID, client: httpx.AsyncClient
+) -> None:
+    yes, no = ([{"organization": "movement", "given": given}] for given in (True, False))
+    people = [signing(petition_id, person(n, consents=yes if n < 3 else no)) for n in range(6)]
+    await sign_all(database, [*people, signing(petition_id, person(100))])
+    await turn(database, 0)
+    assert await carry_out(database, petition_id) == []
+    async with database.transaction() as session:
+        assert len(await ledger.enter_consents(session, RING)) == 6
+    assert (await carry_out(database, petition_id))[-1] == 7
+    assert await kept(database) == {one.signer for one in people[:3]}
+
+
+async def test_an_invalidated_signature_is_destroyed_too_and_can_still_be_restored(
+    client: httpx.AsyncClient, database: Database, petition_id: UUID, campaigner: Headers
+) -> None:
+    given = [{"organization": "movement", "given": True}]
+    people = [signing(petition_id, person(n, ("UG", "FR")[n % 2], consents=given)) for n in range(8)]
+    await sign_all(database, people)
+    view = await draft(client, campaigner, countries=["UG"])
+    await say(client, campaigner, view, "apply")
+    await carry_out(database, petition_id)
+    await run(database, "UPDATE signatures SET consents_due = NULL WHERE state = 'confirmed'")
+    await turn(database, 0)
+    assert set(await carry_out(database, petition_id)) == {4}
+    assert await kept(database) == set()
+    assert Counter(row[0] for row in await run(database, "SELECT state FROM signatures")) == {
+        "confirmed": 4,
+        "invalidated": 4,
+    }
+    await say(client, campaigner, view, "undo")
+    assert (await carry_out(database, petition_id))[-1] == 8
+
+
+async def test_only_who_answers_for_personal_data_sees_what_would_go(
+    client: httpx.AsyncClient, petition_id: UUID, campaigner: Headers, analyst: Headers, owner: Headers
+) -> None:
+    for headers in (campaigner, analyst):
+        assert (await client.get(f"{AT}/retention", headers=headers)).status_code == 403
+    told = await look(client, owner)
+    assert told == {"personal_data_until": None, "destroyed_at": None, "would_destroy": {}, "would_keep_count": 0}

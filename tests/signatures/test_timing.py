@@ -1,0 +1,82 @@
+"""What the clock tells a stranger: a first and a second signing, a receipt that opens something and one that does not.
+
+Both are done in turn, so that whatever else the machine does happens to both. Of two samples that come from the same
+source, a time of one is the longer half of the time; that share is what is looked at (Mann and Whitney's U, divided by
+the number of pairs).
+"""
+
+import time
+from bisect import bisect_left, bisect_right
+from collections.abc import Awaitable, Callable, Sequence
+from itertools import count
+
+import httpx
+import pytest
+from movement import Json, person, plant, proven
+
+from app.kit.db import Database
+
+PAIRS = 300
+AT = "/v1/petitions/end-the-ban"
+Ask = Callable[[], Awaitable[httpx.Response]]
+
+
+def share_longer(ours: Sequence[float], theirs: Sequence[float]) -> float:
+    """How often one of ours is longer than one of theirs: 0.5 when they cannot be told apart."""
+    ordered = sorted(theirs)
+    wins = sum((bisect_left(ordered, one) + bisect_right(ordered, one)) / 2 for one in ours)
+    return wins / (len(ours) * len(theirs))
+
+
+async def timed(ask: Awaitable[httpx.Response], status: int) -> tuple[float, httpx.Response]:
+    began = time.perf_counter()
+    answer = await ask
+    took = time.perf_counter() - began
+    assert answer.status_code == status
+    return took, answer
+
+
+def shape(answer: httpx.Response) -> tuple[object, ...]:
+    """All a stranger can see but the values that are random by nature."""
+    told: Json = answer.json()
+    lengths = {name: len(str(value)) for name, value in told.items()}
+    headers = [(name, len(value)) for name, value in answer.headers.items()]
+    return answer.status_code, headers, lengths, told.get("status"), told.get("links")
+
+
+@pytest.mark.parametrize("confirmation", ["none", "email"])
+async def test_signing_again_looks_and_takes_as_long_as_signing(
+    client: httpx.AsyncClient, database: Database, confirmation: str
+) -> None:
+    await plant(database, confirmation=confirmation)
+    url = f"{AT}/signatures"
+    firsts, seconds, shapes = [], [], set()
+    for number in range(PAIRS):
+        known, new = person(number), person(PAIRS + number)
+        await client.post(url, json=known)
+        took, answer = await timed(client.post(url, json=known), 201)
+        seconds.append(took)
+        shapes.add(repr(shape(answer)))
+        took, answer = await timed(client.post(url, json=new), 201)
+        firsts.append(took)
+        shapes.add(repr(shape(answer)))
+    assert len(shapes) == 1
+    assert 0.4 < share_longer(firsts, seconds) < 0.6
+
+
+async def test_a_receipt_that_opens_nothing_takes_as_long_as_one_that_does(
+    client: httpx.AsyncClient, database: Database
+) -> None:
+    await plant(database)
+    real, empty, numbers = [], [], count()
+    for _ in range(PAIRS):
+        one, two = person(next(numbers)), person(next(numbers))
+        receipt = (await client.post(f"{AT}/signatures", json=one)).json()["receipt"]
+        await client.post(f"{AT}/signatures", json=two)
+        nothing = (await client.post(f"{AT}/signatures", json=two)).json()["receipt"]
+        took, _ = await timed(client.post(f"{AT}/withdrawals", json={"receipt": nothing}), 200)
+        empty.append(took)
+        took, _ = await timed(client.post(f"{AT}/withdrawals", json={"receipt": receipt}), 200)
+        real.append(took)
+    assert 0.4 < share_longer(real, empty) < 0.6
+    assert await proven(database) == {"end-the-ban": PAIRS}
