@@ -46,6 +46,15 @@ def sign(url: str, *, connections: int, seconds: float, petition: str = "p0", sp
     return _wrk(url, _SCRIPTS / "sign.lua", connections, seconds, people)
 
 
+def confirm(url: str, *, connections: int, seconds: float, tokens: Path, first: int) -> Load:
+    """Each request confirms with another token of a file (`bench/pending.py`), from number `first` on.
+
+    When there are no more, requests carry none, and are refused.
+    """
+    chosen = {"TOKENS": str(tokens), "FIRST": str(first)}
+    return _wrk(f"{url}/v1/confirmations", _SCRIPTS / "confirm.lua", connections, seconds, chosen)
+
+
 def get(url: str, *, connections: int, seconds: float) -> Load:
     """One URL, again and again."""
     return _wrk(url, _SCRIPTS / "report.lua", connections, seconds, {})

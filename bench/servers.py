@@ -14,7 +14,7 @@ import httpx
 import psutil
 
 ROOT = Path(__file__).parent.parent
-_OURS = ("DATABASE_URL", "PUBLIC_URL", "SMTP_URL")
+_OURS = ("DATABASE_URL", "PUBLIC_URL", "RATE_LIMIT_URL", "SMTP_URL")
 MEBIBYTE = 1024 * 1024
 
 

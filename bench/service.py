@@ -16,6 +16,8 @@ from bench.postgres import Cluster, Database
 from bench.servers import Server, command, environment, ours, running
 
 PETITIONS = 1000
+# The one petition whose signatures are confirmed by e-mail.
+MAILED = "mailed"
 _TEMPLATE = "multitude_template"
 # The same petition under other names: everything about it but its id and slug.
 _COPY = """
@@ -54,7 +56,7 @@ class Services:
 
     @contextlib.contextmanager
     def database(self, name: str) -> Iterator[Database]:
-        """A database with an owner's key, a campaign, and open petitions `p0` to `p999`, not yet signed."""
+        """A database with an owner's key, and open petitions `p0` to `p999` and `mailed`, not yet signed."""
         if not self._key:
             self._prepare()
         with self._cluster.fresh(name, _TEMPLATE) as database:
@@ -98,11 +100,12 @@ class Services:
         key = self.call(database, "keys", "create", "--organization", "movement", "--role", "owner")
         with running(self.server(database)) as server:
             open_petition(server.url, key, "p0")
+            open_petition(server.url, key, MAILED, confirmation="email")
         database.run(_COPY.replace("$N", str(PETITIONS)))
         self._key = key
 
 
-def open_petition(url: str, key: str, slug: str) -> None:
+def open_petition(url: str, key: str, slug: str, confirmation: str = "none") -> None:
     """A campaign and a petition under it, published: as staff would, over HTTP."""
     staff = {"Authorization": f"Bearer {key}"}
     petition = {"slug": slug, "title": "End the ban", "ask": "Repeal the law.", "signature_goal": 10_000_000}
@@ -114,7 +117,7 @@ def open_petition(url: str, key: str, slug: str) -> None:
     with httpx.Client(base_url=url, headers=staff, timeout=30, trust_env=False) as client:
         for path, body in (
             ("/v1/campaigns", campaign),
-            (f"/v1/campaigns/{campaign['slug']}/petitions", petition | {"confirmation": "none"}),
+            (f"/v1/campaigns/{campaign['slug']}/petitions", petition | {"confirmation": confirmation}),
             (f"/v1/petitions/{slug}/publish", None),
         ):
             answer = client.post(path, json=body)

@@ -21,7 +21,7 @@ import uvloop
 from rich.console import Console
 
 from app.kit.sealing import KeyRing
-from app.signatures import emails
+from app.people import emails
 from bench import people, report
 from bench.people import Requests
 from bench.postgres import Cluster, Database

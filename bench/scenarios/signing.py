@@ -4,10 +4,11 @@ from collections.abc import Iterator
 from functools import partial
 
 from bench import load
+from bench.postgres import Database
 from bench.rows import Row, at_least
 from bench.scenarios import Bench
 from bench.servers import compared, running
-from bench.service import PETITIONS
+from bench.service import MAILED, PETITIONS
 
 
 def rate(url: str, bench: Bench, connections: int, petition: str = "p0", spread: int = 1) -> float:
@@ -43,6 +44,36 @@ def textbook(bench: Bench) -> Iterator[Row]:
                     partial(rate, other.url, bench, connections),
                 )
                 yield Row(what, pair.ratio, "x", at_least(20), pair.note("ours", "textbook"))
+
+
+def mailed(bench: Bench) -> Iterator[Row]:
+    """What it costs a signer that a mail will be due. No worker runs: all mails wait."""
+    with bench.services.running("mailed") as ours:
+        for connections in (64, 256):
+            what = f'signing with confirmation "email" / "none", {connections} connections'
+            pair = bench.compare(
+                what,
+                partial(rate, ours.url, bench, connections, petition=MAILED),
+                partial(rate, ours.url, bench, connections),
+            )
+            yield Row(what, pair.ratio, "x", at_least(0.95), pair.note("email", "none"))
+        _check_all_wait(ours.database)
+
+
+def _check_all_wait(database: Database) -> None:
+    """An error unless everybody who signed there is pending, with a mail due, and no tally knows of them."""
+    waiting, everybody = database.rows(
+        "SELECT count(*) FILTER (WHERE state = 'pending' AND mail_due_at <= now() AND due_mail = 'confirm_signature'),"
+        " count(*) FROM signatures WHERE petition_id = (SELECT id FROM petitions WHERE slug = $1)",
+        MAILED,
+    )[0]
+    tallied = database.value(
+        "SELECT coalesce(sum(signature_count), 0)::bigint FROM signature_tallies"
+        " WHERE petition_id = (SELECT id FROM petitions WHERE slug = $1)",
+        MAILED,
+    )
+    if not waiting or waiting != everybody or tallied:
+        raise RuntimeError(f"{waiting} of {everybody} wait for their mail, and tallies know of {tallied}")
 
 
 def processes(bench: Bench) -> Iterator[Row]:
