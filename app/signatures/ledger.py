@@ -21,9 +21,9 @@ from app.signatures.sealing import Personal, seal, unseal
 from app.signatures.signing import consents_of
 
 BATCH = 500
-_DUE = text("""
+_DUE = text(f"""
     SELECT petition_id, signer, signed_at, partner_id, sealed FROM signatures
-    WHERE consents_due AND state = 'confirmed' ORDER BY id LIMIT :limit FOR UPDATE SKIP LOCKED
+    WHERE consents_due AND state = 'confirmed' ORDER BY id LIMIT {BATCH} FOR UPDATE SKIP LOCKED
 """)
 _ENTERED = text("""
     UPDATE signatures s SET consents_due = NULL, sealed = n.sealed
@@ -43,7 +43,7 @@ class _Given(NamedTuple):
 
 async def enter_consents(session: AsyncSession, ring: KeyRing) -> Sequence[bytes]:
     """Enter the consents of up to `BATCH` signatures; their signers."""
-    rows = (await session.execute(_DUE, {"limit": BATCH})).all()
+    rows = (await session.execute(_DUE)).all()
     found = [given for row in rows if (given := _opened(ring, row)) is not None]
     if found:
         asked = await read_asked(session, {consent.organization for given in found for consent in given.consents})

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 from structlog.testing import capture_logs
 
-from app.kit import limiting
+from app.kit import shared_limits
 from app.kit.limiting import Limiter, Memory, TooManyRequests, open_limiter
 from app.kit.settings import Settings
 
@@ -303,7 +303,7 @@ async def test_a_store_that_comes_back_is_found_by_one_hit(monkeypatch: pytest.M
 
 
 async def test_a_busy_loop_is_not_taken_for_a_lost_store(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(limiting, "PATIENCE", 0.05)
+    monkeypatch.setattr(shared_limits, "PATIENCE", 0.05)
     store = Store()
     async with listening(store.talk) as port, sharing(f"redis://127.0.0.1:{port}") as limiter:
         assert await limiter.hit("5/minute", "a")
