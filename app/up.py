@@ -23,6 +23,7 @@ from sqlalchemy import func, select
 from app import demo
 from app.kit.db import Database
 from app.kit.embedded import EmbeddedPostgres
+from app.kit.links import base_url
 from app.kit.logs import log
 from app.kit.postgres_cluster import make_data_dir
 from app.kit.problems import OperatorError
@@ -84,10 +85,17 @@ def completed(settings: Settings, data_dir: Path, url: str) -> Settings:
     """The settings with what only this command can know: where it is reached, and where mails go without a server."""
     more: dict[str, object] = {}
     if "public_url" not in settings.model_fields_set:
-        more["public_url"] = url
+        more["public_url"] = _linkable(url)
     if settings.smtp_url is None and settings.outbox_dir is None:
         more["outbox_dir"] = (data_dir / "outbox").resolve()
     return settings.model_copy(update=more)
+
+
+def _linkable(url: str) -> str:
+    try:
+        return base_url(url)
+    except ValueError:
+        raise OperatorError("No link can be made of --host: set PUBLIC_URL to the address people know.") from None
 
 
 class _Worker:

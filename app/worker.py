@@ -8,7 +8,6 @@ is passed over by the other.
 import asyncio
 import signal
 from collections.abc import Awaitable, Callable, Sequence
-from functools import partial
 
 import uvloop
 from prometheus_client import start_http_server
@@ -26,6 +25,8 @@ from app.kit.post import open_post
 from app.kit.sealing import KeyRing
 from app.kit.settings import Settings
 from app.kit.texts import Texts
+from app.people.consents import Ledger
+from app.people.forgetting import forget_people
 from app.people.mailing import PeopleMails
 from app.people.sessions import forget_sign_ins
 from app.petitions.service import turn_pages
@@ -41,6 +42,7 @@ Sweep = Callable[[AsyncSession], Awaitable[Sequence[object]]]
 _LOCK_SPACE = 0x73776565
 # A sweep that has done as much as this may have left something: it goes on at once.
 _FULL = ledger.BATCH
+_MOST_AT_ONCE = 20
 
 
 def sweeps_of(ring: KeyRing) -> dict[str, Sweep]:
@@ -48,19 +50,21 @@ def sweeps_of(ring: KeyRing) -> dict[str, Sweep]:
     return {
         "turn_pages": turn_pages,
         "mark_reached": mark_reached,
-        "enter_consents": partial(ledger.enter_consents, ring=ring),
+        "enter_consents": ledger.Entering(ring),
         "forget_salts": forget_salts,
         "forget_sign_ins": forget_sign_ins,
+        "forget_people": forget_people,
         "summarize": Summarizing(),
     }
 
 
-async def sweep_once(database: Database, sweeps: dict[str, Sweep]) -> None:
-    """One round of all sweeps, each in transactions of its own."""
+async def sweep_once(database: Database, sweeps: dict[str, Sweep], ending: asyncio.Event | None = None) -> None:
+    """One round of all sweeps, each in transactions of its own; a backlog is worked off over several rounds."""
     for number, (name, sweep) in enumerate(sweeps.items()):
         try:
-            while await _swept(database, number, name, sweep) >= _FULL:
-                continue
+            for _ in range(_MOST_AT_ONCE):
+                if (ending and ending.is_set()) or await _swept(database, number, name, sweep) < _FULL:
+                    break
         except Exception as error:  # noqa: BLE001 - the next round tries again
             log.warning("sweep failed", sweep=name, **failure_of(error))
 
@@ -82,6 +86,8 @@ async def work(settings: Settings, ending: asyncio.Event) -> None:
     post = open_post(settings)
     if post is None:
         log.warning("no mail can be sent: set SMTP_URL")
+    if settings.smtp_url is not None and settings.is_local:
+        log.warning("links in mails lead nowhere: set PUBLIC_URL")
     dispatchers = _dispatchers(database, settings, post)
     try:
         async with asyncio.TaskGroup() as tasks:
@@ -101,7 +107,7 @@ def _dispatchers(database: Database, settings: Settings, post: Post | None) -> l
     texts, limiter = Texts(settings.mail_texts_dir), open_limiter(settings)
     sources: list[Source] = [
         SignatureMails(database, settings, texts, limiter),
-        PeopleMails(database, settings, texts, [Signers()]),
+        PeopleMails(database, settings, texts, limiter, [Signers(), Ledger()]),
     ]
     return [Dispatcher(source, post, settings.mail_connections) for source in sources]
 
@@ -109,7 +115,7 @@ def _dispatchers(database: Database, settings: Settings, post: Post | None) -> l
 async def _sweep(database: Database, settings: Settings, ending: asyncio.Event) -> None:
     sweeps = sweeps_of(settings.key_ring)
     while not ending.is_set():
-        await sweep_once(database, sweeps)
+        await sweep_once(database, sweeps, ending)
         await _pause(ending, settings.sweep_seconds)
 
 

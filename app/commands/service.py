@@ -14,8 +14,9 @@ from app import serving
 from app import up as upping
 from app import worker as working
 from app.commands.shell import DataDir, check_keys, migrating, settings_of
+from app.kit.links import url_of
 from app.kit.migrating import head
-from app.kit.settings import DEFAULT_DATA_DIR
+from app.kit.settings import DEFAULT_DATA_DIR, Settings
 
 Host = Annotated[str, typer.Option(help="Address to listen on.")]
 Port = Annotated[int, typer.Option(min=1, max=65535)]
@@ -29,21 +30,28 @@ def up(host: Host = "127.0.0.1", port: Port = 8000, data_dir: DataDir = DEFAULT_
     try:
         upping.prepare_folder(data_dir)
         with upping.database_of(data_dir) as postgres:
-            settings = upping.completed(settings_of(data_dir, keys=True), data_dir, f"http://{host}:{port}")
+            url = url_of(host, port)
+            settings = upping.completed(settings_of(data_dir, keys=True), data_dir, url)
             migrating(settings)
             check_keys(settings)
             first = upping.make_ready(settings)
-            keeps_mails = settings.outbox_dir is not None and settings.smtp_url is None
-            announce = partial(_welcome, first, f"http://{host}:{port}", outbox=keeps_mails)
+            announce = partial(_welcome, first, url, _mails_of(settings, url))
             upping.run(settings, host, port, postgres, announce)
     except KeyboardInterrupt:
         return
 
 
-def _welcome(first: upping.FirstStart | None, url: str, *, outbox: bool) -> None:
+def _mails_of(settings: Settings, url: str) -> str:
+    """Where mails are kept that are not sent: the page, or where there is none the folder."""
+    if settings.smtp_url is not None:
+        return ""
+    return str(settings.outbox_dir) if settings.shown_outbox is None else f"{url}/outbox"
+
+
+def _welcome(first: upping.FirstStart | None, url: str, mails: str) -> None:
     lines = ["", f"Multitude is running at {url}", f"  documentation   {url}/docs"]
-    if outbox:
-        lines.append(f"  mails           {url}/outbox   (kept here, for no SMTP_URL is set)")
+    if mails:
+        lines.append(f"  mails           {mails}   (kept here, for no SMTP_URL is set)")
     if first is not None:
         body = {"given_name": "Amina", "family_name": "Okello", "email": "amina@example.org", "country": "UG"}
         petition = f"{url}/v1/petitions/{first.petition}"

@@ -73,8 +73,12 @@ class Challenges:
         the shared store cannot say whether it has been used.
         """
         nonce = self._solved(purpose, payload or "")
-        if not await self._limiter.hit(_ONCE, "challenge", nonce):
-            raise Unavailable("Solutions cannot be verified right now.") if self._limiter.lost else _failed()
+        within = await self._limiter.hit(_ONCE, "challenge", nonce)
+        # This process alone has counted: another may have taken it before.
+        if self._limiter.lost:
+            raise Unavailable("Solutions cannot be verified right now.")
+        if not within:
+            raise _failed()
 
     def _solved(self, purpose: str, payload: str) -> str:
         """The nonce of a challenge of ours that was solved."""

@@ -6,6 +6,7 @@ The records of all connections share their commits (`kit/batches.py`).
 """
 
 import asyncio
+import time
 from collections import deque
 from collections.abc import Sequence
 from enum import Enum
@@ -16,14 +17,16 @@ from app.kit.batches import Batches
 from app.kit.logs import failure_of, log
 from app.kit.mail import Delivery, Mail, Post, PostFailed
 
-# Claimed at once: a few seconds' work, so that a claim's lease is never outlived by the queue before it.
+# Claimed at once.
 CLAIM = 500
-# Seconds a claim holds: longer than all of it takes to send, timeouts included.
-LEASE_SECONDS = 600
+# Seconds a claim holds. What has not been begun after the first half of it is given back, and one mail takes less than
+# the other half, timeouts included: so nobody else sends what is still being sent here.
+LEASE_SECONDS = 1200
 # No mail is sent more often than this, whatever happens.
 MOST_SENDINGS = 5
 # Seconds. A post office out of order is not asked again at once.
 _FIRST_PAUSE, _LONGEST_PAUSE = 1.0, 60.0
+_MOST_DOUBLINGS = 6
 # So many failures one after the other on a connection: the rest is left for the next round.
 _FAILURES = 3
 _PATIENCE = 30.0
@@ -100,21 +103,27 @@ class Dispatcher:
             return seconds
         if claimed and not sent:
             self._failing += 1
-            pause: float = min(_FIRST_PAUSE * 2**self._failing, _LONGEST_PAUSE)
+            pause: float = min(_FIRST_PAUSE * 2 ** min(self._failing, _MOST_DOUBLINGS), _LONGEST_PAUSE)
             return pause
         self._failing = 0
         return 0.0 if len(claimed) == CLAIM else seconds
 
     async def _send(self, letters: deque[Letter], ending: asyncio.Event) -> int:
         """Send them through all connections; how many were settled for good."""
-        ends = await asyncio.gather(*(self._carry(letters, ending) for _ in range(self._connections)))
+        until = time.monotonic() + LEASE_SECONDS / 2
+        carried = (self._carry(letters, ending, until) for _ in range(self._connections))
+        # All of them to their end, whatever happens to one: no connection is left behind with a mail in hand.
+        ends = await asyncio.gather(*carried, return_exceptions=True)
         if letters:
             await self._source.settle([Settled(letter, End.LATER) for letter in letters])
-        return sum(ends)
+        for end in ends:
+            if isinstance(end, BaseException):
+                raise end
+        return sum(end for end in ends if isinstance(end, int))
 
-    async def _carry(self, letters: deque[Letter], ending: asyncio.Event) -> int:
+    async def _carry(self, letters: deque[Letter], ending: asyncio.Event, until: float) -> int:
         settled = failed = 0
-        while letters and failed < _FAILURES and not ending.is_set():
+        while letters and failed < _FAILURES and not ending.is_set() and time.monotonic() < until:
             letter = letters.popleft()
             end = await self._deliver(letter)
             await self._settling.add(Settled(letter, end))

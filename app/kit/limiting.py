@@ -4,7 +4,7 @@ Windows are fixed, and each begins with the first hit of its key. A sliding coun
 before by what is left of it, and one hit of one allowed would soon weigh less than one, so that what may be used once
 could be used again. The price of a fixed one is known: twice the limit, across the end of a window.
 
-Without a shared store every process counts for itself.
+Without a shared store, and while it is lost, every process counts for itself.
 """
 
 import time
@@ -117,11 +117,15 @@ class Memory(Storage):
 
 
 class Limiter:
-    """Counts hits. It fails closed: while the shared store is lost, everybody is over the limit."""
+    """Counts hits. While the shared store is lost it counts in this process alone: nobody gets through without a limit.
+
+    `lost` says whether the last answer was such a one: what must be known of all processes is then not known.
+    """
 
     def __init__(self, storage: "Memory | Shared") -> None:
         self._storage = storage
         self._windows = FixedWindowRateLimiter(storage)
+        self._alone = FixedWindowRateLimiter(Memory())
         self.lost = False
         self._retry_at = 0.0
 
@@ -133,12 +137,12 @@ class Limiter:
         item = _parsed(limit) if isinstance(limit, str) else limit
         names = [name.hex() if isinstance(name, bytes) else name for name in identifiers]
         if self.lost and not self._tries_again():
-            return False
+            return await self._alone.hit(item, *names)
         try:
             within = await self._windows.hit(item, *names)
         except self._storage.failures as error:
             self._note_loss(error)
-            return False
+            return await self._alone.hit(item, *names)
         if self.lost:
             self.lost = False
             log.info("limits are shared again")

@@ -1,13 +1,13 @@
 """A page for whoever develops or tries the service without a mail server: the mails that would have been sent.
 
-It shows links by which anybody can be confirmed and signed in, so that it is there only when the outbox is, and only
-for a browser on this very machine: neither for one that comes through a proxy, nor for a page elsewhere that has
-given its own name this machine's address.
+It shows links by which anybody can be confirmed and signed in, so that it is there only when the outbox is, where
+nobody else is served (`PUBLIC_URL`) and no mail sent, and only for a browser on this very machine: neither for one that
+comes through a proxy, nor for a page elsewhere that has given its own name this machine's address. A proxy need not say
+that it is one, and may name this machine as the host: that is what `PUBLIC_URL` is asked for.
 """
 
 import asyncio
 from collections.abc import Mapping
-from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated, Any
 from urllib.parse import urlsplit
@@ -17,7 +17,9 @@ from fastapi.responses import HTMLResponse
 from jinja2 import DictLoader, Environment, StrictUndefined
 
 from app.kit import outbox
+from app.kit.links import is_here
 from app.kit.problems import NotFound
+from app.kit.settings import Settings
 
 router = APIRouter(include_in_schema=False)
 
@@ -82,22 +84,16 @@ _pages = Environment(
 
 async def _folder(request: Request) -> Path:
     """The outbox's folder; NotFound for everybody but a browser on this machine."""
-    folder: Path | None = request.app.state.settings.outbox_dir
+    settings: Settings = request.app.state.settings
+    folder = settings.shown_outbox
     client = request.client.host if request.client else ""
     host = urlsplit(f"//{request.headers.get('host', '')}").hostname or ""
-    if folder is None or not (_is_here(client) and _is_here(host)) or any(h in request.headers for h in _PROXIED):
+    if folder is None or not (is_here(client) and is_here(host)) or any(h in request.headers for h in _PROXIED):
         raise NotFound
     return folder
 
 
 Folder = Annotated[Path, Depends(_folder)]
-
-
-def _is_here(host: str) -> bool:
-    try:
-        return host == "localhost" or ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 @router.get("/outbox")

@@ -18,6 +18,7 @@ from fastapi.responses import HTMLResponse
 from jinja2 import ChoiceLoader, DictLoader, Environment, FileSystemLoader, StrictUndefined
 
 from app.kit.locales import negotiate
+from app.kit.problems import Forbidden
 from app.kit.texts import direction
 
 FALLBACK = "en"
@@ -56,6 +57,12 @@ _POLICY = (
 )
 
 
+class FromElsewhere(Forbidden):
+    """A form of this service works only on its own pages."""
+
+    slug = "from-elsewhere"
+
+
 class Pages:
     """The pages of one folder, each compiled once."""
 
@@ -91,6 +98,15 @@ class Pages:
         """By locale and page."""
         files = sorted(self._folder.glob("*.toml"))
         return {file.stem: tomllib.loads(file.read_text(encoding="utf-8")) for file in files}
+
+
+async def own_page(request: Request) -> None:
+    """For routes that our forms post to: FromElsewhere when a browser says that a page of another site has sent this.
+
+    That page would have its visitors press a button they do not see. Who says nothing is no browser, or an old one.
+    """
+    if "cross-site" in request.headers.getlist("Sec-Fetch-Site"):
+        raise FromElsewhere
 
 
 async def read_form(request: Request) -> dict[str, str]:

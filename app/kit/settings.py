@@ -6,9 +6,10 @@ from pathlib import Path
 from typing import Annotated
 from urllib.parse import urlsplit
 
-from pydantic import Field, SecretStr, field_validator
+from pydantic import Field, SecretStr, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from app.kit.links import base_url, is_here
 from app.kit.mail import Route, Sender
 from app.kit.sealing import KeyRing
 
@@ -47,9 +48,8 @@ class Settings(BaseSettings):
     mail_connections: int = Field(8, ge=1, le=100, description="connections to the mail server one process opens")
     outbox_dir: Path | None = Field(None, description="where mails are kept when there is no mail server")
     mail_texts_dir: Path | None = Field(None, description="an operator's own mail texts, which win over ours")
-    mails_per_hour: int = Field(
-        10, ge=1, description="mails one address is sent at the most, whatever is signed with it"
-    )
+    mails_per_hour: int = Field(10, ge=1, description="mails one person is sent at the most, links to sign in aside")
+    sign_ins_per_hour: int = Field(30, ge=1, description="links to sign in one client address can ask for")
     sign_in_link: str = Field("", description="the front end's page to sign in on, with {token}; else one of ours")
     petition_link: str = Field(
         "", description="the front end's page of a petition, with {petition}; else none is named"
@@ -65,6 +65,11 @@ class Settings(BaseSettings):
     rate_limit_url: SecretStr | None = Field(
         None, validation_alias="RATE_LIMIT_URL", description="the Valkey or Redis server that processes share limits in"
     )
+
+    @field_validator("public_url")
+    @classmethod
+    def _is_a_base(cls, value: str) -> str:
+        return base_url(value)
 
     @field_validator("cors_origins", "trusted_proxies", mode="before")
     @classmethod
@@ -102,18 +107,27 @@ class Settings(BaseSettings):
             raise ValueError("must be redis://host, rediss://host, valkey://host or valkeys://host")
         return value
 
-    @field_validator("confirm_link", "sign_in_link")
+    @field_validator("confirm_link", "sign_in_link", "petition_link")
     @classmethod
-    def _has_room_for_a_token(cls, value: str) -> str:
-        if value and not (value.startswith(("https://", "http://")) and "{token}" in value):
-            raise ValueError("must be an http or https address that contains {token}")
+    def _has_a_place_to_fill(cls, value: str, info: ValidationInfo) -> str:
+        place = "{petition}" if info.field_name == "petition_link" else "{token}"
+        if value and not (value.startswith(("https://", "http://")) and place in value):
+            raise ValueError(f"must be an http or https address that contains {place}")
         return value
+
+    @property
+    def is_local(self) -> bool:
+        """Whether links to this service lead whoever follows them to their own machine."""
+        return is_here(urlsplit(self.public_url).hostname or "")
+
+    @property
+    def shown_outbox(self) -> Path | None:
+        """The folder whose mails may be looked at from this machine; None where they are sent, or others served."""
+        return self.outbox_dir if self.smtp_url is None and self.is_local else None
 
     def link(self, page: str, token: str) -> str:
         """The link that carries this token: to the front end's page of that name, or to our own."""
-        given = (
-            getattr(self, f"{page}_link") or f"{self.public_url.rstrip('/')}/{page.replace('_', '-')}?token={{token}}"
-        )
+        given = getattr(self, f"{page}_link") or f"{self.public_url}/{page.replace('_', '-')}?token={{token}}"
         return str(given).replace("{token}", token)
 
     def as_environment(self) -> dict[str, str]:

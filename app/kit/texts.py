@@ -5,6 +5,7 @@ in the operator's own folder wins; a locale is on offer as soon as both of its f
 """
 
 import re
+import unicodedata
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache, partial
@@ -21,7 +22,9 @@ _OURS = Path(__file__).parents[1] / "mail_texts"
 FALLBACK = "en"
 _RIGHT_TO_LEFT = {"ar", "ckb", "dv", "fa", "he", "ps", "sd", "ug", "ur", "yi"}
 # A mail client makes a link of it, and somebody who signs up strangers would send them there in our name.
-_LIKE_A_LINK = re.compile(r"[/@:\\]|www|\w\.\w\w", re.IGNORECASE)
+_LIKE_A_LINK = re.compile(r"[/@:\\]|www|\w[.\u3002]\w\w", re.IGNORECASE)
+# A number to call, or an account to send money to.
+_MOST_DIGITS = 4
 _LONGEST_NAME = 60
 T = TypeVar("T")
 
@@ -130,5 +133,10 @@ def direction(locale: str) -> str:
 
 
 def speakable(name: str) -> bool:
-    """Whether a name given by anybody is fit to greet with: it is short, and no mail client makes a link of it."""
-    return 0 < len(name.strip()) <= _LONGEST_NAME and not _LIKE_A_LINK.search(name)
+    """Whether a name given by anybody is fit to greet with: it is short, no number, and no mail client's link.
+
+    It is looked at as programs that make links do: one dot or digit for all its spellings, nothing that is not seen.
+    """
+    seen = "".join(sign for sign in unicodedata.normalize("NFKC", name) if unicodedata.category(sign) != "Cf")
+    digits = sum(map(str.isdigit, seen))
+    return 0 < len(seen.strip()) <= _LONGEST_NAME and digits <= _MOST_DIGITS and not _LIKE_A_LINK.search(seen)

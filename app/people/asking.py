@@ -17,7 +17,7 @@ from app.kit.snapshots import Snapshots
 from app.organizations.models import Organization
 from app.people.consents import Entry
 from app.people.models import ConsentText
-from app.people.schemas import Consent
+from app.people.schemas import Consent, ConsentBody
 
 Asking: TypeAlias = "Snapshots[str, AskedOrganization]"
 
@@ -40,13 +40,19 @@ class UnknownConsentText(Invalid):
     slug = "unknown-consent-text"
 
 
+class ConsentTwice(Invalid):
+    """Two consents name the same organization: say what holds."""
+
+    slug = "consent-twice"
+
+
 class AskedOrganization(NamedTuple):
     """An organization, and the ids of its texts by purpose and version."""
 
     id: UUID
     texts: Mapping[str, Mapping[str, UUID]]
 
-    def text_id(self, consent: Consent) -> UUID | None:
+    def text_id(self, consent: ConsentBody) -> UUID | None:
         """The text this consent is about, if it names one there is."""
         version = consent.text_version
         return self.texts.get(consent.purpose, {}).get(version) if version is not None else None
@@ -77,8 +83,10 @@ async def read_asked(session: AsyncSession, slugs: Iterable[str] | None = None) 
     return {slug: AskedOrganization(id_, found) for (slug, id_), found in texts.items()}
 
 
-def check(asked: Mapping[str, AskedOrganization], consents: Iterable[Consent]) -> None:
-    """UnknownOrganization, ConsentTextNeeded, UnknownConsentText when these consents cannot be entered."""
+def check(asked: Mapping[str, AskedOrganization], consents: Sequence[ConsentBody]) -> None:
+    """What stands against entering these consents: ConsentTwice, UnknownOrganization, ConsentTextNeeded,
+    UnknownConsentText."""
+    _check_each_once(consents)
     for consent in consents:
         organization = asked.get(consent.organization)
         if organization is None:
@@ -90,8 +98,14 @@ def check(asked: Mapping[str, AskedOrganization], consents: Iterable[Consent]) -
             raise ConsentTextNeeded
 
 
+def _check_each_once(consents: Sequence[ConsentBody]) -> None:
+    if len({consent.organization for consent in consents}) < len(consents):
+        raise ConsentTwice
+
+
 async def admit(asking: Asking, consents: Sequence[Consent]) -> Mapping[str, AskedOrganization]:
     """What is known of the organizations these consents name, once it is shown that they can be entered; as `check`."""
+    _check_each_once(consents)
     slugs = {consent.organization for consent in consents}
     asked = {slug: found for slug in slugs if (found := asking.kept(slug)) is not None}
     try:
@@ -110,10 +124,14 @@ def entries_of(
     signer: bytes,
     decided_at: datetime,
     *,
+    proven: bool,
     petition_id: UUID | None = None,
     partner_id: UUID | None = None,
 ) -> list[Entry]:
-    """What is entered of these consents; those to an organization there is not are passed over."""
+    """What is entered of these consents, `proven` if the signature they came with was confirmed by mail.
+
+    Those to an organization there is not are passed over.
+    """
     return [
         Entry(
             signer,
@@ -125,6 +143,7 @@ def entries_of(
             petition_id,
             partner_id,
             consent.page,
+            proven,
         )
         for consent in consents
         if (organization := asked.get(consent.organization)) is not None

@@ -46,9 +46,7 @@ def limiter_of(request: Request) -> Limiter:
     return limiter
 
 
-async def within_limit_of_client(request: Request, limit: str, purpose: str) -> bool:
-    """Whether whoever sent this has not yet done it too often. Those without an address (a unix socket) are not told
-    apart, and so not limited."""
+async def client_digest(request: Request) -> bytes | None:
+    """The digest of the address this comes from; None when it has none (a unix socket), or no salt can be had."""
     addresses: Addresses = request.app.state.addresses
-    digest = await addresses.digest(client_address(request.scope, request.app.state.trusted_proxies))
-    return digest is None or await limiter_of(request).hit(limit, purpose, digest)
+    return await addresses.digest(client_address(request.scope, request.app.state.trusted_proxies))

@@ -1,11 +1,14 @@
-"""The ledger of consents: entries are appended, and what counts is the latest for an organization and a purpose.
+"""The ledger of consents: entries are appended, and for an organization and a purpose one of them counts.
 
-The latest is the one decided last, not the one written last: an import may bring an old word after a newer one.
-Of two decided in the same moment the one entered later counts.
+It is the latest of those that are proven: said on the person's own page, by the link in a mail, or with a signature
+confirmed by mail. Anybody can sign with an address where nobody confirms, so only if there is no proven entry it is
+the latest of the others. The latest is the one decided last, not the one written last: an import may bring an old word
+after a newer one. `queries.PRECEDENCE` is this rule.
 """
 
 from collections.abc import Iterable, Sequence
 from datetime import datetime
+from operator import attrgetter
 from typing import NamedTuple, TypeAlias
 from uuid import UUID
 
@@ -20,15 +23,20 @@ from app.people.models import Consent, OutgoingMail
 from app.people.queries import HAS_CONSENT_SQL, consenting, latest_of
 from app.people.sealing import seal_mail
 
-__all__ = ["HAS_CONSENT_SQL", "Entry", "consenting", "decide", "enter", "latest_of"]
+__all__ = ["HAS_CONSENT_SQL", "Entry", "Ledger", "consenting", "decide", "enter", "latest_of"]
+
+# Where something was said: on the person's own page.
+OWN_PAGE = "me"
 
 Key: TypeAlias = tuple[bytes, UUID, str]
 # What is kept for a purpose alone goes with the consent.
 _KEPT_FOR_A_PURPOSE = {"phone", "location"}
+# Of an entry that has no id yet: it is entered later than all that have one.
+_rank = attrgetter(*queries.PRECEDENCE[:-1])
 
 
 class Entry(NamedTuple):
-    """What somebody decided. `page`: where; `partner_id`: who brought it."""
+    """What somebody decided. `page`: where; `partner_id`: who brought it; `proven`: it was the person, not anybody."""
 
     signer: bytes
     organization_id: UUID
@@ -39,6 +47,7 @@ class Entry(NamedTuple):
     petition_id: UUID | None = None
     partner_id: UUID | None = None
     page: str | None = None
+    proven: bool = True
 
     @property
     def key(self) -> Key:
@@ -46,23 +55,34 @@ class Entry(NamedTuple):
         return self.signer, self.organization_id, self.purpose
 
 
+class Ledger:
+    """Knows everybody who is in the ledger, also when nothing else is kept of them: they may ask for their page."""
+
+    async def knows(self, session: AsyncSession, signer: bytes) -> bool:
+        """Whether this person has ever said anything."""
+        return await session.scalar(queries.entries_of(signer).limit(1)) is not None
+
+
 async def enter(session: AsyncSession, ring: KeyRing, entries: Sequence[Entry]) -> list[Entry]:
     """Append to the ledger; those that newly give a consent that was not standing before.
 
-    A new consent to news is followed by a mail of welcome. Taking back what a phone number or a cell was kept for
-    destroys it in the same transaction. People with a row are locked: two entries are told in one order.
+    A person's first consent to an organization's news ever is followed by a mail of welcome. Taking back what a phone
+    number or a cell was kept for destroys it in the same transaction, if the word is proven. People with a row are
+    locked: two entries are told in one order.
     """
     if not entries:
         return []
-    await queries.locked(session, {entry.signer for entry in entries})
-    before = await queries.latest_of_all(session, {entry.signer for entry in entries})
-    stood = {key: (entry.decided_at, entry.given) for key, entry in before.items()}
+    signers = {entry.signer for entry in entries}
+    await queries.locked(session, signers)
+    before = await queries.latest_of_all(session, signers)
+    greeted = await queries.ever_given(session, signers, "news")
     await _append(session, entries)
-    latest = _latest(entries)
-    counting = [entry for key, entry in latest.items() if key not in stood or stood[key][0] <= entry.decided_at]
-    given = [entry for entry in counting if entry.given and not stood.get(entry.key, (None, False))[1]]
-    await _welcome(session, ring, given)
-    await _destroy(session, ring, [entry for entry in counting if not entry.given])
+    counting = [
+        entry for key, entry in _counting(entries).items() if key not in before or _rank(before[key]) <= _rank(entry)
+    ]
+    given = [entry for entry in counting if entry.given and not (entry.key in before and before[entry.key].given)]
+    await _welcome(session, ring, [entry for entry in given if (entry.signer, entry.organization_id) not in greeted])
+    await _destroy(session, ring, [entry for entry in counting if entry.proven and not entry.given])
     return given
 
 
@@ -77,7 +97,7 @@ async def decide(
     text_id: UUID | None = None,
     page: str | None = None,
 ) -> Consent:
-    """Enter what a person says here and now, and give the entry back: it is the one that counts from now on."""
+    """Enter what a person says here and now, themself, and give the entry back: it counts from now on."""
     await queries.locked(session, [signer])
     latest = (await latest_of(session, signer)).get((organization_id, purpose))
     # Not before the word it follows, should that have come from a clock that is ahead.
@@ -86,14 +106,14 @@ async def decide(
     return (await latest_of(session, signer))[organization_id, purpose]
 
 
-def _latest(entries: Iterable[Entry]) -> dict[Key, Entry]:
+def _counting(entries: Iterable[Entry]) -> dict[Key, Entry]:
     """Of these, the one that counts for each key."""
-    latest: dict[Key, Entry] = {}
+    counting: dict[Key, Entry] = {}
     for entry in entries:
-        other = latest.get(entry.key)
-        if other is None or other.decided_at <= entry.decided_at:
-            latest[entry.key] = entry
-    return latest
+        other = counting.get(entry.key)
+        if other is None or _rank(other) <= _rank(entry):
+            counting[entry.key] = entry
+    return counting
 
 
 async def _append(session: AsyncSession, entries: Iterable[Entry]) -> None:

@@ -10,9 +10,10 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from app.kit.clock import now
 from app.kit.db import Database
 from app.kit.sealing import KeyRing
-from app.people import queries, service
+from app.people import queries
 from app.people.keepers import Choice, Keeper
 from app.people.models import Consent, OutgoingMail, Person, PersonSession, SignIn
+from app.people.sealing import open_details
 from app.people.showing import show_consents
 
 # In this order: a sign-in being used and a session that is writing are waited for, and what they wrote goes too.
@@ -21,12 +22,11 @@ _TABLES = (SignIn, PersonSession, Person, Consent, OutgoingMail)
 
 async def export(session: AsyncSession, ring: KeyRing, signer: bytes, keepers: Sequence[Keeper]) -> dict[str, Any]:
     """Everything that is kept of a person, as JSON with ISO 8601 times."""
-    details = await service.details_of(session, ring, signer)
     entries = await session.scalars(queries.entries_of(signer).order_by(Consent.id))
     shown = await show_consents(session, signer, entries.all())
     return {
         "exported_at": now().isoformat(),
-        "person": details._asdict() if details else None,
+        "person": await _person(session, ring, signer),
         "consents": [view.model_dump(mode="json") for view in shown],
         "sessions": await _rows(
             session, PersonSession, signer, ("id", "created_at", "last_used_at", "expires_at", "ended_at")
@@ -37,6 +37,14 @@ async def export(session: AsyncSession, ring: KeyRing, signer: bytes, keepers: S
         ),
         **{keeper.name: await keeper.export(session, ring, signer) for keeper in keepers},
     }
+
+
+async def _person(session: AsyncSession, ring: KeyRing, signer: bytes) -> dict[str, Any] | None:
+    row = await session.get(Person, signer, populate_existing=True)
+    if row is None:
+        return None
+    times = {"created_at": row.created_at, "updated_at": row.updated_at, "looked_at": row.looked_at}
+    return open_details(ring, signer, row.sealed)._asdict() | times
 
 
 async def _rows(

@@ -15,7 +15,10 @@ MAIL_KINDS = ("sign_in", "welcome")
 
 
 class Person(Base):
-    """Somebody of whom more is kept than a signature. `sealed` holds it all (`sealing.py`)."""
+    """Somebody of whom more is kept than a signature. `sealed` holds it all (`sealing.py`).
+
+    `looked_at`: when it was last asked whether there still is a reason to keep it (`forgetting.py`).
+    """
 
     __tablename__ = "people"
     __table_args__ = (CheckConstraint("octet_length(signer) = 16", name="signer"),)
@@ -24,6 +27,7 @@ class Person(Base):
     sealed: Mapped[bytes] = mapped_column(LargeBinary)
     created_at: Mapped[datetime] = mapped_column(default=now)
     updated_at: Mapped[datetime] = mapped_column(default=now, onupdate=now)
+    looked_at: Mapped[datetime] = mapped_column(default=now, index=True)
 
 
 class ConsentText(Base):
@@ -50,7 +54,8 @@ class ConsentText(Base):
 class Consent(Base):
     """One entry of the ledger: a person gave or withdrew a consent at `decided_at`, and where.
 
-    A trigger refuses every change of an entry. `petition_id` leads to a room above, so it is no foreign key.
+    `proven`: by whoever reads the person's mails; what is not, anybody can have said who knows the address. A trigger
+    refuses every change of an entry. `petition_id` leads to a room above, so it is no foreign key.
     """
 
     __tablename__ = "consents"
@@ -66,6 +71,7 @@ class Consent(Base):
     organization_id: Mapped[UUID] = mapped_column(ForeignKey("organizations.id"))
     purpose: Mapped[str]
     given: Mapped[bool]
+    proven: Mapped[bool]
     text_id: Mapped[UUID | None] = mapped_column(ForeignKey("consent_texts.id"))
     decided_at: Mapped[datetime]
     petition_id: Mapped[UUID | None]

@@ -15,7 +15,6 @@ from app.people import asking, consents, leaving, queries, service, sessions, sh
 from app.people.callers import Myself, Ring
 from app.people.keepers import keepers_of
 from app.people.models import Consent, PersonSession
-from app.people.schemas import Consent as ConsentGiven
 from app.people.schemas import (
     ConsentBody,
     ConsentView,
@@ -67,8 +66,7 @@ async def decide_consent(myself: Myself, session: Session, ring: Ring, body: Con
     """Agree to what an organization asks, or take it back. What was kept for it alone is destroyed then."""
     await sessions.hold(session, myself.session_id)
     asked = await asking.read_asked(session, [body.organization])
-    said = ConsentGiven(**body.model_dump())
-    asking.check(asked, [said])
+    asking.check(asked, [body])
     organization = asked[body.organization]
     entry = await consents.decide(
         session,
@@ -77,7 +75,8 @@ async def decide_consent(myself: Myself, session: Session, ring: Ring, body: Con
         organization.id,
         body.purpose,
         given=body.given,
-        text_id=organization.text_id(said),
+        text_id=organization.text_id(body),
+        page=consents.OWN_PAGE,
     )
     return (await showing.show_consents(session, myself.signer, [entry]))[0]
 

@@ -10,14 +10,18 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.organizations.models import Organization
 from app.organizations.principals import Principal
-from app.people.models import Consent, ConsentText, Person
+from app.people.models import Consent, ConsentText, Person, SignIn
 
+# Of several words on one thing the highest by these counts: nobody's word outranks what the person is known to have
+# said, and a later word outranks an earlier one. Of two said in one moment it is the one entered later.
+PRECEDENCE = ("proven", "decided_at", "id")
+_HIGHEST_FIRST = [getattr(Consent, name).desc() for name in PRECEDENCE]
 # Whether a person has a consent that stands, to whichever organization; `{signer}` is the place of their key.
-HAS_CONSENT_SQL = """
+HAS_CONSENT_SQL = f"""
     EXISTS (
         SELECT 1 FROM (
-            SELECT DISTINCT ON (c.organization_id, c.purpose) c.given FROM consents AS c WHERE c.signer = {signer}
-            ORDER BY c.organization_id, c.purpose, c.decided_at DESC, c.id DESC
+            SELECT DISTINCT ON (c.organization_id, c.purpose) c.given FROM consents AS c WHERE c.signer = {{signer}}
+            ORDER BY c.organization_id, c.purpose, {", ".join(f"c.{name} DESC" for name in PRECEDENCE)}
         ) AS latest WHERE latest.given
     )
 """
@@ -51,21 +55,23 @@ async def movement_id(session: AsyncSession) -> UUID:
 
 
 async def latest_of(session: AsyncSession, signer: bytes) -> dict[tuple[UUID, str], Consent]:
-    """A person's latest entry for each organization and purpose."""
+    """A person's entry that counts, for each organization and purpose."""
     return {key[1:]: entry for key, entry in (await latest_of_all(session, [signer])).items()}
 
 
 async def latest_of_all(session: AsyncSession, signers: Collection[bytes]) -> dict[tuple[bytes, UUID, str], Consent]:
-    """The latest entries of these people, by person, organization and purpose."""
+    """The entries of these people that count, by person, organization and purpose."""
     key = (Consent.signer, Consent.organization_id, Consent.purpose)
-    query = (
-        select(Consent)
-        .where(Consent.signer.in_(signers))
-        .ext(distinct_on(*key))
-        .order_by(*key, Consent.decided_at.desc(), Consent.id.desc())
-    )
+    query = select(Consent).where(Consent.signer.in_(signers)).ext(distinct_on(*key)).order_by(*key, *_HIGHEST_FIRST)
     found = await session.scalars(query.execution_options(populate_existing=True)) if signers else ()
     return {(entry.signer, entry.organization_id, entry.purpose): entry for entry in found}
+
+
+async def ever_given(session: AsyncSession, signers: Collection[bytes], purpose: str) -> set[tuple[bytes, UUID]]:
+    """Which of these people have ever agreed to this, and to whose asking, whether or not it stands or counts."""
+    query = select(Consent.signer, Consent.organization_id).distinct()
+    query = query.where(Consent.signer.in_(signers), Consent.purpose == purpose, Consent.given)
+    return {(signer, organization_id) for signer, organization_id in await session.execute(query)} if signers else set()
 
 
 def entries_of(signer: bytes) -> Select[Consent]:
@@ -74,36 +80,41 @@ def entries_of(signer: bytes) -> Select[Consent]:
 
 
 async def purposes_given_to_the_movement(session: AsyncSession, signer: bytes) -> set[str]:
-    """The purposes for which the movement has this person's consent now."""
+    """The purposes for which the movement has this person's own consent now, not anybody's in their name."""
     movement = await movement_id(session)
     latest = await latest_of(session, signer)
     return {
-        purpose for (organization_id, purpose), entry in latest.items() if organization_id == movement and entry.given
+        purpose
+        for (organization_id, purpose), entry in latest.items()
+        if organization_id == movement and entry.given and entry.proven
     }
 
 
 def consenting(organization_id: UUID, purpose: str) -> Select[bytes]:
-    """The keys of the people whose latest entry for this organization and purpose is given."""
+    """The keys of the people of whose entries for this organization and purpose the one that counts is given."""
     latest = _latest(organization_id, purpose).subquery()
     return select(latest.c.signer).where(latest.c.given)
 
 
-def _latest(organization_id: UUID, purpose: str) -> Select[bytes, bool, UUID | None, datetime]:
+def _latest(organization_id: UUID, purpose: str) -> Select[bytes, bool, bool, UUID | None, datetime]:
     return (
-        select(Consent.signer, Consent.given, Consent.text_id, Consent.decided_at)
+        select(Consent.signer, Consent.given, Consent.proven, Consent.text_id, Consent.decided_at)
         .where(Consent.organization_id == organization_id, Consent.purpose == purpose)
         .ext(distinct_on(Consent.signer))
-        .order_by(Consent.signer, Consent.decided_at.desc(), Consent.id.desc())
+        .order_by(Consent.signer, *_HIGHEST_FIRST)
     )
 
 
 async def people_consenting(
     session: AsyncSession, organization_id: UUID, purpose: str, after: bytes, limit: int
-) -> Sequence[tuple[bytes, bytes, datetime, str | None]]:
-    """Who consents, behind `after` in the order of their keys, as (signer, sealed, decided at, version of the text)."""
+) -> Sequence[tuple[bytes, bytes, datetime, bool, str | None]]:
+    """Who consents, behind `after` in the order of their keys.
+
+    As (signer, sealed, decided at, whether it is proven, version of the text).
+    """
     latest = _latest(organization_id, purpose).where(Consent.signer > after).subquery()
     query = (
-        select(Person.signer, Person.sealed, latest.c.decided_at, ConsentText.version)
+        select(Person.signer, Person.sealed, latest.c.decided_at, latest.c.proven, ConsentText.version)
         .join(latest, latest.c.signer == Person.signer)
         .outerjoin(ConsentText, ConsentText.id == latest.c.text_id)
         # The second says again what the first implies: the planner would walk `people` from its beginning.
@@ -149,3 +160,9 @@ async def organizations_by_id(session: AsyncSession, ids: Collection[UUID]) -> d
     """These organizations."""
     found = await session.scalars(select(Organization).where(Organization.id.in_(ids))) if ids else ()
     return {organization.id: organization for organization in found}
+
+
+async def working_sign_ins(session: AsyncSession, ids: Collection[UUID], moment: datetime) -> set[UUID]:
+    """Which of these somebody can still sign in by."""
+    query = select(SignIn.id).where(SignIn.id.in_(ids), SignIn.used_at.is_(None), SignIn.expires_at > moment)
+    return set(await session.scalars(query)) if ids else set()

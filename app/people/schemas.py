@@ -1,7 +1,10 @@
 """What people send and are told about themselves, and what organizations ask of them and are told."""
 
+import re
 from datetime import datetime
 from typing import Annotated, Any, Literal
+from unicodedata import normalize
+from urllib.parse import unquote
 from uuid import UUID
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, FiniteFloat, StringConstraints, model_validator
@@ -20,14 +23,40 @@ Email = Annotated[
 TextVersion = Annotated[Line | None, Field(description="version of the text that was shown", examples=["en-3"])]
 
 
-class Consent(Body):
-    """A signer's word on one organization's asking: to stay in touch, to keep a phone number, to keep a location."""
+# What may follow a path is where front ends put an address, a name or a token.
+_BEHIND_A_PATH = re.compile(r"[?#@\s\x00-\x1f\x7f-\x9f]")
+
+
+def _host_and_path(value: str) -> str:
+    plain = normalize("NFKC", value)
+    while (decoded := unquote(plain)) != plain:
+        plain = decoded
+    if _BEHIND_A_PATH.search(plain):
+        raise ValueError("must be a host and a path, and nothing else")
+    return value
+
+
+PageOfAsking = Annotated[
+    Annotated[Line, AfterValidator(_host_and_path), Field(json_schema_extra={"pattern": r"^[^?#@\s]+$"})] | None,
+    Field(description="where it was given: host and path", examples=["example.org/sign"]),
+]
+
+
+class ConsentBody(Body):
+    """A word on one organization's asking, given on one's own page: to stay in touch, to keep a phone number or a
+    place."""
 
     organization: Slug
     purpose: Purpose = "news"
     given: Flag
     text_version: TextVersion = None
-    page: Annotated[Line | None, Field(description="where it was given", examples=["example.org/sign"])] = None
+
+
+class Consent(ConsentBody):
+    """A signer's word on one organization's asking: to stay in touch. All else is asked on one's own page."""
+
+    purpose: Literal["news"] = "news"
+    page: PageOfAsking = None
 
 
 class ConsentTextBody(Body):
@@ -62,6 +91,7 @@ class ConsentingPersonView(BaseModel):
     email: str
     locale: str | None
     decided_at: datetime
+    proven: Annotated[bool, Field(description="whether it is sure that it was they who said so")]
     text_version: str | None
 
 
@@ -156,15 +186,6 @@ class PersonChanges(Body):
         return named
 
 
-class ConsentBody(Body):
-    """A word on one organization's asking, given on one's own page."""
-
-    organization: Slug
-    purpose: Purpose = "news"
-    given: Flag
-    text_version: TextVersion = None
-
-
 class ConsentView(BaseModel):
     """One entry of the ledger, with the words it was about."""
 
@@ -173,6 +194,7 @@ class ConsentView(BaseModel):
     organization_name: str
     purpose: Purpose
     given: bool
+    proven: Annotated[bool, Field(description="you said it: here, by a link in a mail, or confirming a signature")]
     latest: Annotated[bool, Field(description="whether this is the entry that counts")]
     text_version: str | None
     text: str | None

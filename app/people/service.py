@@ -1,9 +1,10 @@
 """Remembering a person, showing and changing what is kept of one."""
 
 from collections.abc import Sequence
+from datetime import datetime
 from typing import Any, NamedTuple
 
-from sqlalchemy import update
+from sqlalchemy import false, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -51,21 +52,30 @@ async def remember(
 async def remember_all(session: AsyncSession, ring: KeyRing, people: Sequence[Known]) -> None:
     """The same for many, who are locked, in the order of their keys, until the end of the transaction.
 
-    Of those who are known already only what nobody has ever said is filled in.
+    Of those who are known already only what nobody has ever said is filled in. Who is being forgotten at the same time
+    is waited for, and gets a new row.
     """
     told: dict[bytes, Details] = {}
     for signer, details in people:
         told[signer] = _filled(told[signer], details) if signer in told else details
     moment = now()
     rows = [
-        {"signer": signer, "sealed": seal_details(ring, signer, told[signer]), "created_at": moment}
+        {"signer": signer, "sealed": seal_details(ring, signer, told[signer]), **_all_at(moment)}
         for signer in sorted(told)
     ]
     if not rows:
         return
-    statement = insert(Person).values([{**row, "updated_at": moment} for row in rows])
-    made = await session.scalars(statement.on_conflict_do_nothing().returning(Person.signer))
+    statement = insert(Person).values(rows)
+    # Locks those that are there, and changes nothing.
+    locking = statement.on_conflict_do_update(
+        index_elements=[Person.signer], set_={"sealed": Person.sealed}, where=false()
+    )
+    made = await session.scalars(locking.returning(Person.signer))
     await _fill(session, ring, {signer: told[signer] for signer in told.keys() - set(made)})
+
+
+def _all_at(moment: datetime) -> dict[str, datetime]:
+    return dict.fromkeys(("created_at", "updated_at", "looked_at"), moment)
 
 
 async def _fill(session: AsyncSession, ring: KeyRing, told: dict[bytes, Details]) -> None:

@@ -52,7 +52,8 @@ async def begin(session: AsyncSession, signer: bytes) -> NewSession:
     return NewSession(begun.id, key, begun.expires_at)
 
 
-def _live(moment: datetime) -> ColumnElement[bool]:
+def live(moment: datetime) -> ColumnElement[bool]:
+    """That a session has neither been ended nor expired."""
     return and_(PersonSession.ended_at.is_(None), PersonSession.expires_at > moment)
 
 
@@ -61,7 +62,7 @@ async def recognize(session: AsyncSession, key: str) -> Principal | None:
     if not looks_like_a_key(key):
         return None
     moment = now()
-    row = await session.scalar(select(PersonSession).where(PersonSession.digest == digest_of(key), _live(moment)))
+    row = await session.scalar(select(PersonSession).where(PersonSession.digest == digest_of(key), live(moment)))
     if row is None:
         return None
     if moment - row.last_used_at >= _USE_NOTED_EVERY:
@@ -74,14 +75,14 @@ async def hold(session: AsyncSession, session_id: UUID) -> None:
 
     Whoever writes for somebody signed in asks for this first, so that nothing is written behind an erasure.
     """
-    query = select(PersonSession.id).where(PersonSession.id == session_id, _live(now()))
+    query = select(PersonSession.id).where(PersonSession.id == session_id, live(now()))
     if await session.scalar(query.with_for_update(read=True)) is None:
         raise Unauthorized
 
 
 def sessions_of(signer: bytes) -> Select[PersonSession]:
     """The sessions in which this person is signed in now."""
-    return select(PersonSession).where(PersonSession.signer == signer, _live(now()))
+    return select(PersonSession).where(PersonSession.signer == signer, live(now()))
 
 
 async def end(session: AsyncSession, signer: bytes, session_id: UUID) -> None:
@@ -101,7 +102,7 @@ async def forget_sign_ins(session: AsyncSession) -> Sequence[UUID]:
     """
     first = _first_id_at(now() - _KEPT)
     gone = await session.scalars(delete(SignIn).where(SignIn.id < first).returning(SignIn.id))
-    ended = delete(PersonSession).where(PersonSession.id < first, ~_live(now()))
+    ended = delete(PersonSession).where(PersonSession.id < first, ~live(now()))
     unsent = delete(OutgoingMail).where(OutgoingMail.id < first).returning(OutgoingMail.id)
     return [*gone, *await session.scalars(ended.returning(PersonSession.id)), *await session.scalars(unsent)]
 

@@ -36,6 +36,7 @@ async def show_consents(session: AsyncSession, signer: bytes, entries: Sequence[
                 organization_name=organizations[entry.organization_id].name,
                 purpose=entry.purpose,
                 given=entry.given,
+                proven=entry.proven,
                 latest=entry.id in latest,
                 text_version=text.version if text else None,
                 text=text.body if text else None,
@@ -59,13 +60,13 @@ async def page_of_people(
     rows = await queries.people_consenting(session, organization.id, "news", after, paging.limit + 1)
     shown = rows[: paging.limit]
     items = []
-    for signer, sealed, decided_at, version in shown:
+    for signer, sealed, decided_at, proven, version in shown:
         try:
             details = open_details(ring, signer, sealed)
         except SealBrokenError as error:
             log.error("a person cannot be read", **failure_of(error))
             continue
         person = show_person(details).model_dump(include={"given_name", "family_name", "email", "locale"})
-        items.append(ConsentingPersonView(**person, decided_at=decided_at, text_version=version))
+        items.append(ConsentingPersonView(**person, decided_at=decided_at, proven=proven, text_version=version))
     more = len(rows) > paging.limit
     return Page(items=items, next_cursor=write_cursor(ring, organization.id, shown[-1][0]) if more else None)

@@ -2,16 +2,17 @@
 
 from pathlib import Path
 
-from fastapi import APIRouter, Request, Response
+from fastapi import APIRouter, Depends, Request, Response
 from fastapi.responses import HTMLResponse
 
 from app.kit.db import Session
 from app.kit.limiting import TooManyRequests
 from app.kit.locales import negotiate
-from app.kit.pages import Pages, read_form
+from app.kit.pages import Pages, own_page, read_form
 from app.kit.sealing import KeyRing
+from app.kit.settings import Settings
 from app.people import emails, sessions, sign_ins, unsubscribing
-from app.people.callers import Ring, limiter_of, within_limit_of_client
+from app.people.callers import Ring, client_digest, limiter_of
 from app.people.schemas import NewSessionView, SessionBody, SignInBody, SignInView
 from app.people.sign_ins import Asked, SignInRefused
 from app.people.unsubscribing import UnsubscribeLinkInvalid
@@ -20,9 +21,10 @@ router = APIRouter(tags=["sign-in"])
 pages = APIRouter(include_in_schema=False)
 
 COOKIE = "mtd_binding"
-# A household, an office or a phone network stands behind one address; few people need many links.
-CLIENT_LIMIT = "30 per hour"
-PERSON_LIMIT = "5 per hour"
+# Of one client for one person: whoever asks for somebody's links all day keeps none from reaching them.
+PAIR_LIMIT = "5 per hour"
+# Of all clients, so that nobody's mailbox is filled.
+PERSON_LIMIT = "30 per hour"
 _SECONDS = int(sign_ins.LIFETIME.total_seconds())
 _LANGUAGES = ("ar", "de", "en", "es", "fr")
 _pages = Pages(Path(__file__).parent / "pages")
@@ -59,7 +61,7 @@ async def sign_in_page(request: Request, token: str = "") -> HTMLResponse:
     return _pages.answer(request, "ask_sign_in", wrong=False)
 
 
-@pages.post("/sign-in")
+@pages.post("/sign-in", dependencies=[Depends(own_page)])
 async def sign_in_by_page(request: Request, session: Session, ring: Ring) -> HTMLResponse:
     """What the button and the field do."""
     form = await read_form(request)
@@ -109,10 +111,15 @@ async def unsubscribe(request: Request, session: Session, ring: Ring, token: str
 
 
 async def _ask(request: Request, session: Session, ring: KeyRing, asked: Asked) -> str:
-    """The binding; TooManyRequests for the client. For the address alone it is only the mail that is left out."""
-    if not await within_limit_of_client(request, CLIENT_LIMIT, "sign-in-client"):
+    """The binding; TooManyRequests for the client. What is too much for one person only goes without a mail."""
+    client, limiter = await client_digest(request), limiter_of(request)
+    settings: Settings = request.app.state.settings
+    if client and not await limiter.hit(f"{settings.sign_ins_per_hour} per hour", "sign-in-client", client):
         raise TooManyRequests
-    mailed = await limiter_of(request).hit(PERSON_LIMIT, "sign-in", asked.signer)
+    # In this order: what a client is refused must not use up what others can ask for.
+    mailed = (client is None or await limiter.hit(PAIR_LIMIT, "sign-in-pair", client, asked.signer)) and (
+        await limiter.hit(PERSON_LIMIT, "sign-in", asked.signer)
+    )
     return await sign_ins.ask(session, ring, asked, mailed=mailed)
 
 

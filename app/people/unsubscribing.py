@@ -39,10 +39,11 @@ async def organization_of(session: AsyncSession, ring: KeyRing, token: str) -> s
 
 
 async def unsubscribe(session: AsyncSession, ring: KeyRing, token: str) -> None:
-    """Withdraw what the token is about, if it stands; UnsubscribeLinkInvalid."""
+    """Withdraw what the token is about, unless the person has done so; UnsubscribeLinkInvalid."""
     signer, organization_id = _read(ring, token)
     # Locked before it is looked at: of two clicks at once one finds it done.
     await queries.locked(session, [signer])
     latest = (await queries.latest_of(session, signer)).get((organization_id, "news"))
-    if latest is not None and latest.given:
+    # A refusal that anybody can have sent is none of theirs: another one of that kind would bring the mails back.
+    if latest is not None and (latest.given or not latest.proven):
         await consents.decide(session, ring, signer, organization_id, "news", given=False, page=PAGE)

@@ -41,7 +41,10 @@ AddressLimit = Annotated[
     Field(ge=1, le=1_000_000, description="signatures an hour from one client address; more are held; null: no limit"),
 ]
 PersonalDataUntil = Annotated[
-    Day, Field(description="from this day on (UTC), once closed, personal data without other consent is destroyed")
+    Day,
+    Field(
+        description="from this day on (UTC), once closed, personal data without other consent is destroyed; after today"
+    ),
 ]
 AllowedCountries = Annotated[
     list[Country],

@@ -76,7 +76,9 @@ async def create(session: AsyncSession, campaign_id: UUID, body: PetitionBody) -
     """Draft a petition; SlugTaken, WrongTimes, OwnLocale."""
     if body.locale in body.texts:
         raise OwnLocale("Leave them out of `texts`: the petition's own words are those of its own locale.")
-    _check_times(body.opens_at, body.closes_at, await queries.moment(session))
+    moment = await queries.moment(session)
+    _check_times(body.opens_at, body.closes_at, moment)
+    _check_ahead(body.personal_data_until, moment)
     _check_day(body.closes_at, body.personal_data_until)
     petition = Petition(campaign_id=campaign_id, **body.model_dump(exclude={"texts", "milestones"}))
     session.add(petition)
@@ -135,6 +137,7 @@ def _check_new_times(petition: Petition, named: dict[str, Any], moment: datetime
         _check_times(opens_at, named.get("closes_at", petition.closes_at), moment)
     if "personal_data_until" in named and petition.personal_data_destroyed_at is not None:
         raise WrongState("`personal_data_until` cannot be changed any more: the personal data is destroyed.")
+    _check_ahead(named.get("personal_data_until"), moment)
     if "closes_at" in named or "personal_data_until" in named:
         closes_at = named.get("closes_at", petition.closes_at)
         _check_day(closes_at, named.get("personal_data_until", petition.personal_data_until))
@@ -147,6 +150,12 @@ def _check_times(opens_at: datetime | None, closes_at: datetime | None, moment: 
         raise WrongTimes("`closes_at` must be in the future; an open petition is closed at once by `/close`.")
     if opens_at is not None and closes_at <= opens_at:
         raise WrongTimes("`closes_at` must be after `opens_at`.")
+
+
+def _check_ahead(personal_data_until: date | None, moment: datetime) -> None:
+    """What is destroyed is gone for good: whoever mistypes the day has until tomorrow to see it."""
+    if personal_data_until is not None and personal_data_until <= moment.date():
+        raise WrongTimes("`personal_data_until` must be after today (UTC).")
 
 
 def _check_day(closes_at: datetime | None, personal_data_until: date | None) -> None:

@@ -2,10 +2,10 @@
 
 from pathlib import Path
 
-from fastapi import APIRouter, Request
+from fastapi import APIRouter, Depends, Request
 from fastapi.responses import HTMLResponse
 
-from app.kit.pages import Pages, read_form
+from app.kit.pages import Pages, own_page, read_form
 from app.signatures import service
 from app.signatures.routes import Room
 from app.signatures.service import UnknownLink
@@ -20,7 +20,7 @@ async def confirm_page(request: Request, token: str = "") -> HTMLResponse:
     return _pages.answer(request, "confirm", token=token)
 
 
-@router.post("/confirm")
+@router.post("/confirm", dependencies=[Depends(own_page)])
 async def confirm_by_page(request: Request, room: Room) -> HTMLResponse:
     """What the button does; the same link always ends in the same answer."""
     form = await read_form(request)

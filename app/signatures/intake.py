@@ -19,14 +19,17 @@ from app.signatures import tallies
 from app.signatures.lanes import Lane
 from app.signatures.tallies import Facets
 
-# Whoever withdrew may sign again; an import, which may be run twice, must not bring them back. The mails they were
-# sent stay counted: who signs and withdraws for somebody else again and again must not flood them.
+# Whoever withdrew may sign again; an import, which may be run twice, must not bring them back. What is pending nobody
+# has vouched for yet, so the newest attempt stands in its place: whoever signs for somebody else before them, or from
+# an address over the limit, does not keep them out. The mails somebody was sent stay counted through it all.
 _SIGN = """
     INSERT INTO signatures AS s
         (petition_id, signer, id, signed_at, country, state, region, source, group_id, event_id, sealed,
-         address_digest, domain_digest, disposable, partner_id, held, consents_due, mail_due_at, due_mail)
+         address_digest, domain_digest, disposable, partner_id, held, consents_due, mail_due_at, mail_since, due_mail)
     SELECT $1, n.signer, n.id, n.signed_at, n.country, {state}, n.region, n.source, n.group_id, n.event_id, n.sealed,
-        n.address_digest, n.domain_digest, n.disposable, n.partner_id, n.held, n.consents_due, {mail_due_at}, {due_mail}
+        n.address_digest, n.domain_digest, n.disposable, n.partner_id, n.held, n.consents_due,
+        CASE WHEN {mailed} THEN now() END, CASE WHEN {mailed} THEN now() END,
+        CASE WHEN {mailed} THEN 'confirm_signature' END
     FROM petitions p, unnest(
         $2::bytea[], $3::uuid[], $4::bytea[], $5::text[], $6::text[], $7::text[], $8::uuid[], $9::uuid[],
         $10::timestamptz[], $11::bytea[], $12::bytea[], $13::bool[], $14::uuid[], $15::bool[], $16::bool[]
@@ -36,32 +39,25 @@ _SIGN = """
     AND {accepting}
     AND (p.allowed_countries IS NULL OR n.country = ANY (p.allowed_countries))
     ORDER BY n.signer
-    ON CONFLICT (petition_id, signer) {on_conflict}
+    ON CONFLICT (petition_id, signer) DO UPDATE SET
+        (id, signed_at, country, state, region, source, group_id, event_id, sealed, address_digest, domain_digest,
+         disposable, partner_id, held, consents_due, mail_due_at, mail_since, due_mail) =
+        (excluded.id, excluded.signed_at, excluded.country, excluded.state, excluded.region, excluded.source,
+         excluded.group_id, excluded.event_id, excluded.sealed, excluded.address_digest, excluded.domain_digest,
+         excluded.disposable, excluded.partner_id, excluded.held, excluded.consents_due, excluded.mail_due_at,
+         excluded.mail_since, excluded.due_mail)
+    WHERE {makes_way}
     RETURNING s.petition_id, s.signer, s.state
 """
 # A loser's row is locked, so its transaction must be flushed like a winner's: both are answered after as long a time.
 SIGN = _SIGN.format(
     accepting=ACCEPTING_SQL,
     state="CASE WHEN n.held OR p.confirmation = 'email' THEN 'pending' ELSE 'confirmed' END",
-    mail_due_at="CASE WHEN n.held IS NULL AND p.confirmation = 'email' THEN now() END",
-    due_mail="CASE WHEN n.held IS NULL AND p.confirmation = 'email' THEN 'confirm_signature' END",
-    on_conflict="""
-    DO UPDATE SET (id, signed_at, country, state, region, source, group_id, event_id, sealed,
-         address_digest, domain_digest, disposable, partner_id, held, consents_due, mail_due_at, due_mail) =
-        (excluded.id, excluded.signed_at, excluded.country, excluded.state, excluded.region, excluded.source,
-         excluded.group_id, excluded.event_id, excluded.sealed, excluded.address_digest, excluded.domain_digest,
-         excluded.disposable, excluded.partner_id, excluded.held, excluded.consents_due, excluded.mail_due_at,
-         excluded.due_mail)
-    WHERE s.state = 'withdrawn'""",
+    mailed="n.held IS NULL AND p.confirmation = 'email'",
+    makes_way="s.state = 'withdrawn' OR s.state = 'pending' AND (excluded.held IS NULL OR s.held)",
 )
 # Whoever brings a file answers for it: nobody in it is asked to confirm.
-IMPORT = _SIGN.format(
-    accepting=ACCEPTING_SQL,
-    state="'confirmed'",
-    mail_due_at="NULL",
-    due_mail="NULL",
-    on_conflict="DO NOTHING",
-)
+IMPORT = _SIGN.format(accepting=ACCEPTING_SQL, state="'confirmed'", mailed="false", makes_way="s.state = 'pending'")
 
 # Who did not win: has signed before, or was refused because the petition closed in this very moment? Once it is
 # closed those who have signed are refused like all others: a stranger must not find them out by that.
@@ -74,11 +70,10 @@ _KNOWN = f"""
 # Whoever signs again where signatures are confirmed by mail is told by mail. Asked of everybody who did not win; it
 # is the row that says whether a mail is due.
 _REMIND = """
-    UPDATE signatures s SET mail_due_at = now(),
-        due_mail = CASE s.state WHEN 'pending' THEN 'confirm_signature' ELSE 'already_signed' END
+    UPDATE signatures s SET mail_due_at = now(), mail_since = now(), due_mail = 'already_signed'
     FROM petitions p
     WHERE s.petition_id = $1 AND s.signer = $2 AND s.id <> $3 AND p.id = $1 AND p.confirmation = 'email'
-    AND s.state IN ('pending', 'confirmed') AND s.due_mail IS NULL AND s.held IS NULL AND coalesce(s.mail_count, 0) < 5
+    AND s.state = 'confirmed' AND s.due_mail IS NULL AND coalesce(s.mail_count, 0) < 5
 """
 
 
@@ -150,7 +145,8 @@ async def sign(lane: Lane, signings: Sequence[Signing], statement: str = SIGN) -
         losers = [s for s in ordered if s[:2] not in won]
         known = await _known(lane.connection, losers)
         if statement is SIGN:
-            await lane.connection.executemany(_REMIND, [s[:3] for s in losers] or [_NOBODY])
+            reminded = [s[:3] for s in losers if not s.traces.held]
+            await lane.connection.executemany(_REMIND, reminded or [_NOBODY])
         touched = {petition_id for petition_id, _ in (*won, *known)}
         totals = await tallies.move(lane.connection, lane.number, touched, _changes(ordered, won, known))
     return Committed([_outcome(s, won, known, firsts) for s in signings], totals)

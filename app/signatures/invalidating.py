@@ -3,17 +3,22 @@
 So whoever is killed goes on where the last commit was, and two workers never do the same slice. A signature that was
 given in time may be committed after its slice was done: when all are done the whole is looked over, without a lock,
 and if anything is left it begins anew.
+
+To apply one its rule must be opened. One that no key opens is passed over, and holds up nothing else; it can be undone.
 """
 
 from typing import Any
+from uuid import UUID
 
 from app.kit.db import committing
 from app.kit.sealing import KeyRing
 from app.signatures import rules, slices
 from app.signatures.lanes import Lane
+from app.signatures.passes import Unreadable
 from app.signatures.slices import INVALIDATES, RULE_SQL, Rule, Sliced
 
-_UNDER_WAY = "SELECT * FROM invalidations WHERE state IN ('applying', 'undoing')"
+_TO_DO = "(state = 'undoing' OR state = 'applying' AND id <> ALL ({passed_over}))"
+_UNDER_WAY = f"SELECT * FROM invalidations WHERE {_TO_DO.format(passed_over='$1::uuid[]')}"
 _NEXT = f"{_UNDER_WAY} AND slice < slice_count ORDER BY id LIMIT 1 FOR UPDATE SKIP LOCKED"
 _ADVANCE = """
     UPDATE invalidations SET slice = slice + 1, updated_at = now(),
@@ -40,17 +45,30 @@ _SETTLE = """
 _LOOK_TIMEOUT = 1800
 _PATIENTLY = f"SET LOCAL statement_timeout = '{_LOOK_TIMEOUT}s'"
 _ALONE = "SET LOCAL max_parallel_workers_per_gather = 0"
-DUE = "EXISTS (SELECT 1 FROM invalidations WHERE state IN ('applying', 'undoing'))"
+# Of those in `passed_over` none is due.
+DUE = f"EXISTS (SELECT 1 FROM invalidations WHERE {_TO_DO.format(passed_over='CAST(:passed_over AS uuid[])')})"
 
 
-async def carry_on(lane: Lane, ring: KeyRing) -> bool:
+class _RuleUnreadableError(Exception):
+    """The rule of this invalidation cannot be opened."""
+
+    def __init__(self, id_: UUID) -> None:
+        super().__init__()
+        self.id = id_
+
+
+async def carry_on(lane: Lane, ring: KeyRing, unreadable: Unreadable) -> bool:
     """Settle what is done, or do the next slice of the oldest that nobody is at; False when there is none."""
-    return await _settle(lane, ring) or await _do_slice(lane, ring)
+    while True:
+        try:
+            return await _settle(lane, ring, unreadable) or await _do_slice(lane, ring, unreadable)
+        except _RuleUnreadableError as found:
+            unreadable.note(found.id)
 
 
-async def _do_slice(lane: Lane, ring: KeyRing) -> bool:
+async def _do_slice(lane: Lane, ring: KeyRing, unreadable: Unreadable) -> bool:
     async with committing(lane.connection):
-        row = await lane.connection.fetchrow(_NEXT)
+        row = await lane.connection.fetchrow(_NEXT, unreadable.ids())
         if row is None:
             return False
         sliced = await _change(lane, ring, row)
@@ -66,12 +84,15 @@ async def _change(lane: Lane, ring: KeyRing, row: Any) -> Sliced:
 
 
 def _rule(ring: KeyRing, row: Any) -> Rule:
-    return rules.rule_of(ring, rules.unseal(ring, row["id"], row["sealed"]), row["signed_before"])
+    decided = rules.unseal(ring, row["id"], row["sealed"])
+    if decided is None:
+        raise _RuleUnreadableError(row["id"])
+    return rules.rule_of(ring, decided, row["signed_before"])
 
 
-async def _settle(lane: Lane, ring: KeyRing) -> bool:
+async def _settle(lane: Lane, ring: KeyRing, unreadable: Unreadable) -> bool:
     """End an invalidation whose slices are done, or begin them anew when some signature was met by none."""
-    row = await lane.connection.fetchrow(_DONE)
+    row = await lane.connection.fetchrow(_DONE, unreadable.ids())
     if row is None:
         return False
     left = await _left(lane, ring, row)

@@ -30,7 +30,8 @@ def _unkept(response: Response) -> None:
 
 router = APIRouter(tags=["abuse"], dependencies=[Depends(_unkept)])
 
-DataOfficer = Annotated[Principal, Depends(staff("data_officer"))]
+# Those who set the day, and those who answer for personal data.
+Watcher = Annotated[Principal, Depends(staff("campaigner", "data_officer"))]
 
 
 def _ring(request: Request) -> KeyRing:
@@ -52,7 +53,7 @@ def _item(decision: Decision) -> InvalidationItem:
     given = {name: getattr(row, name) for name in InvalidationItem.model_fields if name != "rule"}
     if row.state == "draft":
         given["signed_before"] = None
-    return InvalidationItem(rule=decision.decided.body, **given)
+    return InvalidationItem(rule=decision.decided and decision.decided.body, **given)
 
 
 def _view(decision: Decision) -> InvalidationView:
@@ -72,10 +73,10 @@ async def draft_invalidation(
 
 @router.get("/v1/petitions/{petition}/invalidations")
 async def list_invalidations(
-    caller: AnyStaff, session: Session, ring: Ring, petition: str, paging: Annotated[Paging, Query()]
+    campaigner: Campaigner, session: Session, ring: Ring, petition: str, paging: Annotated[Paging, Query()]
 ) -> Page[InvalidationItem]:
     """The invalidations of a petition, newest first, drafts included."""
-    found = await petitions.find(session, petition, caller)
+    found = await petitions.find(session, petition, campaigner)
     query = invalidations.of(found.id)
     page = await page_of(session, query, Invalidation.id, paging, lambda row: _item(invalidations.opened(ring, row)))
     return Page(**page)
@@ -83,10 +84,10 @@ async def list_invalidations(
 
 @router.get("/v1/petitions/{petition}/invalidations/{invalidation}")
 async def show_invalidation(
-    caller: AnyStaff, session: Session, ring: Ring, petition: str, invalidation: str
+    campaigner: Campaigner, session: Session, ring: Ring, petition: str, invalidation: str
 ) -> InvalidationView:
     """One invalidation: how far it has come, or, while it is a draft, what it would invalidate now."""
-    found = await petitions.find(session, petition, caller)
+    found = await petitions.find(session, petition, campaigner)
     return _view(await invalidations.look(session, ring, found.id, invalidation))
 
 
@@ -141,6 +142,6 @@ async def show_trends(
 
 
 @router.get("/v1/petitions/{petition}/retention")
-async def show_retention(officer: DataOfficer, session: Session, petition: str) -> RetentionView:
+async def show_retention(caller: Watcher, session: Session, petition: str) -> RetentionView:
     """Whose personal data goes when the petition's day has come, and whose stays."""
-    return await retention.dry_run(session, await petitions.find(session, petition, officer))
+    return await retention.dry_run(session, await petitions.find(session, petition, caller))

@@ -73,9 +73,13 @@ class KeyCount(BaseModel):
 
 
 class DryRun(BaseModel):
-    """What the rule would invalidate at this moment; the parts of each breakdown sum to the count."""
+    """What the rule would invalidate at this moment; the parts of each breakdown sum to the count.
 
-    signature_count: int
+    A rule that names mail domains or client addresses and matches one to four signatures is told no more than that:
+    the count is null, the breakdowns are empty.
+    """
+
+    signature_count: Annotated[int | None, Field(description="null: fewer than five, but not none")]
     by_country: list[KeyCount]
     by_hour: Annotated[list[KeyCount], Field(description="hours in UTC")]
     by_state: dict[Literal["pending", "confirmed"], int]
@@ -88,7 +92,7 @@ class InvalidationItem(BaseModel):
     petition_id: UUID
     state: State
     reason: str
-    rule: RuleBody
+    rule: Annotated[RuleBody | None, Field(description="null when no key of the service opens it: draft it again")]
     signed_before: Annotated[datetime | None, Field(description="later signatures are not touched; null in a draft")]
     slice: int
     slice_count: int

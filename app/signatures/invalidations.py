@@ -12,6 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from app.kit.clock import now
 from app.kit.fields import as_id
 from app.kit.ids import uuid7
+from app.kit.logs import log
 from app.kit.problems import Conflict, NotFound
 from app.kit.sealing import KeyRing
 from app.signatures import rules, slices
@@ -38,11 +39,17 @@ class RuleMatchesAll(Conflict):
     slug = "rule-matches-all-signatures"
 
 
+class RuleUnreadable(Conflict):
+    """No key of the service opens the invalidation's rule."""
+
+    slug = "rule-unreadable"
+
+
 class Decision(NamedTuple):
-    """An invalidation, its rule opened, and what it would invalidate if that was counted."""
+    """An invalidation, its rule if it can be opened, and what it would invalidate if that was counted."""
 
     invalidation: Invalidation
-    decided: Decided
+    decided: Decided | None
     dry_run: DryRun | None = None
 
 
@@ -64,14 +71,17 @@ def of(petition_id: UUID) -> Select[Invalidation]:
 
 
 def opened(ring: KeyRing, invalidation: Invalidation) -> Decision:
-    """An invalidation with its rule."""
-    return Decision(invalidation, rules.unseal(ring, invalidation.id, invalidation.sealed))
+    """An invalidation with its rule, if it can be opened."""
+    decided = rules.unseal(ring, invalidation.id, invalidation.sealed)
+    if decided is None:
+        log.error("the rule of an invalidation cannot be opened", invalidation=str(invalidation.id))
+    return Decision(invalidation, decided)
 
 
 async def look(session: AsyncSession, ring: KeyRing, petition_id: UUID, ref: str) -> Decision:
     """An invalidation, with a fresh dry run while it is a draft; InvalidationNotFound."""
     decision = opened(ring, await _find(session, petition_id, ref, locked=False))
-    if decision.invalidation.state != "draft":
+    if decision.invalidation.state != "draft" or decision.decided is None:
         return decision
     counted = await rules.count(session, petition_id, rules.rule_of(ring, decision.decided))
     return decision._replace(dry_run=counted.dry_run)
@@ -88,16 +98,18 @@ async def _find(session: AsyncSession, petition_id: UUID, ref: str, *, locked: b
 async def apply(session: AsyncSession, ring: KeyRing, petition_id: UUID, ref: str) -> Decision:
     """Let the worker invalidate what the rule matches and was signed until now; nothing when that was said before.
 
-    InvalidationNotFound, InvalidationOutOfTurn, RuleMatchesAll.
+    InvalidationNotFound, InvalidationOutOfTurn, RuleUnreadable, RuleMatchesAll.
     """
     decision = opened(ring, await _find(session, petition_id, ref, locked=True))
     invalidation, decided = decision.invalidation, decision.decided
     if invalidation.state in {"applying", "applied"}:
         return decision
     _expect(invalidation, {"draft"}, "applied")
+    if decided is None:
+        raise RuleUnreadable("Draft it again, or have the key that sealed it brought back.")
     moment = now()
     counted = await rules.count(session, petition_id, rules.rule_of(ring, decided), moment)
-    if counted.dry_run.signature_count == counted.countable_count > 0 and not decided.body.everything:
+    if counted.matching_count == counted.countable_count > 0 and not decided.body.everything:
         raise RuleMatchesAll("If that is meant, draft the rule again and say `everything`.")
     invalidation.signed_before, invalidation.state = moment, "applying"
     invalidation.slice, invalidation.slice_count = 0, slices.slice_count(counted.row_count)

@@ -14,29 +14,34 @@ from app.kit.sealing import KeyRing
 from app.kit.settings import Settings
 from app.signatures import invalidating, lanes, releasing, retention
 from app.signatures.lanes import Lane
-from app.signatures.passes import Passes
+from app.signatures.passes import Passes, Unreadable
+from app.signatures.retention import Watch
 
 _DUE = text(f"SELECT {invalidating.DUE} OR {releasing.DUE} OR {retention.DUE}")
 
 
 async def work(database: Database, settings: Settings, ring: KeyRing, ending: asyncio.Event) -> None:
     """Carry out what there is until `ending` is set."""
+    unreadable, watch = Unreadable(), Watch()
     while not ending.is_set():
         try:
-            await _work_off(database, ring, ending)
+            await _work_off(database, ring, unreadable, watch, ending)
         except Exception as error:  # noqa: BLE001 - what was committed is kept, the rest is tried again
             log.warning("a job was interrupted", **failure_of(error))
         await _pause(ending, settings.sweep_seconds)
 
 
-async def _work_off(database: Database, ring: KeyRing, ending: asyncio.Event) -> None:
+async def _work_off(
+    database: Database, ring: KeyRing, unreadable: Unreadable, watch: Watch, ending: asyncio.Event
+) -> None:
     """Slice after slice until there is none left; whoever is asked to end finishes the slice under way."""
     async with database.transaction() as session:
-        if not (await session.scalars(_DUE)).one():
+        await watch(session)
+        if not (await session.scalars(_DUE, {"passed_over": unreadable.ids()})).one():
             return
     lane = await lanes.claim(database, ring.fingerprint())
     try:
-        passes, done = Passes(), 0
+        passes, done = Passes(unreadable), 0
         while not ending.is_set() and await work_slice(lane, ring, passes):
             done += 1
         await lane.release()
@@ -49,7 +54,7 @@ async def _work_off(database: Database, ring: KeyRing, ending: asyncio.Event) ->
 async def work_slice(lane: Lane, ring: KeyRing, passes: Passes) -> bool:
     """One slice of what comes first; False when there is nothing to do, or others are at it."""
     return (
-        await invalidating.carry_on(lane, ring)
+        await invalidating.carry_on(lane, ring, passes.unreadable)
         or await releasing.carry_on(lane, passes)
         or await retention.carry_on(lane, passes)
     )

@@ -4,16 +4,19 @@ A consent counts with the signature: at once, or from its confirmation on. It wa
 sweep enters it and takes it out, both in one transaction: so it is entered exactly once.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
+from uuid import UUID
 
+from pydantic import ValidationError
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.kit.logs import log
 from app.kit.sealing import KeyRing, SealBrokenError
 from app.people import consents
-from app.people.asking import entries_of, read_asked
+from app.people.asking import AskedOrganization, entries_of, read_asked
+from app.people.consents import Entry
 from app.people.schemas import Consent
 from app.people.sealing import Details
 from app.people.service import Known, remember_all
@@ -21,10 +24,15 @@ from app.signatures.sealing import Personal, seal, unseal
 from app.signatures.signing import consents_of
 
 BATCH = 500
+# A word is proven if a link was mailed to the address it came with, and followed.
 _DUE = text(f"""
-    SELECT petition_id, signer, signed_at, partner_id, sealed FROM signatures
-    WHERE consents_due AND state = 'confirmed' ORDER BY id LIMIT {BATCH} FOR UPDATE SKIP LOCKED
+    SELECT s.petition_id, s.signer, s.id, s.signed_at, s.partner_id, s.sealed,
+        s.mail_count > 0 AND p.confirmation = 'email' AS proven
+    FROM signatures s JOIN petitions p ON p.id = s.petition_id
+    WHERE s.consents_due AND s.state = 'confirmed' AND s.id > :behind
+    ORDER BY s.id LIMIT {BATCH} FOR UPDATE OF s SKIP LOCKED
 """)
+_BEGINNING = UUID(int=0)
 _ENTERED = text("""
     UPDATE signatures s SET consents_due = NULL, sealed = n.sealed
     FROM unnest(CAST(:petition_ids AS uuid[]), CAST(:signers AS bytea[]), CAST(:sealed AS bytea[]))
@@ -41,33 +49,54 @@ class _Given(NamedTuple):
     consents: list[Consent]
 
 
-async def enter_consents(session: AsyncSession, ring: KeyRing) -> Sequence[bytes]:
-    """Enter the consents of up to `BATCH` signatures; their signers."""
-    rows = (await session.execute(_DUE)).all()
-    found = [given for row in rows if (given := _opened(ring, row)) is not None]
-    if found:
-        asked = await read_asked(session, {consent.organization for given in found for consent in given.consents})
-        await remember_all(session, ring, _people(found))
-        entries = [
-            entry
-            for row, _, given in found
-            for entry in entries_of(
-                asked, given, row.signer, row.signed_at, petition_id=row.petition_id, partner_id=row.partner_id
-            )
-        ]
-        await consents.enter(session, ring, entries)
-        await session.execute(_ENTERED, _columns(ring, found))
-    return [given.row.signer for given in found]
+class Entering:
+    """The sweep. Signatures that cannot be read are passed over until it begins anew, so they hold nobody up."""
+
+    def __init__(self, ring: KeyRing) -> None:
+        self._ring = ring
+        self._behind = _BEGINNING
+
+    async def __call__(self, session: AsyncSession) -> Sequence[bytes]:
+        """Enter the consents of up to `BATCH` signatures; the signers that were looked at."""
+        rows = (await session.execute(_DUE, {"behind": self._behind})).all()
+        found = [given for row in rows if (given := _opened(self._ring, row)) is not None]
+        if len(found) < len(rows):
+            log.error("signatures cannot be read", count=len(rows) - len(found))
+            self._behind = rows[-1].id
+        if len(rows) < BATCH:
+            self._behind = _BEGINNING
+        if found:
+            await _enter(session, self._ring, found)
+        return [row.signer for row in rows]
+
+
+async def _enter(session: AsyncSession, ring: KeyRing, found: Sequence[_Given]) -> None:
+    asked = await read_asked(session, {consent.organization for given in found for consent in given.consents})
+    await remember_all(session, ring, _people(found))
+    await consents.enter(session, ring, [entry for given in found for entry in _entries(asked, given)])
+    await session.execute(_ENTERED, _columns(ring, found))
+
+
+def _entries(asked: Mapping[str, AskedOrganization], given: _Given) -> list[Entry]:
+    row = given.row
+    return entries_of(
+        asked,
+        given.consents,
+        row.signer,
+        row.signed_at,
+        petition_id=row.petition_id,
+        partner_id=row.partner_id,
+        proven=bool(row.proven),
+    )
 
 
 def _opened(ring: KeyRing, row: Any) -> _Given | None:
+    """None when no key of the ring opens it, or a former version wrote what this one does not understand."""
     try:
         personal = unseal(ring, row.petition_id, row.signer, row.sealed)
-    except SealBrokenError:
-        # Of a key that is not in the ring: it waits until it is.
-        log.error("a signature cannot be read")
+        return _Given(row, personal, consents_of(personal))
+    except (SealBrokenError, ValidationError):
         return None
-    return _Given(row, personal, consents_of(personal))
 
 
 def _people(found: Iterable[_Given]) -> list[Known]:

@@ -8,7 +8,7 @@ from collections.abc import Collection, Sequence
 from typing import Any, NamedTuple
 from uuid import UUID
 
-from sqlalchemy import select, text
+from sqlalchemy import TextClause, select, text
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.kit.clock import now
@@ -30,14 +30,17 @@ from app.signatures.service import LINK_LASTS
 _CLAIM = """
     UPDATE signatures s SET
         mail_due_at = CASE WHEN due.goes THEN now() + make_interval(secs => CAST(:lease AS integer)) END,
+        mail_since = CASE WHEN due.goes THEN s.mail_since END,
         due_mail = CASE WHEN due.goes THEN s.due_mail END,
         mail_count = coalesce(s.mail_count, 0) + CAST(due.goes AS integer)
     FROM (
-        SELECT petition_id, signer, coalesce(mail_count, 0) < CAST(:most AS integer) AS goes FROM signatures
+        SELECT petition_id, signer, coalesce(mail_count, 0) < CAST(:most AS integer) AS goes,
+            mail_due_at = mail_since AS first
+        FROM signatures
         WHERE mail_due_at <= now() ORDER BY mail_due_at LIMIT {limit:d} FOR UPDATE SKIP LOCKED
     ) AS due
     WHERE s.petition_id = due.petition_id AND s.signer = due.signer
-    RETURNING s.petition_id, s.signer, s.id, s.due_mail, s.mail_count, s.signed_at, s.sealed
+    RETURNING s.petition_id, s.signer, s.id, s.due_mail, s.mail_count, s.mail_since, s.sealed, due.first
 """
 # Only if it is still the mail that was claimed: another may be due by now.
 _STILL = """
@@ -46,14 +49,21 @@ _STILL = """
     ) AS n (petition_id, signer, id, mail_count)
     WHERE s.petition_id = n.petition_id AND s.signer = n.signer AND s.id = n.id AND s.mail_count = n.mail_count
 """
-_DONE = text(f"UPDATE signatures s SET mail_due_at = NULL, due_mail = NULL {_STILL}")
-# A tenth of the signature's age: a new one is tried again soon, an old one seldom.
-_PAUSE = "least(greatest((now() - s.signed_at) / 10, interval '1 minute'), interval '6 hours')"
-_LIVES = "s.signed_at > now() - make_interval(days => CAST(:days AS integer))"
+_DONE = text(f"UPDATE signatures s SET mail_due_at = NULL, mail_since = NULL, due_mail = NULL {_STILL}")
+# A quarter of the time it has been due: a new mail is tried again soon, an old one seldom.
+_PAUSE = "least(greatest((now() - s.mail_since) / 4, interval '1 minute'), interval '6 hours')"
+_LIVES = "s.mail_since > now() - make_interval(days => CAST(:days AS integer))"
 _AGAIN = text(f"""
     UPDATE signatures s SET mail_count = s.mail_count - CAST(:uncounted AS smallint),
         mail_due_at = CASE WHEN {_LIVES} THEN now() + {_PAUSE} END,
+        mail_since = CASE WHEN {_LIVES} THEN s.mail_since END,
         due_mail = CASE WHEN {_LIVES} THEN s.due_mail END
+    {_STILL}
+""")
+# Due anew in an hour, as if it had not been due before.
+_POSTPONE = text(f"""
+    UPDATE signatures s SET mail_count = s.mail_count - 1,
+        mail_due_at = now() + interval '1 hour', mail_since = now() + interval '1 hour'
     {_STILL}
 """)
 
@@ -83,7 +93,7 @@ class SignatureMails:
         self._domain = Sender.parse(settings.mail_from).domain
 
     async def claim(self, limit: int) -> Sequence[Letter]:
-        """Up to so many letters; there is nothing in one whose reader gets too many.
+        """Up to so many letters; those of readers who get too many are due again in an hour.
 
         One that cannot be read or worded stays for its lease: the operator may have repaired the key or the text by
         then. It counts as a sending all the same, so that it does not stay for ever.
@@ -93,23 +103,33 @@ class SignatureMails:
             claimed = await session.execute(text(_CLAIM.format(limit=limit)), values)
             rows = [row for row in claimed if row.due_mail]
             petitions = await _petitions(session, {row.petition_id for row in rows})
-        letters = []
-        for row in rows:
-            try:
-                letters.append(Letter(row, await self._mail(row, petitions[row.petition_id])))
-            except (SealBrokenError, TextBroken) as error:
-                log.error("mail cannot be written", **failure_of(error))
-        return letters
+        going = await self._without_too_many(rows)
+        letters = [self._letter(row, petitions[row.petition_id]) for row in going]
+        return [letter for letter in letters if letter is not None]
 
-    async def _mail(self, row: Any, petition: _Petition) -> Mail | None:
-        within = await self._limiter.hit(f"{self._settings.mails_per_hour} per hour", "mail", row.signer)
-        # Five are the most in any case: it is better to send one too many than to keep somebody from confirming.
-        if not within and not self._limiter.lost:
-            return None
-        personal = unseal(self._ring, row.petition_id, row.signer, row.sealed)
+    async def _without_too_many(self, rows: Sequence[Any]) -> Sequence[Any]:
+        """Those whose readers may be sent one more mail this hour; the others are due again when it is over."""
+        over = [row for row in rows if row.first and not await self._is_within(row.signer)]
+        if not over:
+            return rows
+        async with self._database.transaction() as session:
+            await _write(session, _POSTPONE, over)
+        late = {(row.petition_id, row.signer) for row in over}
+        return [row for row in rows if (row.petition_id, row.signer) not in late]
+
+    async def _is_within(self, signer: bytes) -> bool:
+        # Five are the most in any case: without the store it is better to send one too many than none.
+        within = await self._limiter.hit(f"{self._settings.mails_per_hour} per hour", "mail", signer)
+        return within or self._limiter.lost
+
+    def _letter(self, row: Any, petition: _Petition) -> Letter | None:
         try:
-            return self._written(row, personal, petition)
+            personal = unseal(self._ring, row.petition_id, row.signer, row.sealed)
+            return Letter(row, self._written(row, personal, petition))
         except MailInvalid as error:
+            log.error("mail cannot be written", **failure_of(error))
+            return Letter(row, None)
+        except (SealBrokenError, TextBroken) as error:
             log.error("mail cannot be written", **failure_of(error))
             return None
 
@@ -128,23 +148,25 @@ class SignatureMails:
             subject=words.subject,
             text=words.text,
             html=words.html,
-            message_id=f"<{row.id.hex}.{row.mail_count}@{self._domain}>",
+            # The same when it has to be sent again, another when it is asked for again.
+            message_id=f"<{row.id.hex}.{int(row.mail_since.timestamp() * 1000):x}@{self._domain}>",
             locale=words.locale,
         )
 
     async def settle(self, settled: Sequence[Settled]) -> Sequence[None]:
         """Write down how these ended. What was not sent is due again after a while, for as long as links last."""
+        of = {end: [one.letter.key for one in settled if one.end is end] for end in End}
         async with self._database.transaction() as session:
-            for statement, ends, uncounted in (
-                (_DONE, {End.SENT, End.REFUSED}, 0),
-                (_AGAIN, {End.LATER}, 1),
-                (_AGAIN, {End.UNKNOWN}, 0),
-            ):
-                rows = sorted((s.letter.key for s in settled if s.end in ends), key=lambda row: row[:2])
-                if rows:
-                    more = {} if statement is _DONE else {"uncounted": uncounted, "days": LINK_LASTS.days}
-                    await session.execute(statement, _columns(rows) | more)
+            await _write(session, _DONE, of[End.SENT] + of[End.REFUSED])
+            for end, uncounted in ((End.LATER, 1), (End.UNKNOWN, 0)):
+                await _write(session, _AGAIN, of[end], uncounted=uncounted, days=LINK_LASTS.days)
         return [None] * len(settled)
+
+
+async def _write(session: AsyncSession, statement: TextClause, rows: Sequence[Any], **values: int) -> None:
+    """Run one of the statements on claimed rows, in the order of their keys."""
+    if rows:
+        await session.execute(statement, _columns(sorted(rows, key=lambda row: (row[0], row[1]))) | values)
 
 
 def _columns(rows: Sequence[Any]) -> dict[str, Any]:

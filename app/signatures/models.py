@@ -19,12 +19,13 @@ class Signature(Base):
     """One person under one petition.
 
     No foreign key leads to the petition: checking it would lock the petition's row once per signature. The inserting
-    statement reads the petition itself, and petitions are never deleted. `id` names the attempt that won; the
-    receipt of any other attempt opens nothing.
+    statement reads the petition itself, and petitions are never deleted. `id` names the attempt that stands; the
+    receipt of any other opens nothing.
 
-    While a mail is to be sent, `due_mail` says which and `mail_due_at` when; while `consents_due`, the consents given
-    with it are not in the ledger yet. Their indexes hold those rows alone. An invalidated signature remembers in
-    `state_before` what it would be otherwise; whatever its signer does meanwhile happens to that.
+    While a mail is to be sent, `due_mail` says which, `mail_due_at` when, and `mail_since` since when; while
+    `consents_due`, the consents given with it are not in the ledger yet. Their indexes hold those rows alone. An
+    invalidated signature remembers in `state_before` what it would be otherwise; whatever its signer does meanwhile
+    happens to that.
     A column that is NULL takes no room, so that most signatures are as long as they were without these.
     """
 
@@ -61,6 +62,7 @@ class Signature(Base):
     # Over a limit: pending until staff release or invalidate it.
     held: Mapped[bool | None]
     mail_due_at: Mapped[datetime | None]
+    mail_since: Mapped[datetime | None]
     due_mail: Mapped[str | None]
     mail_count: Mapped[int | None] = mapped_column(SmallInteger)
     consents_due: Mapped[bool | None]

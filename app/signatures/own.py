@@ -22,7 +22,9 @@ Json = dict[str, Any]
 
 # Goes by the key, petition by petition: there is no other index of signers.
 _OWN = text("""
-    SELECT p.id AS petition_id, p.slug, p.title, s.id, coalesce(s.state_before, s.state) AS state, s.signed_at,
+    SELECT p.id AS petition_id, p.slug, p.title, s.id, s.signed_at,
+        CASE WHEN s.held AND p.confirmation = 'none' THEN 'confirmed' ELSE coalesce(s.state_before, s.state)
+        END AS state,
         s.country, s.region, s.source, s.group_id, s.event_id, s.sealed, s.disposable IS NOT NULL AS disposable,
         s.mail_count, s.partner_id
     FROM petitions p JOIN signatures s ON s.petition_id = p.id AND s.signer = :signer
@@ -40,7 +42,7 @@ class SignatureNotFound(NotFound):
 
 
 async def signatures_of(session: AsyncSession, signer: bytes) -> list[OwnSignatureView]:
-    """A person's signatures, newest first, as they stand for them: an invalidation is the staff's matter."""
+    """A person's signatures, newest first, as they stand for them: holding and invalidating is the staff's matter."""
     return [OwnSignatureView.model_validate(row) for row in await _rows(session, signer)]
 
 
@@ -48,10 +50,12 @@ async def _rows(session: AsyncSession, signer: bytes) -> Sequence[Any]:
     return (await session.execute(_OWN, {"signer": signer})).all()
 
 
-async def withdraw(room: HotRoom, session: AsyncSession, signer: bytes, ref: str) -> None:
+async def withdraw(room: HotRoom, database: Database, signer: bytes, ref: str) -> None:
     """Withdraw one's signature under this petition; SignatureNotFound. Harmless to repeat."""
     id_ = as_id(ref)
-    found = [row.petition_id for row in await _rows(session, signer) if row.petition_id == id_ or row.slug == ref]
+    async with database.transaction() as session:
+        rows = await _rows(session, signer)
+    found = [row.petition_id for row in rows if row.petition_id == id_ or row.slug == ref]
     if not found:
         raise SignatureNotFound
     await room.queue.add(Withdrawal(found[0], signer, None))

@@ -1,6 +1,6 @@
 """A person's own signatures over HTTP."""
 
-from fastapi import APIRouter, Response
+from fastapi import APIRouter, Request, Response
 
 from app.kit.db import Session
 from app.people.callers import Myself
@@ -19,7 +19,7 @@ async def list_own_signatures(myself: Myself, session: Session, response: Respon
 
 
 @router.post("/v1/me/signatures/{petition}/withdraw")
-async def withdraw_own_signature(myself: Myself, session: Session, room: Room, petition: str) -> WithdrawalView:
+async def withdraw_own_signature(request: Request, myself: Myself, room: Room, petition: str) -> WithdrawalView:
     """Withdraw your signature; its personal data is destroyed."""
-    await own.withdraw(room, session, myself.signer, petition)
+    await own.withdraw(room, request.app.state.database, myself.signer, petition)
     return WithdrawalView()

@@ -3,10 +3,14 @@
 How far it came is not written down. A worker that is killed begins anew, and what is done already is passed over.
 """
 
+from collections.abc import Collection
 from dataclasses import dataclass, field
+from datetime import datetime, timedelta
 from uuid import UUID
 
+from app.kit.clock import now
 from app.kit.db import Connection
+from app.kit.logs import log
 from app.signatures import slices
 from app.signatures.slices import Slice
 
@@ -14,7 +18,30 @@ from app.signatures.slices import Slice
 _SAMPLED = 256
 _SAMPLE = "SELECT count(*) FROM signatures WHERE petition_id = $1 AND signer < '\\x01'"
 
+# As long as this a worker does not look at such a rule again: somebody may have sealed it anew by then.
+_LET_LIE = timedelta(hours=1)
+
 Job = tuple[object, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Unreadable:
+    """Invalidations whose rule no key of this worker opens. They are passed over, so that everything else goes on."""
+
+    let_lie: timedelta = _LET_LIE
+    _until: dict[UUID, datetime] = field(default_factory=dict)
+
+    def ids(self) -> Collection[UUID]:
+        """Those to pass over now."""
+        moment = now()
+        for id_ in [id_ for id_, until in self._until.items() if until <= moment]:
+            del self._until[id_]
+        return list(self._until)
+
+    def note(self, id_: UUID) -> None:
+        """Pass this one over for a while."""
+        self._until[id_] = now() + self.let_lie
+        log.error("the rule of an invalidation cannot be opened", invalidation=str(id_))
 
 
 @dataclass(slots=True)
@@ -43,8 +70,9 @@ class Pass:
 
 @dataclass(frozen=True, slots=True)
 class Passes:
-    """The passes one worker is in, by job."""
+    """The passes one worker is in, by job; and what it passes over."""
 
+    unreadable: Unreadable = field(default_factory=Unreadable)
     _under_way: dict[Job, Pass] = field(default_factory=dict)
 
     async def of(self, connection: Connection, job: Job, petition_id: UUID) -> Pass:

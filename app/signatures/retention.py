@@ -2,15 +2,18 @@
 
 What counts stays, as nobody's, so that every tally can be recounted; what does not count goes. Whose consents were
 given with the signature and are not in the ledger yet must wait for that: until then nobody can say whether they
-consent.
+consent. The whole petition waits with them, for good if no key opens them: so it is watched.
 """
 
+from datetime import datetime, timedelta
 from uuid import UUID
 
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from app.kit.clock import now
 from app.kit.db import committing
+from app.kit.logs import log
 from app.people.consents import HAS_CONSENT_SQL
 from app.petitions.models import Petition
 from app.signatures import slices
@@ -21,10 +24,12 @@ from app.signatures.transitions import COUNTED
 
 # As the index of those says it (`models.py`).
 _WAITS = "o.consents_due AND o.state = 'confirmed'"
-_HAS_COME = f"""
+_DAY_HAS_COME = """
     p.personal_data_until <= (now() AT TIME ZONE 'UTC')::date AND p.personal_data_destroyed_at IS NULL
     AND p.state IN ('closed', 'archived')
-    AND NOT EXISTS (
+"""
+_HAS_COME = f"""
+    {_DAY_HAS_COME} AND NOT EXISTS (
         SELECT 1 FROM signatures o WHERE o.petition_id = p.id AND {_WAITS}
     )
 """
@@ -37,6 +42,11 @@ _WAITING = f"""
     )
 """
 _DONE = "UPDATE petitions SET personal_data_destroyed_at = now() WHERE id = $1"
+_HELD_UP = text(f"""
+    SELECT p.id, count(*) FROM petitions p JOIN signatures o ON o.petition_id = p.id AND {_WAITS}
+    WHERE {_DAY_HAS_COME} GROUP BY p.id ORDER BY p.id
+""")
+_WATCHED_EVERY = timedelta(hours=1)
 DUE = f"EXISTS (SELECT 1 FROM petitions p WHERE {_HAS_COME})"
 
 _DRY_RUN = text(f"""
@@ -74,3 +84,23 @@ async def carry_on(lane: Lane, passes: Passes) -> bool:
     if done:
         passes.end(job)
     return True
+
+
+class Watch:
+    """Tells the log, at most once an hour, which petitions' day has come while consents are not in the ledger yet.
+
+    For a moment that is nothing; if it lasts, no key opens them.
+    """
+
+    def __init__(self, every: timedelta = _WATCHED_EVERY) -> None:
+        self._every = every
+        self._last: datetime | None = None
+
+    async def __call__(self, session: AsyncSession) -> None:
+        """Look, unless that was done within the hour."""
+        moment = now()
+        if self._last is not None and moment < self._last + self._every:
+            return
+        self._last = moment
+        for petition_id, waiting_count in await session.execute(_HELD_UP):
+            log.warning("retention waits for consents", petition=str(petition_id), signatures=waiting_count)

@@ -9,14 +9,15 @@ from functools import partial
 from typing import Any, NamedTuple
 from uuid import UUID
 
-from pydantic import BaseModel
+from pydantic import BaseModel, ValidationError
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.kit.problems import Invalid
-from app.kit.sealing import KeyRing
+from app.kit.sealing import KeyRing, SealBrokenError
 from app.organizations.models import Organization
 from app.signatures import domains
+from app.signatures.breakdown import SMALLEST_PUBLIC_KEY
 from app.signatures.invalidation_schemas import DryRun, KeyCount, RuleBody
 from app.signatures.slices import INVALIDATES, RULE_SQL, Rule
 
@@ -38,6 +39,7 @@ _COUNT = f"""
 """
 # PostgreSQL's `grouping()`: a bit for every column that is not grouped by.
 _BY_COUNTRY, _BY_HOUR, _BY_STATE, _ALL = 0b011, 0b101, 0b110, 0b111
+_FEW = DryRun(signature_count=None, by_country=[], by_hour=[], by_state={})
 
 
 class RuleMatchesEverything(Invalid):
@@ -63,6 +65,7 @@ class Counted(NamedTuple):
     """What a rule matches, among how many signatures that could be invalidated, and among how many at all."""
 
     dry_run: DryRun
+    matching_count: int
     countable_count: int
     row_count: int
 
@@ -85,9 +88,12 @@ def seal(ring: KeyRing, invalidation_id: UUID, decided: Decided) -> bytes:
     return ring.seal(decided.model_dump_json(exclude_none=True).encode(), identity(invalidation_id))
 
 
-def unseal(ring: KeyRing, invalidation_id: UUID, sealed: bytes) -> Decided:
-    """The rule of a row; SealBrokenError when it was sealed for another row or key ring."""
-    return Decided.model_validate_json(ring.open(sealed, identity(invalidation_id)))
+def unseal(ring: KeyRing, invalidation_id: UUID, sealed: bytes) -> Decided | None:
+    """The rule of a row; None when it was sealed for another row or key ring, or is none that we understand."""
+    try:
+        return Decided.model_validate_json(ring.open(sealed, identity(invalidation_id)))
+    except (SealBrokenError, ValidationError):
+        return None
 
 
 def identity(invalidation_id: UUID) -> bytes:
@@ -119,19 +125,23 @@ def _each(digest: Callable[[str], bytes], names: Sequence[str] | None) -> list[b
 async def count(session: AsyncSession, petition_id: UUID, rule: Rule, signed_before: datetime | None = None) -> Counted:
     """What the rule matches of what was signed before that moment, or by now.
 
-    In one statement, so that its breakdowns are of one mind.
+    In one statement, so that its breakdowns are of one mind. A rule that names domains or client addresses could ask
+    for one person's signature: so the dry run of such a one tells no count below five.
     """
     connection = await session.connection()
     rows: Sequence[Any] = (await connection.exec_driver_sql(_COUNT, (petition_id, signed_before, *rule))).all()
     of = {kind: [row[1:5] for row in rows if row[0] == kind and row[4]] for kind in (_BY_COUNTRY, _BY_HOUR, _BY_STATE)}
     every = next(row for row in rows if row[0] == _ALL)
+    matching = every[4] or 0
+    if 0 < matching < SMALLEST_PUBLIC_KEY and (rule.domain_digests is not None or rule.address_digests is not None):
+        return Counted(_FEW, matching, every[5], every[6])
     dry_run = DryRun(
-        signature_count=every[4] or 0,
+        signature_count=matching,
         by_country=_largest_first([(row[0], row[3]) for row in of[_BY_COUNTRY]]),
         by_hour=_ordered([(row[1].strftime(_HOUR), row[3]) for row in of[_BY_HOUR]]),
         by_state={row[2]: row[3] for row in of[_BY_STATE]},
     )
-    return Counted(dry_run, every[5] or 0, every[6] or 0)
+    return Counted(dry_run, matching, every[5] or 0, every[6] or 0)
 
 
 def _ordered(counts: Sequence[tuple[str, int]]) -> list[KeyCount]:

@@ -144,7 +144,7 @@ class OwnSignatureView(View):
     petition_id: UUID
     slug: Annotated[str, Field(description="the petition's")]
     title: str
-    state: Literal["pending", "confirmed", "withdrawn", "invalidated"]
+    state: Literal["pending", "confirmed", "withdrawn"]
     signed_at: datetime
     country: str
     region: str

@@ -1,7 +1,7 @@
 """What is sealed with a signature, and the tokens that open it to its owner: receipt and confirmation link.
 
 The personal fields of one signature are joined and sealed as one value. A receipt is the sealed (signer, attempt) pair:
-only a receipt of the attempt that won leads to a row. That of a second signing is as well-formed, and opens nothing.
+only that of the attempt that stands leads to a row. Any other is as well-formed, and opens nothing.
 """
 
 import base64

@@ -81,7 +81,7 @@ async def sign(room: HotRoom, ref: str, body: SigningBody, address: Address | No
 
 
 async def _over_limit(room: HotRoom, entry: Entry, digest: bytes | None) -> bool:
-    """Whether too many have signed from there this hour. When nobody can say, they have: held is not lost."""
+    """Whether too many have signed from there this hour."""
     if entry.address_limit is None or digest is None:
         return False
     return not await room.limiter.hit(f"{entry.address_limit} per hour", str(entry.id), digest.hex())

@@ -22,7 +22,7 @@ _MOST_SLICES = 1 << 16
 _END = b"\xff" * 17
 
 _LOCKED = """
-    (SELECT o.signer, o.state, o.held FROM signatures o
+    (SELECT o.signer, o.state, o.id FROM signatures o
      WHERE o.petition_id = $1 AND o.signer >= $2 AND o.signer < $3 AND {condition}
      ORDER BY o.signer FOR UPDATE) AS old
 """
@@ -51,6 +51,7 @@ _RESTORE = UPDATE.format(
     changes="""
         state = s.state_before, state_before = NULL, invalidation_id = NULL,
         mail_due_at = CASE WHEN s.state_before = 'pending' AND s.held IS NULL THEN now() END,
+        mail_since = CASE WHEN s.state_before = 'pending' AND s.held IS NULL THEN now() END,
         due_mail = CASE WHEN s.state_before = 'pending' AND s.held IS NULL THEN 'confirm_signature' END
     """,
     locked=_LOCKED.format(condition="o.state = 'invalidated' AND o.invalidation_id = $4"),
@@ -62,13 +63,14 @@ _RELEASE = UPDATE.format(
         state = CASE WHEN $5 OR s.state = 'invalidated' THEN s.state ELSE 'confirmed' END,
         state_before = CASE WHEN $5 OR s.state_before IS NULL THEN s.state_before ELSE 'confirmed' END,
         mail_due_at = CASE WHEN $5 AND s.state <> 'invalidated' THEN now() END,
+        mail_since = CASE WHEN $5 AND s.state <> 'invalidated' THEN now() END,
         due_mail = CASE WHEN $5 AND s.state <> 'invalidated' THEN 'confirm_signature' END
     """,
     locked=_LOCKED.format(condition=f"{LIVING} = 'pending' AND o.held IS NOT NULL AND o.signed_at < $4"),
 )
 _WITHOUT_CONSENT = f"NOT {HAS_CONSENT_SQL.format(signer='o.signer')}"
 # Whose consents wait to be entered in the ledger waits too; those of invalidated signatures never are.
-_ENTERED = "(o.consents_due IS NULL OR o.state = 'invalidated')"
+_ENTERED = "(o.consents_due IS NOT TRUE OR o.state = 'invalidated')"
 # What is left of an anonymous signature is no longer anybody's: it is not met again.
 _ANONYMIZE = UPDATE.format(
     changes=ANONYMOUS,

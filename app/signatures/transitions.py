@@ -8,6 +8,7 @@ An invalidated signature goes on living under the invalidation: it can be confir
 it is restored to.
 """
 
+from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 from uuid import UUID
@@ -20,24 +21,25 @@ from app.signatures.tallies import Facets
 
 # The rows are locked in the order of their key, as the intake locks them; `old` is what they were before.
 _LOCKED_BY_KEY = """
-    (SELECT o.signer, o.state, o.held FROM unnest($2::bytea[], $3::uuid[]) AS n (signer, id)
-     JOIN signatures o ON o.petition_id = $1 AND o.signer = n.signer AND (n.id IS NULL OR o.id = n.id)
-     WHERE {condition}
-     ORDER BY o.signer FOR UPDATE OF o) AS old
+    (SELECT o.signer, o.state, o.id FROM signatures o
+     WHERE o.petition_id = $1 AND o.signer = ANY ($2::bytea[]) AND {condition}
+     ORDER BY o.signer FOR UPDATE) AS old
 """
+# Whether the attempt named is the one that stands.
+_NAMED = "({row}.signer, {row}.id) IN (SELECT n.signer, n.id FROM unnest($2::bytea[], $3::uuid[]) AS n (signer, id))"
 _TOLD = "s.petition_id, old.signer, s.country, s.region, s.source, s.group_id, s.event_id, s.signed_at"
 UPDATE = f"""
     UPDATE signatures s SET {{changes}} FROM {{locked}}
     WHERE s.petition_id = $1 AND s.signer = old.signer
-    RETURNING {_TOLD}, (s.state = 'confirmed')::int - (old.state = 'confirmed')::int
+    RETURNING {_TOLD}, (s.state = 'confirmed')::int - (old.state = 'confirmed')::int, old.id
 """
 DELETE = f"""
     DELETE FROM signatures s USING {{locked}}
     WHERE s.petition_id = $1 AND s.signer = old.signer
-    RETURNING {_TOLD}, -(old.state = 'confirmed')::int
+    RETURNING {_TOLD}, -(old.state = 'confirmed')::int, old.id
 """
 
-NO_MAIL_DUE = "mail_due_at = NULL, due_mail = NULL"
+NO_MAIL_DUE = "mail_due_at = NULL, mail_since = NULL, due_mail = NULL"
 _WITHOUT_PERSON = f"""
     sealed = '', address_digest = NULL, domain_digest = NULL, disposable = NULL, held = NULL, consents_due = NULL,
     {NO_MAIL_DUE}
@@ -60,24 +62,31 @@ def _becoming(state: str) -> str:
     """
 
 
+# Every link proves the mailbox, so any of them confirms what stands there. But the consents that came with it are
+# somebody's word only if the link is that attempt's own: another may have been made by a stranger.
 _CONFIRM = UPDATE.format(
-    changes=f"{_becoming('confirmed')}, {NO_MAIL_DUE}",
+    changes=f"""{_becoming("confirmed")}, {NO_MAIL_DUE},
+        consents_due = CASE WHEN {_NAMED.format(row="s")} THEN s.consents_due END""",
     locked=_LOCKED_BY_KEY.format(
         condition=f"{LIVING} = 'pending' AND o.held IS NULL"
         " AND EXISTS (SELECT 1 FROM petitions p WHERE p.id = $1 AND p.state <> 'archived')"
     ),
 )
+_STANDS = f"{LIVING} IN ('pending', 'confirmed')"
+_WITHDRAWN = f"{_becoming('withdrawn')}, {_WITHOUT_PERSON}"
 _WITHDRAW = UPDATE.format(
-    changes=f"{_becoming('withdrawn')}, {_WITHOUT_PERSON}",
-    locked=_LOCKED_BY_KEY.format(condition=f"{LIVING} IN ('pending', 'confirmed')"),
+    changes=_WITHDRAWN, locked=_LOCKED_BY_KEY.format(condition=f"{_STANDS} AND {_NAMED.format(row='o')}")
 )
+_WITHDRAW_OWN = UPDATE.format(changes=_WITHDRAWN, locked=_LOCKED_BY_KEY.format(condition=_STANDS))
 # A receipt that opens nothing, though somebody has signed with this address: their row and tallies are written as
-# they stand, so that it takes as long as a withdrawal.
+# they stand, so that it takes as long as a withdrawal. That one changes a column of an index, and so writes pages of
+# indexes too; here it is one whose NULL and false mean the same.
 _TOUCH = f"""
-    UPDATE signatures s SET id = s.id WHERE s.petition_id = $1 AND s.signer = $2 AND s.id <> $3
+    UPDATE signatures s SET consents_due = CASE WHEN s.consents_due IS NULL THEN false
+        WHEN s.consents_due THEN true END
+    WHERE s.petition_id = $1 AND s.signer = $2 AND s.id <> $3
     RETURNING {_TOLD.replace("old.", "s.")}, s.state
 """
-_NOBODY = (UUID(int=0), b"", UUID(int=0))
 # Whoever is erased and lets the signature stand leaves a number; everything else of theirs goes.
 _ERASE_KEEPING = UPDATE.format(changes=ANONYMOUS, locked=_LOCKED_BY_KEY.format(condition=COUNTED))
 _ERASE = DELETE.format(locked=_LOCKED_BY_KEY.format(condition="true"))
@@ -109,26 +118,29 @@ class Erasure(NamedTuple):
 
 
 ByKey = Confirmation | Withdrawal | Erasure
+_NOBODY = Withdrawal(UUID(int=0), b"", UUID(int=0))
 
 
 async def confirm(lane: Lane, confirmations: Sequence[Confirmation]) -> Committed:
     """Confirm what is pending; it counts from this commit on. What is not pending stays as it is."""
     async with committing(lane.connection):
-        rows = await _fetch(lane, _CONFIRM, confirmations)
+        rows = await _fetch(lane, _CONFIRM, confirmations, named=True)
         totals = await move(lane, _petitions(confirmations), rows)
     return Committed(_outcomes(confirmations, rows, Outcome.CONFIRMED), totals)
 
 
 async def withdraw(lane: Lane, withdrawals: Sequence[Withdrawal]) -> Committed:
     """Withdraw, destroying the personal data; what matches no standing signature changes nothing."""
+    by_receipt = {withdrawal for withdrawal in withdrawals if withdrawal.id}
     async with committing(lane.connection):
-        rows = await _fetch(lane, _WITHDRAW, withdrawals)
-        met = _keys(rows)
-        unmet = sorted({w[:3] for w in withdrawals if w.id and w[:2] not in met})
-        touched = await lane.connection.fetchmany(_TOUCH, unmet or [_NOBODY])
+        rows = await _fetch(lane, _WITHDRAW, by_receipt, named=True)
+        opened = {Withdrawal(row[0], row[1], row[9]) for row in rows}
+        rows += await _fetch(lane, _WITHDRAW_OWN, set(withdrawals) - by_receipt)
+        touched = await lane.connection.fetchmany(_TOUCH, sorted(by_receipt - opened) or [_NOBODY])
         standing = [row for row in touched if row[8] == "confirmed"]
         totals = await move(lane, _petitions(withdrawals), rows, standing)
-    return Committed(_outcomes(withdrawals, rows, Outcome.WITHDRAWN), totals)
+    met = opened | {Withdrawal(row[0], row[1], None) for row in rows}
+    return Committed([Outcome.WITHDRAWN if one in met else Outcome.NOTHING for one in withdrawals], totals)
 
 
 async def erase(lane: Lane, erasures: Sequence[Erasure]) -> Committed:
@@ -152,11 +164,15 @@ async def move(
     return await tallies.move(lane.connection, lane.number, touched, changes)
 
 
-async def _fetch(lane: Lane, statement: str, items: Iterable[ByKey]) -> list[Any]:
-    grouped: dict[UUID, dict[bytes, UUID | None]] = {}
+async def _fetch(lane: Lane, statement: str, items: Iterable[ByKey], *, named: bool = False) -> list[Any]:
+    """Run a statement for each petition; with `named` it is told the attempts too."""
+    grouped: dict[UUID, list[ByKey]] = defaultdict(list)
     for item in items:
-        grouped.setdefault(item.petition_id, {})[item.signer] = item.id
-    arguments = [(petition_id, list(keys), list(keys.values())) for petition_id, keys in sorted(grouped.items())]
+        grouped[item.petition_id].append(item)
+    arguments = []
+    for petition_id, chosen in sorted(grouped.items()):
+        columns = [[item.signer for item in chosen], [item.id for item in chosen]]
+        arguments.append((petition_id, *columns) if named else (petition_id, columns[0]))
     return list(await lane.connection.fetchmany(statement, arguments)) if arguments else []
 
 

@@ -136,6 +136,3 @@ class Summarizing:
         self._last = moment
         ranges = (await session.scalars(_SUMMARIZE)).one()
         return range(ranges)
-
-
-summarize = Summarizing()

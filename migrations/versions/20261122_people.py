@@ -20,6 +20,7 @@ _SIGNATURE_COLUMNS = (
     ("partner_id", sa.Uuid()),
     ("held", sa.Boolean()),
     ("mail_due_at", sa.DateTime(timezone=True)),
+    ("mail_since", sa.DateTime(timezone=True)),
     ("due_mail", sa.Text()),
     ("mail_count", sa.SmallInteger()),
     ("consents_due", sa.Boolean()),
@@ -100,9 +101,11 @@ def _create_people() -> None:
         sa.Column("sealed", sa.LargeBinary(), nullable=False),
         sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),
         sa.Column("updated_at", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("looked_at", sa.DateTime(timezone=True), nullable=False),
         sa.CheckConstraint("octet_length(signer) = 16", name=op.f("ck_people__signer")),
         sa.PrimaryKeyConstraint("signer", name=op.f("pk_people")),
     )
+    op.create_index(op.f("ix_people__looked_at"), "people", ["looked_at"])
     op.create_table(
         "mails",
         sa.Column("id", sa.Uuid(), nullable=False),
@@ -145,6 +148,7 @@ def _create_consents() -> None:
         sa.Column("organization_id", sa.Uuid(), nullable=False),
         sa.Column("purpose", sa.Text(), nullable=False),
         sa.Column("given", sa.Boolean(), nullable=False),
+        sa.Column("proven", sa.Boolean(), nullable=False),
         sa.Column("text_id", sa.Uuid(), nullable=True),
         sa.Column("decided_at", sa.DateTime(timezone=True), nullable=False),
         sa.Column("petition_id", sa.Uuid(), nullable=True),

@@ -17,6 +17,8 @@ _INDEXES = ("ix_signatures__mail_due_at", "ix_signatures__consents_due", "ix_sig
 
 def upgrade() -> None:
     with op.get_context().autocommit_block():
+        # On a large table each of these takes longer than a migration may otherwise take.
+        op.execute("SET statement_timeout = 0")
         for name in ("state_before", "due_mail"):
             op.execute(f"ALTER TABLE signatures VALIDATE CONSTRAINT ck_signatures__{name}")
         for name in _INDEXES:
@@ -44,6 +46,7 @@ def upgrade() -> None:
             postgresql_with={"pages_per_range": 64},
             postgresql_concurrently=True,
         )
+        op.execute("SET statement_timeout = '10min'")
 
 
 def downgrade() -> None:

@@ -98,6 +98,10 @@ class Life:
     held: bool = False
     invalidated_by: UUID | None = None
 
+    def makes_way(self, *, held: bool) -> bool:
+        """Whether a new attempt takes its place: of one that is pending, the newest stands."""
+        return self.state == "withdrawn" or (self.state == "pending" and (self.held or not held))
+
     @property
     def counts(self) -> bool:
         return self.state == "confirmed" and self.invalidated_by is None
@@ -148,7 +152,7 @@ class World:
         await self.room.queue.add(signing)
         self.attempts.setdefault(number, []).append(signing.id)
         life = self.lives.get(number)
-        if life is None or (life.state == "withdrawn" and life.invalidated_by is None):
+        if life is None or (life.invalidated_by is None and life.makes_way(held=held)):
             state = "pending" if held or self.by_mail else "confirmed"
             self.lives[number] = Life(country, state, signing.id, held)
 
@@ -159,7 +163,8 @@ class World:
         id_ = tried[attempt % len(tried)] if attempt >= 0 else tried[-1]
         await self.room.queue.add(Confirmation(self.petition_id, self.signer(number), id_))
         life = self.lives.get(number)
-        if life and life.attempt == id_ and life.state == "pending" and not life.held:
+        # Whichever link it is: each proves the mailbox.
+        if life and life.state == "pending" and not life.held:
             life.state = "confirmed"
 
     async def withdraw(self, number: int) -> None:
@@ -226,7 +231,7 @@ class World:
             assert await prove(session, self.petition_id) == sum(life.counts for life in self.everybody())
         rows = await run(
             self.database,
-            "SELECT signer, coalesce(state_before, state) AS state, held, invalidation_id, sealed, mail_due_at"
+            "SELECT signer, id, coalesce(state_before, state) AS state, held, invalidation_id, sealed, mail_due_at"
             " FROM signatures WHERE petition_id = :id",
             id=self.petition_id,
         )
@@ -235,8 +240,8 @@ class World:
             row, life = by_signer.pop(self.signer(number), None), self.lives.get(number)
             assert (row is None) == (life is None)
             if row and life:
-                told = (row.state, bool(row.held), row.invalidation_id)
-                assert told == (life.state, life.held, life.invalidated_by)
+                told = (row.state, bool(row.held), row.invalidation_id, row.id)
+                assert told == (life.state, life.held, life.invalidated_by, life.attempt)
                 assert bool(row.sealed) == (life.state != "withdrawn")
                 assert row.mail_due_at is None or self.by_mail
         left = Counter((row.state, row.invalidation_id, row.sealed) for row in by_signer.values())

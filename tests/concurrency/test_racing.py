@@ -141,6 +141,18 @@ async def test_a_withdrawal_is_repeated_without_harm(
     assert await proven(database) == {SLUG: 1}
 
 
+async def test_receipts_of_one_person_in_one_batch_are_each_tried(
+    lanes: tuple[Lane, Lane], database: Database, petition_id: UUID, settings: Settings
+) -> None:
+    (first,), (second,) = (prepared(settings.key_ring, petition_id, [person(1)]) for _ in range(2))
+    await intake.sign(lanes[0], [first])
+    await intake.sign(lanes[0], [second])
+    withdrawals = [transitions.Withdrawal(*signing[:3]) for signing in (second, first, second)]
+    told = (await transitions.withdraw(lanes[1], withdrawals)).outcomes
+    assert told == [Outcome.NOTHING, Outcome.WITHDRAWN, Outcome.NOTHING]
+    assert await proven(database) == {SLUG: 0}
+
+
 async def test_withdrawing_and_signing_race(rooms: list[HotRoom], database: Database, petition_id: UUID) -> None:
     people = like(60)
     firsts = await asyncio.gather(*(sign(rooms[0], body) for body in people))

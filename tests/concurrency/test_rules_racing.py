@@ -40,7 +40,7 @@ async def test_whoever_confirms_with_a_consent_while_personal_data_is_destroyed_
         # Until the consent is entered nothing is done; then it is a reason to keep them.
         assert not await jobs.work_slice(destroying, RING, passes)
         async with database.transaction() as session:
-            assert await ledger.enter_consents(session, RING) == [late.signer]
+            assert await ledger.Entering(RING)(session) == [late.signer]
         while await jobs.work_slice(destroying, RING, passes):
             continue
     assert (await run(database, "SELECT personal_data_destroyed_at IS NOT NULL FROM petitions"))[0][0]

@@ -276,8 +276,10 @@ async def test_finding_who_has_signed_goes_by_the_key(explaining: Connection, gr
 
 
 async def test_what_becomes_of_a_signature_goes_by_the_key(explaining: Connection, grown: UUID) -> None:
-    for statement in (transitions._WITHDRAW, transitions._CONFIRM, transitions._ERASE, transitions._ERASE_KEEPING):
-        plan = await _explain(explaining, statement, grown, [b"x" * 16], [uuid7()])
+    named = (transitions._WITHDRAW, transitions._CONFIRM)
+    for statement in (*named, transitions._WITHDRAW_OWN, transitions._ERASE, transitions._ERASE_KEEPING):
+        attempts = [[uuid7()]] if statement in named else []
+        plan = await _explain(explaining, statement, grown, [b"x" * 16], *attempts)
         assert plan.scanned == set()
         assert "pk_signatures" in plan.indexes <= {"pk_signatures", "pk_petitions"}
     for statement in (transitions._TOUCH, intake._REMIND):

@@ -11,9 +11,10 @@ from hypothesis import strategies as st
 from movement import SECRET_KEYS
 
 from app.kit.challenges import EFFORT, ChallengeFailed, Challenges
-from app.kit.limiting import Limiter, Memory, Shared
+from app.kit.limiting import Limiter, Memory
 from app.kit.problems import Unavailable
 from app.kit.sealing import KeyRing
+from app.kit.shared_limits import Shared
 
 RING = KeyRing.parse(SECRET_KEYS)
 HERE, ELSEWHERE = "petition 1", "petition 2"
@@ -180,6 +181,11 @@ def test_whatever_is_sent_is_refused_in_one_way(payload: Any) -> None:
 async def test_when_nobody_can_tell_whether_it_was_used_it_is_not_taken() -> None:
     limiter = Limiter(Shared("redis://127.0.0.1:1"))
     challenges = Challenges(RING, limiter, effort=4)
-    with pytest.raises(Unavailable):
-        await challenges.verify(HERE, solved(challenges.make(HERE)))
+    payload = solved(challenges.make(HERE))
+    # The second is not told that it was used: nobody has taken the first.
+    for _ in range(2):
+        with pytest.raises(Unavailable):
+            await challenges.verify(HERE, payload)
+    with pytest.raises(ChallengeFailed):
+        await challenges.verify(ELSEWHERE, payload)
     await limiter.close()

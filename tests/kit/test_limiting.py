@@ -1,4 +1,4 @@
-"""Limits count each key by itself, cost the same however many there are, and fail closed."""
+"""Limits count each key by itself, cost the same however many there are, and hold when they cannot be shared."""
 
 import asyncio
 import time
@@ -156,11 +156,14 @@ class Store:
         self.scripts: set[bytes] = set()
         # Seconds for which everybody is kept from everything before a count is answered.
         self.busy = 0.0
+        self.hangs_up = False
 
     async def talk(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         while head := await reader.readline():
             command = [await self._bulk(reader) for _ in range(int(head[1:]))]
             self.commands.append(command)
+            if self.hangs_up:
+                return
             writer.write(self._answer(command))
 
     async def _bulk(self, reader: asyncio.StreamReader) -> bytes:
@@ -252,17 +255,19 @@ async def test_the_scheme_says_whether_it_is_spoken_under_tls(scheme: str, first
         heard.append(await reader.read(1))
 
     async with listening(hang_up) as port, sharing(f"{scheme}://127.0.0.1:{port}") as limiter:
-        assert not await limiter.hit("1/minute", "a")
+        await limiter.hit("1/minute", "a")
+        assert limiter.lost
     assert heard[0] == first
 
 
-async def test_a_store_that_is_not_there_means_over_the_limit() -> None:
+async def test_while_the_store_is_not_there_the_process_counts_for_itself() -> None:
     with capture_logs() as logs:
         async with sharing("redis://:hidden@127.0.0.1:1") as limiter:
             hits = await asyncio.gather(*(limiter.hit("5/minute", str(number)) for number in range(100)))
-            hits += [await limiter.hit("5/minute", "a") for _ in range(100)]
+            again = [await limiter.hit("5/minute", str(number % 10)) for number in range(100)]
             assert limiter.lost
-    assert set(hits) == {False}
+    assert set(hits) == {True}
+    assert again == [True] * 40 + [False] * 60
     assert [line["event"] for line in logs] == ["limits cannot be shared"]
     assert "hidden" not in str(logs)
 
@@ -282,7 +287,8 @@ async def test_a_store_that_does_not_answer_is_not_waited_for_long_nor_asked_aga
         waited = time.monotonic() - began
         again = [at_once(limiter.hit("5/minute", "a")) for _ in range(100)]
         over.set()
-    assert set(hits) | set(again) == {False}
+    assert set(hits) == {True}
+    assert again == [True] * 5 + [False] * 95
     assert met == 1
     assert 0.2 < waited < 2
 
@@ -293,13 +299,28 @@ async def test_a_store_that_comes_back_is_found_by_one_hit(monkeypatch: pytest.M
         pass
     with capture_logs() as logs:
         async with sharing(f"redis://127.0.0.1:{port}") as limiter:
-            assert not await limiter.hit("5/minute", "a")
+            assert await limiter.hit("1/minute", "a")
             async with listening(store.talk, port):
-                assert not await limiter.hit("5/minute", "a")
+                assert not await limiter.hit("1/minute", "a")
+                assert limiter.lost
                 monkeypatch.setattr(limiter, "_retry_at", 0.0)
-                assert await limiter.hit("5/minute", "a")
-                assert await limiter.hit("5/minute", "a")
+                # The store has not heard of those before.
+                assert await limiter.hit("1/minute", "a")
+                assert not limiter.lost
+                assert not await limiter.hit("1/minute", "a")
     assert [line["event"] for line in logs] == ["limits cannot be shared", "limits are shared again"]
+
+
+async def test_a_store_lost_for_a_moment_keeps_nobody_out_who_is_within_the_limit() -> None:
+    store = Store()
+    async with listening(store.talk) as port, sharing(f"redis://127.0.0.1:{port}") as limiter:
+        assert await limiter.hit("3/minute", "everybody")
+        store.hangs_up = True
+        crowd = await asyncio.gather(*(limiter.hit("3/minute", str(number)) for number in range(2000)))
+        assert limiter.lost
+        one = [await limiter.hit("3/minute", "one") for _ in range(5)]
+    assert set(crowd) == {True}
+    assert one == [True] * 3 + [False] * 2
 
 
 async def test_a_busy_loop_is_not_taken_for_a_lost_store(monkeypatch: pytest.MonkeyPatch) -> None:

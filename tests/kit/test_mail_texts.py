@@ -115,7 +115,29 @@ def test_a_title_is_text_and_no_markup(texts: Texts) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["Win at evil.example", "http://evil", "www evil", "me@evil", "evil.example/x", "x" * 61, " ", ""]
+    "name",
+    [
+        "Win at evil.example",
+        "http://evil",
+        "www evil",
+        "me@evil",
+        "evil.example/x",
+        "evil\u3002example",
+        "evil\uff61example",
+        "evil\uff0eexample",
+        "evil\u2024example",
+        "evil.\u200bexample",
+        "\uff57\uff57\uff57 evil",
+        "me\uff20evil",
+        "Call 0 77 21",
+        "Call \u0660\u0667\u0667\u0662\u0661",
+        "\u2460\u2461\u2462\u2463\u2464",
+        "x" * 61,
+        "\ufdfa" * 4,
+        "\u200b",
+        " ",
+        "",
+    ],
 )
 @pytest.mark.parametrize("kind", ["confirm_signature", "already_signed", "welcome"])
 def test_a_name_that_is_an_advertisement_is_not_spoken(texts: Texts, kind: str, name: str) -> None:
@@ -124,7 +146,9 @@ def test_a_name_that_is_an_advertisement_is_not_spoken(texts: Texts, kind: str, 
     assert "<p>Hello,</p>" in mail.html
 
 
-@pytest.mark.parametrize("name", ["Amina", "J. R.", "O'Neill", "María José", "أمينة", "Nguyễn Thị-Lan"])
+@pytest.mark.parametrize(
+    "name", ["Amina", "J. R.", "O'Neill", "María José", "أمينة", "Nguyễn Thị-Lan", "علی‌رضا", "山田。", "Amina 1984"]
+)
 def test_a_name_is_spoken(texts: Texts, name: str) -> None:
     assert f"Hello {name},\n" in texts.render("welcome", "en", {**CONTEXTS["welcome"], "given_name": name}).text
 

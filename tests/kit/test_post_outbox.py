@@ -124,10 +124,12 @@ def test_an_outbox_nothing_was_sent_to_is_empty(tmp_path: Path) -> None:
     assert kept_in(tmp_path / "nowhere") == []
 
 
-def a_client(folder: Path | None, client: str = "127.0.0.1", host: str = "localhost:8000") -> httpx.AsyncClient:
+def a_client(
+    folder: Path | None, client: str = "127.0.0.1", host: str = "localhost:8000", **more: str
+) -> httpx.AsyncClient:
     api = FastAPI(openapi_url=None, docs_url=None, redoc_url=None)
     api.state.settings = Settings.model_validate(
-        {"database_url": "postgresql://nobody@nowhere/none", "outbox_dir": folder}
+        {"database_url": "postgresql://nobody@nowhere/none", "outbox_dir": folder, **more}
     )
     http.install(api)
     api.include_router(router)
@@ -185,6 +187,30 @@ async def test_nobody_elsewhere_is_shown_a_mail(
     async with a_client(folder, client, host) as elsewhere:
         answer = await elsewhere.get(path, headers=headers)
     assert (answer.status_code, answer.json()["type"]) == (404, "urn:multitude:problem:not-found")
+
+
+@pytest.mark.parametrize("path", ["/outbox", "/outbox/1@movement.example"])
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"public_url": "https://movement.example"},
+        {"public_url": "http://192.0.2.7:8000"},
+        {"public_url": "http://localhost.movement.example"},
+        {"smtp_url": "smtp://127.0.0.1:25"},
+    ],
+)
+async def test_a_service_for_others_shows_no_mail_to_a_proxy_that_does_not_say_it_is_one(
+    outbox: Outbox, folder: Path, path: str, more: dict[str, str]
+) -> None:
+    await outbox.send(a_mail())
+    async with a_client(folder, **more) as proxy:
+        assert (await proxy.get(path)).status_code == 404
+
+
+@pytest.mark.parametrize("public_url", ["http://localhost:8000/", "http://127.0.0.2", "http://[::1]:8000"])
+async def test_a_service_for_this_machine_alone_shows_its_mails(outbox: Outbox, folder: Path, public_url: str) -> None:
+    async with a_client(folder, public_url=public_url) as near:
+        assert (await near.get("/outbox")).status_code == 200
 
 
 @pytest.mark.parametrize(("client", "host"), [("127.0.0.1", "127.0.0.1:8000"), ("::1", "[::1]:8000")])

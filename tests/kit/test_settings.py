@@ -5,7 +5,10 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
+from app.kit.links import url_of
+from app.kit.problems import OperatorError
 from app.kit.settings import ENV_FILE, Settings, load
+from app.up import completed
 
 URL, KEY = "postgresql://somebody:hidden-password@127.0.0.1/movement", "a-secret-that-is-only-for-tests-0001"
 
@@ -53,6 +56,11 @@ def test_no_setting_can_be_read_off_a_log_or_a_traceback(bare: pytest.MonkeyPatc
         ("MULTITUDE_MAX_BODY_BYTES", "1"),
         ("MULTITUDE_LOG_LEVEL", "LOUD"),
         ("MULTITUDE_COMMIT_PATIENCE_SECONDS", "0"),
+        ("MULTITUDE_SIGN_INS_PER_HOUR", "0"),
+        ("MULTITUDE_PETITION_LINK", "https://movement.example/{token}"),
+        ("MULTITUDE_PETITION_LINK", "/petitions/{petition}"),
+        ("MULTITUDE_CONFIRM_LINK", "https://movement.example/{petition}"),
+        ("MULTITUDE_SIGN_IN_LINK", "javascript:{token}"),
     ],
 )
 def test_a_setting_that_makes_no_sense_is_refused(bare: pytest.MonkeyPatch, name: str, value: str) -> None:
@@ -60,6 +68,107 @@ def test_a_setting_that_makes_no_sense_is_refused(bare: pytest.MonkeyPatch, name
     bare.setenv(name, value)
     with pytest.raises(ValidationError, match=name.removeprefix("MULTITUDE_").lower()):
         Settings()
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "",
+        "movement.example",
+        "//movement.example",
+        "ftp://movement.example",
+        "https://",
+        "https:///path",
+        "https://:443",
+        "https://movement.example?page=1",
+        "https://movement.example/#top",
+        "https://hidden-password@movement.example",
+        "https://somebody:hidden-password@movement.example",
+        "https://bücher.example",
+        "https://movement.example/ü",
+        "https://movement.example:0",
+        "https://movement.example:65536",
+        "https://movement.example:",
+        "https://movement.example:http",
+        "https://movement.example/a b",
+        "https://movement.example/{token}",
+        "https://movement.example\\@other.example",
+        " https://movement.example",
+        "https://movement.example\n",
+        "https://movement\t.example",
+        "http://[::1",
+        "http://::1",
+        "http://[:::]",
+        "http://[127.0.0.1]",
+    ],
+)
+def test_a_public_address_no_link_can_begin_with_is_refused(bare: pytest.MonkeyPatch, url: str) -> None:
+    bare.setenv("DATABASE_URL", URL)
+    bare.setenv("PUBLIC_URL", url)
+    with pytest.raises(ValidationError, match="PUBLIC_URL") as refused:
+        Settings()
+    assert "hidden-password" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("url", "kept", "local"),
+    [
+        ("https://movement.example", "https://movement.example", False),
+        ("https://movement.example/", "https://movement.example", False),
+        ("HTTPS://Movement.Example:8443/Api//", "https://movement.example:8443/Api", False),
+        ("https://xn--bcher-kva.example/a/b~c", "https://xn--bcher-kva.example/a/b~c", False),
+        ("http://web_1:80", "http://web_1:80", False),
+        ("http://192.0.2.7", "http://192.0.2.7", False),
+        ("http://0.0.0.0:8000", "http://0.0.0.0:8000", False),
+        ("http://[2001:DB8::1]:8000/", "http://[2001:db8::1]:8000", False),
+        ("http://127.0.0.1:8000", "http://127.0.0.1:8000", True),
+        ("http://LocalHost/", "http://localhost", True),
+        ("http://[::1]", "http://[::1]", True),
+        ("https://localhost.movement.example", "https://localhost.movement.example", False),
+    ],
+)
+def test_links_begin_with_the_public_address(bare: pytest.MonkeyPatch, url: str, kept: str, *, local: bool) -> None:
+    bare.setenv("DATABASE_URL", URL)
+    bare.setenv("PUBLIC_URL", url)
+    settings = Settings()
+    assert settings.public_url == kept
+    assert settings.link("sign_in", "t") == f"{kept}/sign-in?token=t"
+    assert settings.is_local is local
+
+
+def test_the_front_ends_page_of_a_petition_has_a_place_for_its_name(bare: pytest.MonkeyPatch) -> None:
+    bare.setenv("DATABASE_URL", URL)
+    bare.setenv("MULTITUDE_PETITION_LINK", "https://movement.example/p/{petition}")
+    assert Settings().petition_link == "https://movement.example/p/{petition}"
+    bare.setenv("MULTITUDE_PETITION_LINK", "")
+    assert Settings().petition_link == ""
+
+
+@pytest.mark.parametrize(
+    ("host", "url"),
+    [
+        ("127.0.0.1", "http://127.0.0.1:80"),
+        ("0.0.0.0", "http://127.0.0.1:80"),
+        ("::", "http://[::1]:80"),
+        ("::1", "http://[::1]:80"),
+        ("2001:db8::1", "http://[2001:db8::1]:80"),
+        ("movement.example", "http://movement.example:80"),
+    ],
+)
+def test_up_says_an_address_that_can_be_opened(bare: pytest.MonkeyPatch, tmp_path: Path, host: str, url: str) -> None:
+    bare.setenv("DATABASE_URL", URL)
+    assert url_of(host, 80) == url
+    settings = completed(Settings(), tmp_path, url)
+    assert settings.as_environment()["PUBLIC_URL"] == settings.public_url == url
+
+
+def test_up_wants_to_be_told_what_it_cannot_make_a_link_of(bare: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    bare.setenv("DATABASE_URL", URL)
+    url = url_of("fe80::1%eth0", 80)
+    with pytest.raises(OperatorError, match="PUBLIC_URL"):
+        completed(Settings(), tmp_path, url)
+    bare.setenv("PUBLIC_URL", "https://movement.example/")
+    assert completed(Settings(), tmp_path, url).public_url == "https://movement.example"
 
 
 def test_no_key_is_an_error_when_one_is_needed(bare: pytest.MonkeyPatch) -> None:

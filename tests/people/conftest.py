@@ -9,6 +9,7 @@ from movement import plant, run, serving
 from postman import AMINA, Asked, Headers, Json, Postman, token_in
 
 from app.kit.db import Database
+from app.kit.limiting import Limiter, Memory
 from app.kit.settings import Settings
 from app.kit.texts import Texts
 from app.organizations.models import Organization
@@ -20,7 +21,7 @@ SignUp = Callable[..., Awaitable[Headers]]
 
 @pytest.fixture
 def postman(database: Database, settings: Settings) -> Postman:
-    return Postman(PeopleMails(database, settings, Texts(), [Signers()]))
+    return Postman(PeopleMails(database, settings, Texts(), Limiter(Memory()), [Signers()]))
 
 
 @pytest.fixture

@@ -6,8 +6,10 @@ from uuid import UUID
 
 import httpx
 import pytest
+from movement import person as somebody
 from movement import run
 from postman import AMINA, Headers, Json, Postman
+from sqlalchemy import select
 from sqlalchemy.exc import DBAPIError
 
 from app.kit.clock import now
@@ -16,12 +18,13 @@ from app.kit.sealing import KeyRing
 from app.kit.settings import Settings
 from app.organizations.models import Organization
 from app.people import consents
-from app.people.asking import open_asking
+from app.people.asking import ConsentTwice, check, open_asking, read_asked
 from app.people.consents import Entry, consenting, enter
 from app.people.emails import canonical
 from app.people.queries import HAS_CONSENT_SQL
+from app.people.schemas import Consent
 from app.people.service import remember
-from app.signatures.ledger import enter_consents
+from app.signatures.ledger import Entering
 
 MakeKey = Callable[..., Awaitable[Headers]]
 Sign = Callable[..., Awaitable[Json]]
@@ -39,17 +42,30 @@ def ring(settings: Settings) -> KeyRing:
 
 
 @pytest.fixture
+async def movement(database: Database) -> Organization:
+    """The movement itself."""
+    async with database.transaction() as session:
+        return (await session.scalars(select(Organization).where(Organization.kind == "movement"))).one()
+
+
+@pytest.fixture
 def say(database: Database, ring: KeyRing, sisters: Organization) -> Say:
     """Enter what somebody said to the sisters, so many minutes from now; what is newly given."""
 
     async def say(
-        email: str, *given: bool, minutes: int = 0, purpose: str = "news", to: Organization = sisters
+        email: str,
+        *given: bool,
+        minutes: int = 0,
+        purpose: str = "news",
+        to: Organization = sisters,
+        proven: bool = True,
     ) -> list[Entry]:
         signer = ring.digest(canonical(email))
         decided_at = now() + timedelta(minutes=minutes)
         async with database.transaction() as session:
             await remember(session, ring, signer, email=email, given_name="Given", family_name="Family")
-            return await enter(session, ring, [Entry(signer, to.id, purpose, one, None, decided_at) for one in given])
+            said = [Entry(signer, to.id, purpose, one, None, decided_at, proven=proven) for one in given]
+            return await enter(session, ring, said)
 
     return say
 
@@ -163,7 +179,99 @@ async def test_only_a_consent_that_did_not_stand_is_newly_given(say: Say, databa
         len(await say(AMINA, True, minutes=-5, purpose="phone")),
     ]
     assert given == [1, 0, 0, 1, 1]
-    assert [tuple(row) for row in await run(database, "SELECT kind FROM mails")] == [("welcome",)] * 2
+
+
+@pytest.mark.parametrize("proven", [True, False])
+async def test_nobody_is_welcomed_twice_however_often_they_agree(
+    say: Say, postman: Postman, movement: Organization, proven: bool
+) -> None:
+    for minutes, given in enumerate([True, False, True, False, True], start=-9):
+        await say(AMINA, given, minutes=minutes, proven=proven)
+    assert len(await postman.bring()) == 1
+    await say(AMINA, False, minutes=-2)
+    await say(AMINA, True, minutes=-1)
+    assert await postman.bring() == []
+    await say(AMINA, True, minutes=-1, to=movement)
+    assert len(await postman.bring()) == 1
+
+
+async def test_an_old_word_that_comes_late_counts_as_one_they_were_welcomed_for(say: Say, postman: Postman) -> None:
+    await say(AMINA, False, minutes=-8)
+    await say(AMINA, True, minutes=-9)
+    assert len(await say(AMINA, True)) == 1
+    assert await postman.bring() == []
+
+
+OWN_NO, OWN_YES = (False, True), (True, True)
+ANYBODYS_NO, ANYBODYS_YES = (False, False), (True, False)
+
+
+@pytest.mark.parametrize(
+    ("words", "stands"),
+    [
+        ([OWN_NO, ANYBODYS_YES], False),
+        ([OWN_YES, ANYBODYS_NO], True),
+        ([ANYBODYS_YES, OWN_NO, ANYBODYS_YES], False),
+        ([OWN_NO, ANYBODYS_YES, OWN_YES, ANYBODYS_NO], True),
+        ([ANYBODYS_YES], True),
+        ([ANYBODYS_YES, ANYBODYS_NO], False),
+        ([ANYBODYS_NO, ANYBODYS_YES], True),
+        ([ANYBODYS_YES, OWN_NO], False),
+        ([ANYBODYS_NO, OWN_YES], True),
+    ],
+)
+@pytest.mark.parametrize("backwards", [False, True], ids=["as said", "last first"])
+@pytest.mark.parametrize("at_once", [False, True], ids=["one by one", "at once"])
+async def test_what_anybody_can_say_never_overrules_what_the_person_said(
+    client: httpx.AsyncClient, database: Database, ring: KeyRing, sisters: Organization, data_officer: Headers,
+    sign_in: SignIn, sign: Sign, postman: Postman,
+    words: list[tuple[bool, bool]], stands: bool, backwards: bool, at_once: bool,
+) -> None:  # fmt: skip
+    signer, hour = ring.digest(AMINA), now() - timedelta(hours=1)
+    said = [
+        Entry(signer, sisters.id, "news", given, None, hour + timedelta(minutes=number), proven=proven)
+        for number, (given, proven) in enumerate(words)
+    ]
+    said = said[::-1] if backwards else said
+    async with database.transaction() as session:
+        await remember(session, ring, signer, email=AMINA)
+        rounds = [await enter(session, ring, part) for part in ([said] if at_once else [[one] for one in said])]
+        assert bool(rounds[-1]) <= stands, "only what stands is newly given"
+        latest = (await consents.latest_of(session, signer))[sisters.id, "news"]
+        assert set(await session.scalars(consenting(sisters.id, "news"))) == ({signer} if stands else set())
+    assert latest.given == stands
+    question = f"SELECT {HAS_CONSENT_SQL.format(signer='CAST(:signer AS bytea)')}"
+    assert (await run(database, question, signer=signer))[0][0] == stands
+    assert await emails_of(client, data_officer) == ([AMINA] if stands else [])
+    await postman.bring()
+    await sign()
+    listed = (await client.get("/v1/me/consents", headers=await sign_in())).json()["items"]
+    assert [(one["given"], one["proven"]) for one in listed if one["latest"]] == [(stands, latest.proven)]
+
+
+async def test_what_anybody_says_gives_nothing_anew_to_whoever_refused(say: Say, postman: Postman) -> None:
+    await say(AMINA, False, minutes=-9)
+    assert await say(AMINA, True, proven=False) == []
+    assert await postman.bring() == []
+
+
+async def test_nobodys_no_in_ones_name_does_not_stand_for_unsubscribing(
+    client: httpx.AsyncClient, say: Say, postman: Postman, data_officer: Headers
+) -> None:
+    await say(AMINA, True, minutes=-9, proven=False)
+    (mail,) = await postman.bring()
+    await say(AMINA, False, minutes=-8, proven=False)
+    assert mail.unsubscribe_url
+    assert (await client.post(mail.unsubscribe_url)).status_code == 200
+    await say(AMINA, True, proven=False)
+    assert await emails_of(client, data_officer) == []
+
+
+async def test_the_ledger_knows_whoever_is_in_it(say: Say, database: Database, ring: KeyRing) -> None:
+    await say(AMINA, False)
+    async with database.transaction() as session:
+        known = [await consents.Ledger().knows(session, ring.digest(email)) for email in (AMINA, "bilal@example.org")]
+    assert known == [True, False]
 
 
 async def test_whoever_agrees_is_welcomed_and_can_leave_with_one_click(
@@ -255,7 +363,7 @@ async def test_a_page_of_people_shows_what_a_mailing_needs_and_a_cursor_no_diges
     await say(emails[3], False, minutes=1)
     assert sorted(await emails_of(client, data_officer)) == emails[:3] + emails[4:]
     page = (await client.get(PEOPLE, params={"limit": 1}, headers=data_officer)).json()
-    fields = {"given_name", "family_name", "email", "locale", "decided_at", "text_version"}
+    fields = {"given_name", "family_name", "email", "locale", "decided_at", "proven", "text_version"}
     assert page["items"][0].keys() == fields
     digest = ring.digest(page["items"][0]["email"]).hex()
     assert digest not in page["next_cursor"]
@@ -306,13 +414,55 @@ async def test_consents_given_with_a_signature_reach_the_ledger(
     consent = {"organization": "sisters", "given": True, "text_version": "en-1", "page": "example.org/sign"}
     await sign(consents=[consent])
     async with database.transaction() as session:
-        await enter_consents(session, ring)
+        await Entering(ring)(session)
     query = (
-        "SELECT c.signer, c.organization_id, c.given, t.version, c.page, c.petition_id IS NOT NULL "
+        "SELECT c.signer, c.organization_id, c.given, t.version, c.page, c.petition_id IS NOT NULL, c.proven "
         "FROM consents c JOIN consent_texts t ON t.id = c.text_id"
     )
     (row,) = await run(database, query)
-    assert tuple(row) == (ring.digest(AMINA), sisters.id, True, "en-1", "example.org/sign", True)
+    assert tuple(row) == (ring.digest(AMINA), sisters.id, True, "en-1", "example.org/sign", True, False)
+
+
+@pytest.mark.parametrize(
+    ("said", "problem"),
+    [
+        ([{"purpose": "phone"}], "invalid"),
+        ([{"purpose": "location"}], "invalid"),
+        ([{}, {"given": False}], "consent-twice"),
+        ([{}, {}], "consent-twice"),
+        ([{"page": "example.org/sign?email=amina"}], "invalid"),
+        ([{"page": "example.org/sign#amina"}], "invalid"),
+        ([{"page": "amina@example.org"}], "invalid"),
+        ([{"page": "example.org/amina%40example.org"}], "invalid"),
+        ([{"page": "example.org/amina%2540example.org"}], "invalid"),
+        ([{"page": "example.org/amina\uff20example.org"}], "invalid"),
+        ([{"page": "example.org/for amina"}], "invalid"),
+        ([{"page": "example.org/\x00amina"}], "invalid"),
+    ],
+    ids=str,
+)
+async def test_a_signature_brings_one_word_for_news_from_a_host_and_a_path(
+    client: httpx.AsyncClient, petition: str, sisters: Organization, database: Database, said: list[Json], problem: str
+) -> None:
+    body = somebody(1, consents=[{"organization": "sisters", "given": True, **one} for one in said])
+    answer = await client.post(f"/v1/petitions/{petition}/signatures", json=body)
+    assert (answer.status_code, answer.json()["type"]) == (422, f"{PROBLEM}{problem}")
+    assert "amina" not in answer.text
+    assert await run(database, "SELECT 1 FROM signatures") == []
+
+
+async def test_an_imported_signature_brings_one_word_for_each_organization_too(database: Database) -> None:
+    async with database.transaction() as session:
+        asked = await read_asked(session)
+    word = Consent(organization="movement", given=True)
+    check(asked, [word])
+    with pytest.raises(ConsentTwice):
+        check(asked, [word, word.model_copy(update={"given": False})])
+
+
+@pytest.mark.parametrize("page", ["example.org/sign", "https://example.org/%C3%A9t%C3%A9/", "مثال.org/وقع", None])
+async def test_a_host_and_a_path_are_taken_in_every_script(sign: Sign, sisters: Organization, page: str | None) -> None:
+    await sign(consents=[{"organization": "sisters", "given": True, "page": page}])
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Awaitable, Callable, Sequence
+from datetime import datetime
 from typing import Any
 
 import h3
@@ -10,10 +11,13 @@ import pytest
 from movement import proven, run
 from postman import AMINA, Headers, Json, Postman, link_in
 
+from app.kit.clock import now
 from app.kit.db import Database
 from app.kit.metrics import exposition
 from app.kit.settings import Settings
 from app.organizations.models import Organization
+from app.people.consents import Entry, enter
+from app.people.queries import movement_id
 
 Sign = Callable[..., Awaitable[Json]]
 SignIn = Callable[..., Awaitable[Headers]]
@@ -99,6 +103,39 @@ async def test_a_phone_number_and_a_place_are_kept_only_while_there_is_consent(
     assert (await client.get("/v1/me", headers=amina)).json()[field] is None
 
 
+async def test_where_there_are_words_for_it_a_phone_number_needs_consent_to_these_words(
+    client: httpx.AsyncClient, amina: Headers, campaigner: Headers
+) -> None:
+    words = {"purpose": "phone", "locale": "en", "body": "You may keep my phone number."}
+    await client.post("/v1/organizations/movement/consent-texts", json=words, headers=campaigner)
+    word = {"organization": "movement", "purpose": "phone", "given": True}
+    unread = await client.post("/v1/me/consents", json=word, headers=amina)
+    assert (unread.status_code, unread.json()["type"]) == (422, "urn:multitude:problem:consent-text-needed")
+    assert (await client.patch("/v1/me", json={"phone": PHONE}, headers=amina)).status_code == 409
+    await client.post("/v1/me/consents", json=word | {"text_version": "en-1"}, headers=amina)
+    assert (await client.patch("/v1/me", json={"phone": PHONE}, headers=amina)).json()["phone"] == "+256772123456"
+
+
+@pytest.mark.parametrize(("purpose", "body"), [("phone", {"phone": PHONE}), ("location", {"location": KAMPALA})])
+async def test_nobody_gives_or_takes_back_what_a_phone_number_is_kept_for_in_anothers_name(
+    client: httpx.AsyncClient, amina: Headers, database: Database, settings: Settings, purpose: str, body: Json
+) -> None:
+    ring = settings.key_ring
+
+    async def anybody_says(*, given: bool) -> None:
+        async with database.transaction() as session:
+            entry = Entry(ring.digest(AMINA), await movement_id(session), purpose, given, None, now(), proven=False)
+            await enter(session, ring, [entry])
+
+    await anybody_says(given=True)
+    assert (await client.patch("/v1/me", json=body, headers=amina)).status_code == 409
+    await agree(client, amina, purpose)
+    kept = (await client.patch("/v1/me", json=body, headers=amina)).json()
+    await anybody_says(given=False)
+    assert (await client.get("/v1/me", headers=amina)).json() == kept
+    assert kept["phone"] or kept["cell"]
+
+
 async def test_consent_to_another_organization_keeps_no_phone_number(
     client: httpx.AsyncClient, amina: Headers, sisters: Organization
 ) -> None:
@@ -162,6 +199,7 @@ async def test_people_see_all_they_have_said_in_the_words_they_were_asked(
         (True, False, "May we?"),
     ]
     assert listed[1] == {**answer.json(), "latest": False}
+    assert {(one["page"], one["proven"]) for one in listed} == {("me", True)}
     assert listed[1]["organization_name"] == "Sisters of Kampala"
     first = (await client.get("/v1/me/consents?limit=1", headers=amina)).json()
     second = await client.get("/v1/me/consents", params={"cursor": first["next_cursor"]}, headers=amina)
@@ -169,8 +207,9 @@ async def test_people_see_all_they_have_said_in_the_words_they_were_asked(
 
 
 async def test_the_download_holds_everything_and_nothing_of_others(
-    client: httpx.AsyncClient, amina: Headers, sign: Sign, sign_in: SignIn
+    client: httpx.AsyncClient, amina: Headers, sign: Sign, sign_in: SignIn, database: Database, settings: Settings
 ) -> None:
+    signer = settings.key_ring.digest(AMINA)
     await sign("bilal@example.org")
     await sign_in("bilal@example.org")
     await agree(client, amina, "phone")
@@ -180,6 +219,9 @@ async def test_the_download_holds_everything_and_nothing_of_others(
     assert answer.headers["cache-control"] == "no-store"
     taken = answer.json()
     assert taken["person"]["phone"] == "+256772123456"
+    kept = await run(database, "SELECT created_at, updated_at, looked_at FROM people WHERE signer = :s", s=signer)
+    times = [taken["person"][name] for name in ("created_at", "updated_at", "looked_at")]
+    assert [datetime.fromisoformat(time) for time in times] == [*kept[0]]
     assert [one["purpose"] for one in taken["consents"]] == ["phone"]
     assert (len(taken["sessions"]), len(taken["sign_ins"]), len(taken["signatures"])) == (1, 1, 1)
     assert taken["signatures"][0]["email"] == AMINA

@@ -2,15 +2,15 @@
 
 import asyncio
 import re
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 
 import httpx
 import pytest
-from movement import run, serving
+from movement import person, plant, run, serving
 from postman import AMINA, Asked, Headers, Postman, age, link_in, token_in
 
 from app.kit.db import Database
-from app.kit.dispatch import End
+from app.kit.dispatch import LEASE_SECONDS, End
 from app.kit.ids import uuid7
 from app.kit.sealing import KeyRing
 from app.kit.settings import Settings
@@ -138,7 +138,8 @@ async def test_all_links_that_do_not_work_are_refused_alike(
         "forged": (write_sign_in_token(stranger, unknown), good.binding),
         "of nothing": (write_sign_in_token(settings.key_ring, unknown), good.binding),
         "cut short": (good.token[:-5], good.binding),
-        "changed": (good.token[:-1] + ("A" if good.token[-1] != "A" else "B"), good.binding),
+        # Not its last sign, of which not every bit says something.
+        "changed": (good.token[:-5] + ("A" if good.token[-5] != "A" else "B") + good.token[-4:], good.binding),
         "no token": ("%%%", good.binding),
         "not ASCII": ("é" * 40, "é"),
     }
@@ -170,21 +171,67 @@ async def test_an_expired_link_is_not_even_mailed(
     assert await run(database, "SELECT 1 FROM mails") == []
 
 
-async def test_too_many_wishes_for_one_address_are_answered_alike_and_not_mailed(
-    client: httpx.AsyncClient, sign: Sign, postman: Postman
-) -> None:
-    await sign()
-    answers = [await client.post("/v1/sign-ins", json={"email": AMINA}) for _ in range(8)]
+async def ask_often(client: httpx.AsyncClient, times: int, address: str) -> None:
+    """Ask for Amina's link so many times, all from one address; each time the answer is the same."""
+    headers = {"X-Forwarded-For": address}
+    answers = [await client.post("/v1/sign-ins", json={"email": AMINA}, headers=headers) for _ in range(times)]
     assert {answer.status_code for answer in answers} == {202}
     assert len({len(answer.content) for answer in answers}) == 1
+
+
+@pytest.fixture
+async def from_anywhere(settings: Settings, database: Database) -> AsyncIterator[httpx.AsyncClient]:
+    """A client that says itself where it is, and a petition that Amina has signed."""
+    await plant(database)
+    believing = settings.model_copy(update={"trusted_proxies": ["127.0.0.1/32"]})
+    async with serving(believing) as (_, _, client):
+        body = person(1, email=AMINA)
+        assert (await client.post("/v1/petitions/end-the-ban/signatures", json=body)).status_code == 201
+        yield client
+
+
+async def test_too_many_wishes_for_one_address_are_answered_alike_and_not_mailed(
+    from_anywhere: httpx.AsyncClient, postman: Postman
+) -> None:
+    await ask_often(from_anywhere, 8, "192.0.2.1")
     assert len(await postman.bring()) == 5
 
 
-async def test_one_client_cannot_ask_without_end(client: httpx.AsyncClient) -> None:
-    answers = [await client.post("/v1/sign-ins", json={"email": f"p{n}@example.org"}) for n in range(31)]
-    assert [answer.status_code for answer in answers] == [202] * 30 + [429]
-    assert "retry-after" in answers[-1].headers
-    page = await client.post("/sign-in", data={"email": AMINA})
+async def test_nobody_is_kept_out_by_somebody_else_who_asks_for_their_links(
+    from_anywhere: httpx.AsyncClient, postman: Postman
+) -> None:
+    await ask_often(from_anywhere, 30, "192.0.2.1")
+    assert len(await postman.bring()) == 5
+    await ask_often(from_anywhere, 1, "192.0.2.2")
+    assert len(await postman.bring()) == 1
+
+
+async def test_nobodys_mailbox_is_filled_by_many_who_ask(from_anywhere: httpx.AsyncClient, postman: Postman) -> None:
+    for number in range(1, 9):
+        await ask_often(from_anywhere, 5, f"192.0.2.{number}")
+    assert len(await postman.bring()) == 30
+
+
+async def test_who_has_no_address_is_limited_by_whom_they_ask_for_alone(
+    client: httpx.AsyncClient, sign: Sign, postman: Postman, settings: Settings
+) -> None:
+    await sign()
+    async with serving(settings) as (_, app, _):
+        transport = httpx.ASGITransport(app=app, client=None)  # type: ignore[arg-type]  # as over a unix socket
+        async with httpx.AsyncClient(transport=transport, base_url="http://multitude.test") as nowhere:
+            await ask_often(nowhere, 40, "192.0.2.1")
+    assert len(await postman.bring()) == 30
+
+
+@pytest.mark.parametrize("most", [30, 3])
+async def test_one_client_cannot_ask_without_end(settings: Settings, database: Database, most: int) -> None:
+    if most != settings.sign_ins_per_hour:
+        settings = settings.model_copy(update={"sign_ins_per_hour": most})
+    async with serving(settings) as (_, _, client):
+        answers = [await client.post("/v1/sign-ins", json={"email": f"p{n}@example.org"}) for n in range(most + 1)]
+        assert [answer.status_code for answer in answers] == [202] * most + [429]
+        assert "retry-after" in answers[-1].headers
+        page = await client.post("/sign-in", data={"email": AMINA})
     assert page.status_code == 429
     assert page.headers["content-type"].startswith("text/html")
 
@@ -222,7 +269,7 @@ async def test_a_worker_that_dies_with_a_claim_leaves_it_to_the_next(
     await client.post("/v1/sign-ins", json={"email": AMINA})
     assert len(await postman.source.claim(10)) == 1
     assert await postman.source.claim(10) == []
-    await age(database, "mails", "due_at", "10 minutes")
+    await age(database, "mails", "due_at", f"{LEASE_SECONDS} seconds")
     assert len(await postman.bring()) == 1
 
 
@@ -284,6 +331,19 @@ async def test_pages_speak_the_readers_language_and_fetch_nothing(
     assert page.headers["referrer-policy"] == "no-referrer"
     assert "<script" not in page.text
     assert "http" not in page.text
+
+
+@pytest.mark.parametrize("path", ["/sign-in", "/confirm"])
+async def test_a_page_of_another_site_cannot_press_our_buttons(
+    client: httpx.AsyncClient, path: str, stored: Callable[[], Awaitable[list[object]]]
+) -> None:
+    for site, refused in [("cross-site", True), ("same-origin", False), ("none", False), ("", False)]:
+        answer = await client.post(path, data={"email": AMINA}, headers={"Sec-Fetch-Site": site} if site else {})
+        assert answer.headers["content-type"].startswith("application/problem+json" if refused else "text/html")
+        if refused:
+            assert (answer.status_code, answer.json()["type"]) == (403, "urn:multitude:problem:from-elsewhere")
+            assert await stored() == []
+        assert (await client.get(path, headers={"Sec-Fetch-Site": site})).status_code == 200
 
 
 async def test_what_is_put_into_a_page_is_escaped(client: httpx.AsyncClient) -> None:

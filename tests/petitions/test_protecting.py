@@ -5,6 +5,7 @@ from datetime import timedelta
 from typing import Any
 
 import httpx
+import pytest
 from movement import run
 
 from app.kit.clock import now
@@ -65,11 +66,35 @@ async def test_personal_data_is_kept_at_least_until_the_day_of_closing(
     assert (await client.patch(AT, json=both, headers=campaigner)).status_code == 200
 
 
+@pytest.mark.parametrize("ago", [0, 1, 1000])
+async def test_a_day_that_has_come_already_cannot_be_set(
+    client: httpx.AsyncClient, campaigner: Headers, campaign: str, published: Json, ago: int
+) -> None:
+    come = {"personal_data_until": (now().date() - ago * DAY).isoformat()}
+    new = {"slug": "another", "title": "Another", "ask": "Another.", **come}
+    for answer in (
+        await client.patch(AT, json=come, headers=campaigner),
+        await client.post(f"/v1/campaigns/{campaign}/petitions", json=new, headers=campaigner),
+    ):
+        assert (answer.status_code, answer.json()["type"]) == (422, "urn:multitude:problem:wrong-times")
+        assert answer.json()["detail"] == "`personal_data_until` must be after today (UTC)."
+    assert (await client.get(AT, headers=campaigner)).json() == published
+    assert (await client.get("/v1/petitions/another", headers=campaigner)).status_code == 404
+
+
+async def test_a_day_that_has_come_does_not_keep_the_rest_from_being_changed(
+    client: httpx.AsyncClient, database: Database, campaigner: Headers, published: Json
+) -> None:
+    await run(database, "UPDATE petitions SET personal_data_until = current_date - 1")
+    changes = {"title": "Repeal it", "personal_data_until": (TODAY - DAY).isoformat()}
+    assert (await client.patch(AT, json=changes, headers=campaigner)).status_code == 200
+
+
 async def test_a_petition_whose_day_has_come_is_reopened_only_once_it_was_moved(
-    client: httpx.AsyncClient, campaigner: Headers, published: Json
+    client: httpx.AsyncClient, database: Database, campaigner: Headers, published: Json
 ) -> None:
     await client.post(f"{AT}/close", headers=campaigner)
-    await client.patch(AT, json={"personal_data_until": TODAY.isoformat()}, headers=campaigner)
+    await run(database, "UPDATE petitions SET personal_data_until = current_date")
     refused = await client.post(f"{AT}/reopen", headers=campaigner)
     assert (refused.status_code, refused.json()["type"]) == (409, WRONG_STATE)
     moved = await client.patch(AT, json={"personal_data_until": (TODAY + DAY).isoformat()}, headers=campaigner)

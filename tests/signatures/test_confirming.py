@@ -15,8 +15,12 @@ from pydantic import SecretStr
 
 from app.kit.clock import now
 from app.kit.db import Database
+from app.kit.dispatch import End, Settled
+from app.kit.limiting import open_limiter
 from app.kit.settings import Settings
-from app.signatures.sealing import write_link
+from app.kit.texts import Texts
+from app.signatures.mailing import SignatureMails
+from app.signatures.sealing import unseal, write_link
 
 AT = "/v1/petitions/end-the-ban"
 AMINA = person(1, given_name="Amina", email="amina@example.org")
@@ -136,8 +140,8 @@ async def test_links_that_are_forged_foreign_or_too_old_are_refused_alike(
     for body in ({}, {"token": ""}, {"token": 7}, {"token": good, "more": 1}, {"token": "A" * 201}):
         assert (await client.post("/v1/confirmations", json=body)).status_code == 422
     assert await proven(database) == {"end-the-ban": 0}
-    # A link for an attempt that never came to be is as good a link as any, and confirms nothing.
-    strange = write_link(ring, petition_id, row.signer, uuid4(), now())
+    # A link for somebody who never signed is as good a link as any, and confirms nothing.
+    strange = write_link(ring, petition_id, uuid4().bytes, uuid4(), now())
     assert (await confirm(client, strange)).status_code == 200
     assert await proven(database) == {"end-the-ban": 0}
     assert (await confirm(client, good)).status_code == 200
@@ -181,18 +185,108 @@ async def test_nobody_gets_more_than_five_mails_whatever_is_signed_and_withdrawn
     assert mailbox.counts() == {"amina@example.org": 5, "person.2@example.org": 1}
 
 
-async def test_an_address_gets_only_so_many_mails_an_hour_from_all_petitions(
+async def test_an_address_gets_only_so_many_mails_an_hour_and_the_rest_later(
     client: httpx.AsyncClient, petition_id: UUID, settings: Settings, mailbox: Mailbox, database: Database
 ) -> None:
-    slugs = [f"petition-{number}" for number in range(4)]
-    for slug in slugs:
-        await plant(database, slug, confirmation="email")
-        assert (await client.post(f"/v1/petitions/{slug}/signatures", json=AMINA)).status_code == 201
+    for number in range(4):
+        await plant(database, f"petition-{number}", confirmation="email")
+        answer = await client.post(f"/v1/petitions/petition-{number}/signatures", json=AMINA)
+        assert answer.status_code == 201
     async with working(settings, smtp_url=SecretStr(mailbox.url), mails_per_hour=3):
         await mailbox.arrived(3)
         await sign(client, person(2))
         await mailbox.arrived(4)
     assert mailbox.counts() == {"amina@example.org": 3, "person.2@example.org": 1}
+    waiting = (
+        "SELECT mail_count, mail_due_at > now() + interval '50 minutes' FROM signatures WHERE due_mail IS NOT NULL"
+    )
+    assert [tuple(row) for row in await run(database, waiting)] == [(0, True)]
+    await run(database, "UPDATE signatures SET mail_due_at = now(), mail_since = now() WHERE due_mail IS NOT NULL")
+    async with working(settings, smtp_url=SecretStr(mailbox.url), mails_per_hour=3):
+        await mailbox.arrived(5)
+    assert mailbox.counts()["amina@example.org"] == 4
+
+
+async def test_a_long_outage_of_the_mail_server_costs_nobody_their_mail(
+    client: httpx.AsyncClient, petition_id: UUID, settings: Settings, database: Database
+) -> None:
+    """Tried many times more often than an address may be written to in an hour."""
+    await sign(client)
+    source = SignatureMails(database, settings, Texts(), open_limiter(settings))
+    ids = set()
+    for end in [End.LATER] * 25 + [End.UNKNOWN, End.LATER, End.SENT]:
+        (letter,) = await source.claim(10)
+        assert letter.mail is not None
+        ids.add(letter.mail.message_id)
+        await source.settle([Settled(letter, end)])
+        await run(database, "UPDATE signatures SET mail_due_at = now() - interval '1 s' WHERE due_mail IS NOT NULL")
+    assert await source.claim(10) == []
+    assert len(ids) == 1, "a mailbox can tell that they are one"
+    assert (await run(database, "SELECT mail_count FROM signatures"))[0][0] == 2
+
+
+async def test_a_mail_about_an_old_signature_is_tried_again_as_well(
+    client: httpx.AsyncClient, petition_id: UUID, settings: Settings, database: Database
+) -> None:
+    await sign(client)
+    await run(database, "UPDATE signatures SET signed_at = now() - interval '40 days'")
+    source = SignatureMails(database, settings, Texts(), open_limiter(settings))
+    (letter,) = await source.claim(10)
+    await source.settle([Settled(letter, End.LATER)])
+    rows = await run(database, "SELECT mail_due_at < now() + interval '2 minutes' FROM signatures")
+    assert rows[0][0] is True
+    await run(database, "UPDATE signatures SET mail_due_at = now(), mail_since = now() - interval '31 days'")
+    (letter,) = await source.claim(10)
+    await source.settle([Settled(letter, End.LATER)])
+    assert (await run(database, "SELECT due_mail FROM signatures"))[0][0] is None
+
+
+MALLORY = AMINA | {"given_name": "Mallory", "comment": "Not hers", "country": "FR"}
+AGREED = [{"organization": "movement", "given": True}]
+LEDGER = "SELECT given, proven FROM consents"
+
+
+async def test_the_newest_attempt_stands_so_nobody_signs_in_anothers_place(
+    client: httpx.AsyncClient, petition_id: UUID, worker: Settings, mailbox: Mailbox, database: Database
+) -> None:
+    await sign(client, MALLORY | {"consents": AGREED})
+    await mailbox.arrived(1)
+    await settled(database)
+    await sign(client, AMINA)
+    mail = (await mailbox.arrived(2))[1]
+    assert "Mallory" not in mail.text
+    await confirm(client, token_of(mail.links[0]))
+    (row,) = await run(database, "SELECT signer, sealed, country FROM signatures")
+    told = unseal(worker.key_ring, petition_id, row.signer, row.sealed)
+    assert (told.given_name, told.comment, row.country) == ("Amina", "", "UG")
+    await until(database, "SELECT count(*) = 0 FROM signatures WHERE consents_due")
+    assert await run(database, LEDGER) == []
+    assert await proven(database) == {"end-the-ban": 1}
+
+
+async def test_a_link_confirms_the_signature_but_no_consents_that_came_after_it(
+    client: httpx.AsyncClient, petition_id: UUID, worker: Settings, mailbox: Mailbox, database: Database
+) -> None:
+    await sign(client, AMINA)
+    mine = (await mailbox.arrived(1))[0]
+    await settled(database)
+    await sign(client, MALLORY | {"consents": AGREED})
+    await mailbox.arrived(2)
+    await confirm(client, token_of(mine.links[0]))
+    assert await proven(database) == {"end-the-ban": 1}
+    assert (await run(database, "SELECT consents_due FROM signatures"))[0][0] is None
+    assert await run(database, LEDGER) == []
+
+
+async def test_consents_count_from_the_confirmation_on_and_are_proven_by_it(
+    client: httpx.AsyncClient, petition_id: UUID, worker: Settings, mailbox: Mailbox, database: Database
+) -> None:
+    await sign(client, AMINA | {"consents": AGREED})
+    mine = (await mailbox.arrived(1))[0]
+    assert await run(database, LEDGER) == []
+    await confirm(client, token_of(mine.links[0]))
+    await until(database, "SELECT count(*) = 1 FROM consents")
+    assert [tuple(row) for row in await run(database, LEDGER)] == [(True, True)]
 
 
 async def test_a_mail_server_in_trouble_costs_nobody_their_mail(

@@ -1,17 +1,30 @@
 """Over a petition's limit: whoever signs too often from one address is told nothing, and counted when staff say so."""
 
 from collections.abc import AsyncIterator
+from uuid import UUID
 
 import httpx
 import pytest
 from movement import Json, like, person, plant, proven, run, serving, until, working
 
+from app.kit.clock import now
 from app.kit.db import Database
+from app.kit.sealing import KeyRing
 from app.kit.settings import Settings
+from app.signatures import intake, own
+from app.signatures.lanes import claim
+from app.signatures.schemas import SigningBody
+from app.signatures.signing import prepare
 
 Headers = dict[str, str]
 
 AT = "/v1/petitions/end-the-ban"
+
+
+def prepared(ring: KeyRing, petition_id: UUID, people: list[Json]) -> list[intake.Signing]:
+    return [prepare(ring, petition_id, SigningBody.model_validate(body), now()) for body in people]
+
+
 HELD = "SELECT count(*) FROM signatures WHERE state = 'pending' AND held"
 
 
@@ -100,3 +113,50 @@ async def test_the_limit_of_a_petition_is_shown_to_staff_alone(
     await plant(database, address_limit=7)
     assert (await client.get(AT, headers=analyst)).json()["address_limit"] == 7
     assert (await client.get(AT)).json()["address_limit"] is None
+
+
+@pytest.mark.parametrize("confirmation", ["none", "email"])
+async def test_whoever_signs_themselves_takes_the_place_of_what_was_held_for_them(
+    behind_a_proxy: httpx.AsyncClient, database: Database, confirmation: str
+) -> None:
+    """An attacker over the limit goes through a list of other people's addresses."""
+    await plant(database, address_limit=1, confirmation=confirmation)
+    for number in range(4):
+        await sign(behind_a_proxy, person(number), "192.0.2.1")
+    assert (await run(database, HELD))[0][0] == 3
+    for number in (1, 2):
+        await sign(behind_a_proxy, person(number), f"198.51.100.{number}")
+    # The attacker cannot push them back.
+    await sign(behind_a_proxy, person(1), "192.0.2.1")
+    assert (await run(database, HELD))[0][0] == 1
+    asked = await run(database, "SELECT count(*) FROM signatures WHERE due_mail = 'confirm_signature'")
+    assert asked[0][0] == (3 if confirmation == "email" else 0)
+    assert await proven(database) == {"end-the-ban": 3 if confirmation == "none" else 0}
+
+
+async def test_an_import_takes_the_place_of_what_was_held(
+    client: httpx.AsyncClient, database: Database, settings: Settings
+) -> None:
+    petition_id = await plant(database, address_limit=1)
+    for body in like(3):
+        await sign(client, body)
+    lane = await claim(database, settings.key_ring.fingerprint())
+    paper = prepared(settings.key_ring, petition_id, like(3))
+    outcomes = (await intake.sign(lane, paper, intake.IMPORT)).outcomes
+    again = (await intake.sign(lane, paper, intake.IMPORT)).outcomes
+    await lane.release()
+    assert [outcome.value for outcome in outcomes] == ["duplicate", "counted", "counted"]
+    assert set(again[1:]) == {intake.Outcome.COUNTED}, "told again what was committed"
+    assert await proven(database) == {"end-the-ban": 3}
+
+
+async def test_nobody_sees_on_their_own_page_that_they_are_held(
+    client: httpx.AsyncClient, database: Database, settings: Settings
+) -> None:
+    await plant(database, address_limit=1)
+    for body in like(2):
+        await sign(client, body)
+    signer = settings.key_ring.digest("person.1@example.org")
+    async with database.transaction() as session:
+        (mine,) = await own.signatures_of(session, signer)
+    assert mine.state == "confirmed"

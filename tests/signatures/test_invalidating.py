@@ -70,7 +70,7 @@ RULES: list[tuple[Json, Callable[[Any], bool]]] = [
         },
         lambda n: n % 4 in {1, 2},
     ),
-    ({"countries": ["UG"], "address_digests": [FARM.hex()]}, lambda n: n % 15 == 0),
+    ({"mail_domains": ["farm.example"], "sources": ["robot"]}, lambda n: n % 6 == 4),
     ({"everything": True}, lambda n: n >= 0),
 ]
 
@@ -297,6 +297,15 @@ async def test_a_rule_that_turns_out_to_match_everybody_needs_the_word(
     assert (await carry_out(database, petition_id))[-1] == 0
 
 
+async def test_also_a_rule_that_matches_few_needs_the_word_when_they_are_everybody(
+    client: httpx.AsyncClient, database: Database, petition_id: UUID, campaigner: Headers
+) -> None:
+    await sign_all(database, [signing(petition_id, person(n, email=f"{n}@farm.example")) for n in range(3)])
+    view = await draft(client, campaigner, mail_domains=["farm.example"])
+    refused = await client.post(f"{AT}/invalidations/{view['id']}/apply", headers=campaigner)
+    assert (refused.status_code, refused.json()["type"]) == (409, "urn:multitude:problem:rule-matches-all-signatures")
+
+
 async def test_no_domain_of_a_rule_stands_in_clear(
     client: httpx.AsyncClient, database: Database, petition_id: UUID, campaigner: Headers
 ) -> None:
@@ -306,18 +315,57 @@ async def test_no_domain_of_a_rule_stands_in_clear(
     assert "amina" not in stored.lower()
 
 
-async def test_staff_read_invalidations_and_campaigners_write_them(
+ONE_OF: list[tuple[Json, bool]] = [
+    ({"mail_domains": ["amina-okello.example"]}, True),
+    ({"mail_domains": ["amina-okello.example", "nobody.example"], "countries": ["UG"]}, True),
+    ({"address_digests": [FARM.hex()]}, True),
+    ({"sources": ["letter"]}, False),
+]
+
+
+@pytest.mark.parametrize(("rule", "could_ask_for_one"), ONE_OF)
+@pytest.mark.parametrize("count", [0, 1, 4, 5])
+async def test_a_rule_that_could_ask_for_one_person_is_not_told_how_few_it_matches(
+    client: httpx.AsyncClient,
+    database: Database,
+    petition_id: UUID,
+    campaigner: Headers,
+    rule: Json,
+    could_ask_for_one: bool,
+    count: int,
+) -> None:
+    bodies = [person(n, email=f"{n}@amina-okello.example", source="letter", country="UG") for n in range(count)]
+    few = [signing(petition_id, body, address_digest=FARM) for body in bodies]
+    others = [signing(petition_id, person(n)) for n in range(100, 110)]
+    await sign_all(database, [*few, *others])
+    view = await draft(client, campaigner, **rule)
+    shown = (await client.get(f"{AT}/invalidations/{view['id']}", headers=campaigner)).json()
+    applying = await say(client, campaigner, view, "apply")
+    hidden = could_ask_for_one and 0 < count < 5
+    for told in (view["dry_run"], shown["dry_run"], applying["dry_run"]):
+        if hidden:
+            assert told == {"signature_count": None, "by_country": [], "by_hour": [], "by_state": {}}
+        else:
+            assert told["signature_count"] == count
+            assert sum(row["signature_count"] for row in told["by_country"]) == count
+    await carry_out(database, petition_id)
+    assert await invalidated(database) == {one.signer for one in few}
+
+
+async def test_campaigners_alone_read_and_write_invalidations(
     client: httpx.AsyncClient, database: Database, petition_id: UUID, campaigner: Headers, analyst: Headers
 ) -> None:
     views = [await draft(client, campaigner, countries=["UG"], sources=[str(number)]) for number in range(3)]
-    listed = (await client.get(f"{AT}/invalidations?limit=2", headers=analyst)).json()
+    listed = (await client.get(f"{AT}/invalidations?limit=2", headers=campaigner)).json()
     assert [item["id"] for item in listed["items"]] == [view["id"] for view in views[:0:-1]]
-    rest = await client.get(f"{AT}/invalidations?cursor={listed['next_cursor']}", headers=analyst)
+    rest = await client.get(f"{AT}/invalidations?cursor={listed['next_cursor']}", headers=campaigner)
     assert [item["rule"]["sources"] for item in rest.json()["items"]] == [["0"]]
     body = {"reason": "r", "rule": {"countries": ["UG"]}}
     assert (await client.post(f"{AT}/invalidations", json=body, headers=analyst)).status_code == 403
-    assert (await client.get(f"{AT}/invalidations")).status_code == 401
+    for at in (f"{AT}/invalidations", f"{AT}/invalidations/{views[0]['id']}"):
+        assert (await client.get(at, headers=analyst)).status_code == 403
+        assert (await client.get(at)).status_code == 401
     other = await plant(database, "another")
     for ref in (views[0]["id"], "nothing", str(other)):
-        answer = await client.get(f"/v1/petitions/another/invalidations/{ref}", headers=analyst)
+        answer = await client.get(f"/v1/petitions/another/invalidations/{ref}", headers=campaigner)
         assert (answer.status_code, answer.json()["type"]) == (404, "urn:multitude:problem:invalidation-not-found")

@@ -1,5 +1,6 @@
 """When its day has come, the personal data of those without other consent is destroyed, and every tally stays."""
 
+import asyncio
 from collections import Counter
 from datetime import timedelta
 from typing import Any
@@ -8,13 +9,16 @@ from uuid import UUID
 import httpx
 import pytest
 from carrying import AT, RING, Headers, carry_out, claimed, draft, say, sign_all, signing
-from movement import person, proven, run
+from movement import person, plant, proven, run
+from structlog.testing import capture_logs
 
 from app.kit.clock import now
 from app.kit.db import Database
+from app.kit.settings import Settings
 from app.organizations import queries as organizations
 from app.people.consents import Entry, enter
-from app.signatures import ledger, slices, transitions
+from app.signatures import jobs, ledger, slices, transitions
+from app.signatures.retention import Watch
 from app.signatures.transitions import Withdrawal
 
 DAY = timedelta(days=1)
@@ -107,9 +111,66 @@ async def test_consents_given_with_a_signature_are_entered_first(
     await turn(database, 0)
     assert await carry_out(database, petition_id) == []
     async with database.transaction() as session:
-        assert len(await ledger.enter_consents(session, RING)) == 6
+        assert len(await ledger.Entering(RING)(session)) == 6
     assert (await carry_out(database, petition_id))[-1] == 7
     assert await kept(database) == {one.signer for one in people[:3]}
+
+
+async def watched(database: Database, watch: Watch) -> list[Any]:
+    """What a look tells the log."""
+    with capture_logs() as logs:
+        async with database.transaction() as session:
+            await watch(session)
+    return [(line["log_level"], line["event"], line["petition"], line["signatures"]) for line in logs]
+
+
+async def test_a_petition_that_waits_for_consents_no_key_opens_is_told_once_an_hour(
+    database: Database, petition_id: UUID
+) -> None:
+    others = [await plant(database, "another"), await plant(database, "running")]
+    given = [{"organization": "movement", "given": True}]
+    lost = [signing(id_, person(n, consents=given)) for n in range(3) for id_ in (petition_id, *others)]
+    await sign_all(database, [*lost, signing(petition_id, person(100))])
+    await run(database, "UPDATE signatures SET sealed = 'broken' WHERE consents_due")
+    watch = Watch()
+    assert await watched(database, Watch()) == []
+    await turn(database, 0)
+    await run(database, "UPDATE petitions SET personal_data_until = NULL WHERE slug = 'another'")
+    await run(database, "UPDATE petitions SET state = 'open' WHERE slug = 'running'")
+    async with database.transaction() as session:
+        await ledger.Entering(RING)(session)
+    assert await carry_out(database, petition_id) == []
+    told = [("warning", "retention waits for consents", str(petition_id), 3)]
+    assert await watched(database, watch) == told
+    assert await watched(database, watch) == []
+    often = Watch(every=timedelta(0))
+    assert [await watched(database, often) for _ in range(2)] == [told, told]
+    # As operators are told to, when the key is gone for good.
+    await run(
+        database,
+        "UPDATE signatures SET consents_due = NULL WHERE petition_id = :id AND consents_due AND state = 'confirmed'",
+        id=petition_id,
+    )
+    assert await watched(database, Watch()) == []
+    assert (await carry_out(database, petition_id))[-1] == 4
+    assert not {one.signer for one in lost if one.petition_id == petition_id} & {
+        row[0] for row in await run(database, "SELECT signer FROM signatures WHERE petition_id = :id", id=petition_id)
+    }
+
+
+async def test_the_worker_is_who_tells_it(database: Database, petition_id: UUID, settings: Settings) -> None:
+    await sign_all(database, [signing(petition_id, person(1, consents=[{"organization": "movement", "given": True}]))])
+    await run(database, "UPDATE signatures SET sealed = 'broken'")
+    await turn(database, 0)
+    quick, ending = settings.model_copy(update={"sweep_seconds": 0.01}), asyncio.Event()
+    with capture_logs() as logs:
+        working = asyncio.create_task(jobs.work(database, quick, RING, ending))
+        async with asyncio.timeout(10):
+            while not logs:
+                await run(database, "SELECT 1")
+        ending.set()
+        await working
+    assert [line["event"] for line in logs] == ["retention waits for consents"]
 
 
 async def test_an_invalidated_signature_is_destroyed_too_and_can_still_be_restored(
@@ -133,10 +194,15 @@ async def test_an_invalidated_signature_is_destroyed_too_and_can_still_be_restor
     assert (await carry_out(database, petition_id))[-1] == 8
 
 
-async def test_only_who_answers_for_personal_data_sees_what_would_go(
-    client: httpx.AsyncClient, petition_id: UUID, campaigner: Headers, analyst: Headers, owner: Headers
+async def test_who_sets_the_day_and_who_answers_for_personal_data_see_what_would_go(
+    client: httpx.AsyncClient,
+    petition_id: UUID,
+    campaigner: Headers,
+    analyst: Headers,
+    owner: Headers,
+    data_officer: Headers,
 ) -> None:
-    for headers in (campaigner, analyst):
-        assert (await client.get(f"{AT}/retention", headers=headers)).status_code == 403
+    assert (await client.get(f"{AT}/retention", headers=analyst)).status_code == 403
     told = await look(client, owner)
+    assert told == await look(client, campaigner) == await look(client, data_officer)
     assert told == {"personal_data_until": None, "destroyed_at": None, "would_destroy": {}, "would_keep_count": 0}
