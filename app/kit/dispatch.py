@@ -106,7 +106,8 @@ class Dispatcher:
             pause: float = min(_FIRST_PAUSE * 2 ** min(self._failing, _MOST_DOUBLINGS), _LONGEST_PAUSE)
             return pause
         self._failing = 0
-        return 0.0 if len(claimed) == CLAIM else seconds
+        # A source may claim more than it hands over: that there is nothing left is known when there was nothing.
+        return 0.0 if claimed else seconds
 
     async def _send(self, letters: deque[Letter], ending: asyncio.Event) -> int:
         """Send them through all connections; how many were settled for good."""

@@ -41,11 +41,12 @@ from app.people.sealing import (
 _LIVES = timedelta(days=3)
 # One whose reader has had enough mails for an hour waits as long.
 _POSTPONED = timedelta(hours=1)
+# Sign-in links first, for they do not last: if a worker is killed, another tries while they do.
+_LEASES = {"sign_in": timedelta(minutes=2), "welcome": timedelta(seconds=LEASE_SECONDS)}
 _END = text("DELETE FROM mails WHERE due_at <= :now AND (mail_count >= :most OR created_at < :oldest)")
 _CLAIM = text("""
     UPDATE mails SET mail_count = mail_count + 1, due_at = :lease WHERE id IN (
-        SELECT id FROM mails WHERE due_at <= :now ORDER BY kind <> 'sign_in', due_at LIMIT :limit
-        FOR UPDATE SKIP LOCKED
+        SELECT id FROM mails WHERE kind = :kind AND due_at <= :now ORDER BY due_at LIMIT :limit FOR UPDATE SKIP LOCKED
     ) RETURNING id, kind, signer, sealed, mail_count
 """)
 _DELETE = text("DELETE FROM mails WHERE id = ANY(:ids)")
@@ -129,10 +130,12 @@ class PeopleMails:
         then. It counts as a sending all the same, so that it does not stay for ever.
         """
         moment = now()
-        values = {"now": moment, "lease": moment + timedelta(seconds=LEASE_SECONDS), "limit": limit}
         async with self._database.transaction() as session:
             await session.execute(_END, {"now": moment, "most": MOST_SENDINGS, "oldest": moment - _LIVES})
-            rows = (await session.execute(_CLAIM, values)).all()
+            rows: list[Any] = []
+            for kind, lease in _LEASES.items():
+                values = {"kind": kind, "now": moment, "lease": moment + lease, "limit": limit - len(rows)}
+                rows += (await session.execute(_CLAIM, values)).all()
             due = self._opened(sorted(rows, key=_urgency))
             known = await self._look_up(session, due, moment)
         written = [(one, letter) for one in due if (letter := self._letter(one, known))]

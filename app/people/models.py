@@ -113,7 +113,7 @@ class OutgoingMail(Base):
     __tablename__ = "mails"
     __table_args__ = (
         CheckConstraint(f"kind IN {MAIL_KINDS}", name="kind"),
-        Index("ix_mails__due_at", "due_at", postgresql_where=text("due_at IS NOT NULL")),
+        Index("ix_mails__kind_due_at", "kind", "due_at", postgresql_where=text("due_at IS NOT NULL")),
     )
 
     id: Mapped[UUID] = mapped_column(primary_key=True, default=uuid7)

@@ -29,7 +29,7 @@ _BEHIND_A_PATH = re.compile(r"[?#@\s\x00-\x1f\x7f-\x9f]")
 
 def _host_and_path(value: str) -> str:
     plain = normalize("NFKC", value)
-    while (decoded := unquote(plain)) != plain:
+    while (decoded := normalize("NFKC", unquote(plain))) != plain:
         plain = decoded
     if _BEHIND_A_PATH.search(plain):
         raise ValueError("must be a host and a path, and nothing else")

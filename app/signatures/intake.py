@@ -41,11 +41,11 @@ _SIGN = """
     ORDER BY n.signer
     ON CONFLICT (petition_id, signer) DO UPDATE SET
         (id, signed_at, country, state, region, source, group_id, event_id, sealed, address_digest, domain_digest,
-         disposable, partner_id, held, consents_due, mail_due_at, mail_since, due_mail) =
+         disposable, partner_id, held, consents_due, mail_due_at, mail_since, due_mail, proven) =
         (excluded.id, excluded.signed_at, excluded.country, excluded.state, excluded.region, excluded.source,
          excluded.group_id, excluded.event_id, excluded.sealed, excluded.address_digest, excluded.domain_digest,
          excluded.disposable, excluded.partner_id, excluded.held, excluded.consents_due, excluded.mail_due_at,
-         excluded.mail_since, excluded.due_mail)
+         excluded.mail_since, excluded.due_mail, NULL)
     WHERE {makes_way}
     RETURNING s.petition_id, s.signer, s.state
 """
@@ -54,10 +54,16 @@ SIGN = _SIGN.format(
     accepting=ACCEPTING_SQL,
     state="CASE WHEN n.held OR p.confirmation = 'email' THEN 'pending' ELSE 'confirmed' END",
     mailed="n.held IS NULL AND p.confirmation = 'email'",
-    makes_way="s.state = 'withdrawn' OR s.state = 'pending' AND (excluded.held IS NULL OR s.held)",
+    makes_way="s.state = 'withdrawn'"
+    " OR s.state = 'pending' AND s.id <> excluded.id AND (excluded.held IS NULL OR s.held)",
 )
 # Whoever brings a file answers for it: nobody in it is asked to confirm.
-IMPORT = _SIGN.format(accepting=ACCEPTING_SQL, state="'confirmed'", mailed="false", makes_way="s.state = 'pending'")
+IMPORT = _SIGN.format(
+    accepting=ACCEPTING_SQL,
+    state="'confirmed'",
+    mailed="false",
+    makes_way="s.state = 'pending' AND s.id <> excluded.id",
+)
 
 # Who did not win: has signed before, or was refused because the petition closed in this very moment? Once it is
 # closed those who have signed are refused like all others: a stranger must not find them out by that.
@@ -138,7 +144,8 @@ async def sign(lane: Lane, signings: Sequence[Signing], statement: str = SIGN) -
 
     Repeating it is harmless: a row that carries the attempt's own id was won by the first try.
     """
-    firsts = {(s.petition_id, s.signer): s for s in reversed(signings)}
+    # Of several by one person the first one stands, but one that is held keeps no other out.
+    firsts = {(s.petition_id, s.signer): s for s in sorted(reversed(signings), key=_is_held, reverse=True)}
     ordered = sorted(firsts.values())
     async with committing(lane.connection):
         won = await _insert(lane.connection, ordered, statement)
@@ -150,6 +157,10 @@ async def sign(lane: Lane, signings: Sequence[Signing], statement: str = SIGN) -
         touched = {petition_id for petition_id, _ in (*won, *known)}
         totals = await tallies.move(lane.connection, lane.number, touched, _changes(ordered, won, known))
     return Committed([_outcome(s, won, known, firsts) for s in signings], totals)
+
+
+def _is_held(signing: Signing) -> bool:
+    return signing.traces.held is not None
 
 
 def _changes(

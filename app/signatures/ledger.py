@@ -26,11 +26,9 @@ from app.signatures.signing import consents_of
 BATCH = 500
 # A word is proven if a link was mailed to the address it came with, and followed.
 _DUE = text(f"""
-    SELECT s.petition_id, s.signer, s.id, s.signed_at, s.partner_id, s.sealed,
-        s.mail_count > 0 AND p.confirmation = 'email' AS proven
-    FROM signatures s JOIN petitions p ON p.id = s.petition_id
-    WHERE s.consents_due AND s.state = 'confirmed' AND s.id > :behind
-    ORDER BY s.id LIMIT {BATCH} FOR UPDATE OF s SKIP LOCKED
+    SELECT petition_id, signer, id, signed_at, partner_id, sealed, proven FROM signatures
+    WHERE consents_due AND state = 'confirmed' AND id > :behind
+    ORDER BY id LIMIT {BATCH} FOR UPDATE SKIP LOCKED
 """)
 _BEGINNING = UUID(int=0)
 _ENTERED = text("""

@@ -45,9 +45,11 @@ _CLAIM = """
 # Only if it is still the mail that was claimed: another may be due by now.
 _STILL = """
     FROM unnest(
-        CAST(:petition_ids AS uuid[]), CAST(:signers AS bytea[]), CAST(:ids AS uuid[]), CAST(:counts AS smallint[])
-    ) AS n (petition_id, signer, id, mail_count)
-    WHERE s.petition_id = n.petition_id AND s.signer = n.signer AND s.id = n.id AND s.mail_count = n.mail_count
+        CAST(:petition_ids AS uuid[]), CAST(:signers AS bytea[]), CAST(:ids AS uuid[]), CAST(:counts AS smallint[]),
+        CAST(:since AS timestamptz[])
+    ) AS n (petition_id, signer, id, mail_count, mail_since)
+    WHERE s.petition_id = n.petition_id AND s.signer = n.signer AND s.id = n.id
+    AND s.mail_count = n.mail_count AND s.mail_since = n.mail_since
 """
 _DONE = text(f"UPDATE signatures s SET mail_due_at = NULL, mail_since = NULL, due_mail = NULL {_STILL}")
 # A quarter of the time it has been due: a new mail is tried again soon, an old one seldom.
@@ -175,6 +177,7 @@ def _columns(rows: Sequence[Any]) -> dict[str, Any]:
         "signers": [row.signer for row in rows],
         "ids": [row.id for row in rows],
         "counts": [row.mail_count for row in rows],
+        "since": [row.mail_since for row in rows],
     }
 
 

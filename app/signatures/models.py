@@ -66,6 +66,8 @@ class Signature(Base):
     due_mail: Mapped[str | None]
     mail_count: Mapped[int | None] = mapped_column(SmallInteger)
     consents_due: Mapped[bool | None]
+    # Confirmed by the link of this very attempt: whoever reads that mailbox has said all that is in it.
+    proven: Mapped[bool | None]
     invalidation_id: Mapped[UUID | None]
     state_before: Mapped[str | None]
 

@@ -42,6 +42,7 @@ DELETE = f"""
 NO_MAIL_DUE = "mail_due_at = NULL, mail_since = NULL, due_mail = NULL"
 _WITHOUT_PERSON = f"""
     sealed = '', address_digest = NULL, domain_digest = NULL, disposable = NULL, held = NULL, consents_due = NULL,
+    proven = NULL,
     {NO_MAIL_DUE}
 """
 # A number that was counted, and nobody's: not even the minute is left.
@@ -63,10 +64,15 @@ def _becoming(state: str) -> str:
 
 
 # Every link proves the mailbox, so any of them confirms what stands there. But the consents that came with it are
-# somebody's word only if the link is that attempt's own: another may have been made by a stranger.
+# somebody's word only if the link is that attempt's own: another may have been made by a stranger, whose receipt then
+# opens nothing either.
 _CONFIRM = UPDATE.format(
     changes=f"""{_becoming("confirmed")}, {NO_MAIL_DUE},
-        consents_due = CASE WHEN {_NAMED.format(row="s")} THEN s.consents_due END""",
+        consents_due = CASE WHEN {_NAMED.format(row="s")} THEN s.consents_due END,
+        proven = CASE WHEN {_NAMED.format(row="s")} THEN true END,
+        id = CASE WHEN {_NAMED.format(row="s")} THEN s.id ELSE (
+            SELECT n.id FROM unnest($2::bytea[], $3::uuid[]) AS n (signer, id) WHERE n.signer = s.signer LIMIT 1
+        ) END""",
     locked=_LOCKED_BY_KEY.format(
         condition=f"{LIVING} = 'pending' AND o.held IS NULL"
         " AND EXISTS (SELECT 1 FROM petitions p WHERE p.id = $1 AND p.state <> 'archived')"

@@ -24,6 +24,7 @@ _SIGNATURE_COLUMNS = (
     ("due_mail", sa.Text()),
     ("mail_count", sa.SmallInteger()),
     ("consents_due", sa.Boolean()),
+    ("proven", sa.Boolean()),
     ("invalidation_id", sa.Uuid()),
     ("state_before", sa.Text()),
 )
@@ -118,7 +119,9 @@ def _create_people() -> None:
         sa.CheckConstraint("kind IN ('sign_in', 'welcome')", name=op.f("ck_mails__kind")),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_mails")),
     )
-    op.create_index("ix_mails__due_at", "mails", ["due_at"], postgresql_where=sa.text("due_at IS NOT NULL"))
+    op.create_index(
+        "ix_mails__kind_due_at", "mails", ["kind", "due_at"], postgresql_where=sa.text("due_at IS NOT NULL")
+    )
     op.create_index(op.f("ix_mails__signer"), "mails", ["signer"])
 
 

@@ -163,9 +163,9 @@ class World:
         id_ = tried[attempt % len(tried)] if attempt >= 0 else tried[-1]
         await self.room.queue.add(Confirmation(self.petition_id, self.signer(number), id_))
         life = self.lives.get(number)
-        # Whichever link it is: each proves the mailbox.
+        # Whichever link it is: each proves the mailbox, and its own receipt is the one that opens it from then on.
         if life and life.state == "pending" and not life.held:
-            life.state = "confirmed"
+            life.state, life.attempt = "confirmed", id_
 
     async def withdraw(self, number: int) -> None:
         await self.room.queue.add(Withdrawal(self.petition_id, self.signer(number), None))

@@ -233,7 +233,7 @@ def test_a_killed_server_can_be_started_again_under_its_service(made: Path) -> N
 
 
 # A second or two of pure computing: meanwhile a child does not look whether its server is still there.
-BUSY = "DO $$ BEGIN FOR i IN 1..20000000 LOOP NULL; END LOOP; END $$"
+BUSY = "DO $$ BEGIN FOR i IN 1..100000000 LOOP NULL; END LOOP; END $$"
 
 
 def wait_until_busy(url: str) -> None:

@@ -267,15 +267,19 @@ async def test_the_newest_attempt_stands_so_nobody_signs_in_anothers_place(
 async def test_a_link_confirms_the_signature_but_no_consents_that_came_after_it(
     client: httpx.AsyncClient, petition_id: UUID, worker: Settings, mailbox: Mailbox, database: Database
 ) -> None:
-    await sign(client, AMINA)
+    receipt = (await sign(client, AMINA))["receipt"]
     mine = (await mailbox.arrived(1))[0]
     await settled(database)
-    await sign(client, MALLORY | {"consents": AGREED})
+    strangers = (await sign(client, MALLORY | {"consents": AGREED}))["receipt"]
     await mailbox.arrived(2)
     await confirm(client, token_of(mine.links[0]))
     assert await proven(database) == {"end-the-ban": 1}
-    assert (await run(database, "SELECT consents_due FROM signatures"))[0][0] is None
+    await client.post(f"{AT}/withdrawals", json={"receipt": strangers})
+    assert await proven(database) == {"end-the-ban": 1}, "the stranger's receipt opens nothing"
+    assert not (await run(database, "SELECT consents_due FROM signatures"))[0][0]
     assert await run(database, LEDGER) == []
+    await client.post(f"{AT}/withdrawals", json={"receipt": receipt})
+    assert await proven(database) == {"end-the-ban": 0}, "hers does"
 
 
 async def test_consents_count_from_the_confirmation_on_and_are_proven_by_it(
