@@ -145,7 +145,9 @@ async def sign(lane: Lane, signings: Sequence[Signing], statement: str = SIGN) -
     Repeating it is harmless: a row that carries the attempt's own id was won by the first try.
     """
     # Of several by one person the first one stands, but one that is held keeps no other out.
-    firsts = {(s.petition_id, s.signer): s for s in sorted(reversed(signings), key=_is_held, reverse=True)}
+    last_first = list(reversed(signings))
+    last_first.sort(key=_is_held, reverse=True)
+    firsts = {(s.petition_id, s.signer): s for s in last_first}
     ordered = sorted(firsts.values())
     async with committing(lane.connection):
         won = await _insert(lane.connection, ordered, statement)
