@@ -153,6 +153,16 @@ async def test_receipts_of_one_person_in_one_batch_are_each_tried(
     assert await proven(database) == {SLUG: 0}
 
 
+async def test_in_one_batch_what_is_held_keeps_nobody_out(
+    lanes: tuple[Lane, Lane], database: Database, petition_id: UUID, settings: Settings
+) -> None:
+    (first,), (second,) = (prepared(settings.key_ring, petition_id, [person(1)]) for _ in range(2))
+    held = first._replace(traces=first.traces._replace(held=True))
+    told = (await intake.sign(lanes[0], [held, second])).outcomes
+    assert told == [Outcome.DUPLICATE, Outcome.COUNTED]
+    assert await proven(database) == {SLUG: 1}
+
+
 async def test_withdrawing_and_signing_race(rooms: list[HotRoom], database: Database, petition_id: UUID) -> None:
     people = like(60)
     firsts = await asyncio.gather(*(sign(rooms[0], body) for body in people))
