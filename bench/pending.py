@@ -23,7 +23,7 @@ _COUNTRIES = ("GB", "FR", "ES", "US", "DE", "UG", "KE")
 _CHUNK = 50_000
 _COLUMNS = (
     *("petition_id", "signer", "id", "signed_at", "country", "state", "region", "source", "sealed"),
-    *("domain_digest", "mail_due_at", "due_mail", "mail_count"),
+    *("domain_digest", "mail_due_at", "mail_since", "due_mail", "mail_count"),
 )
 # As much as a sealed person with a postal code and a locale takes; nobody opens it.
 _SEALED_BYTES = 80
@@ -44,7 +44,7 @@ def plant_mailed(
             signer, id_, moment = os.urandom(16), uuid7(), datetime.now(UTC)
             tokens.write(write_link(ring, petition_id, signer, id_, moment) + "\n")
             sealed, digest = os.urandom(_SEALED_BYTES), os.urandom(8)
-            return (*_facts(petition_id, signer, id_, moment, number), sealed, digest, None, None, 1)
+            return (*_facts(petition_id, signer, id_, moment, number), sealed, digest, None, None, None, 1)
 
         asyncio.run(_plant(database, signature_count, row, say))
 
@@ -59,7 +59,7 @@ def plant_due(database: Database, ring: KeyRing, signature_count: int, say: Call
         digest = domains.digest(ring, domains.domain_of(canonical))
         sealed = seal(ring, petition_id, signer, personal)
         facts = _facts(petition_id, signer, uuid7(), moment, number)
-        return (*facts, sealed, digest, moment, "confirm_signature", None)
+        return (*facts, sealed, digest, moment, moment, "confirm_signature", None)
 
     asyncio.run(_plant(database, signature_count, row, say))
 
