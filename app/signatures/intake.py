@@ -73,8 +73,8 @@ _KNOWN = f"""
     FROM signatures s, petitions p
     WHERE s.petition_id = $1 AND s.signer = ANY ($2::bytea[]) AND p.id = $1
 """
-# Whoever signs again where signatures are confirmed by mail is told by mail. Asked of everybody who did not win; it
-# is the row that says whether a mail is due.
+# Whoever signs again where signatures are confirmed by mail is told by mail. There it is asked in every batch, of
+# nobody too, so that it takes as long; it is the row that says whether a mail is due.
 _REMIND = """
     UPDATE signatures s SET mail_due_at = now(), mail_since = now(), due_mail = 'already_signed'
     FROM petitions p
@@ -132,6 +132,7 @@ class _Known(NamedTuple):
     state: str
     facets: Facets
     moves: bool
+    mailed: bool
 
 
 _Key = tuple[UUID, bytes]
@@ -153,8 +154,8 @@ async def sign(lane: Lane, signings: Sequence[Signing], statement: str = SIGN) -
         won = await _insert(lane.connection, ordered, statement)
         losers = [s for s in ordered if s[:2] not in won]
         known = await _known(lane.connection, losers)
-        if statement is SIGN:
-            reminded = [s[:3] for s in losers if not s.traces.held]
+        if statement is SIGN and _is_mailed(won, known):
+            reminded = [s[:3] for s in losers if s[:2] in known and not _is_held(s)]
             await lane.connection.executemany(_REMIND, reminded or [_NOBODY])
         touched = {petition_id for petition_id, _ in (*won, *known)}
         totals = await tallies.move(lane.connection, lane.number, touched, _changes(ordered, won, known))
@@ -163,6 +164,11 @@ async def sign(lane: Lane, signings: Sequence[Signing], statement: str = SIGN) -
 
 def _is_held(signing: Signing) -> bool:
     return signing.traces.held is not None
+
+
+def _is_mailed(won: Mapping[_Key, str], known: Mapping[_Key, _Known]) -> bool:
+    """Whether signatures of this batch may be confirmed by mail: elsewhere nobody waits for a statement about it."""
+    return "pending" in won.values() or any(row.mailed for row in known.values())
 
 
 def _changes(
@@ -206,7 +212,7 @@ async def _known(connection: Connection, losers: Sequence[Signing]) -> dict[_Key
         accepted = accepting and (allowed is None or attempt.facets.country in allowed)
         if accepted or id_ == attempt.id:
             moves = state == "confirmed" and confirmation == "none"
-            known[petition_id, signer] = _Known(id_, state, Facets(*facets), moves)
+            known[petition_id, signer] = _Known(id_, state, Facets(*facets), moves, confirmation == "email")
     return known
 
 
