@@ -21,6 +21,8 @@ from app.kit.openapi import describe
 from app.kit.settings import Settings
 from app.kit.shutdown import on_ending
 from app.organizations.routes import router as organizations
+from app.partners.desk import open_desk
+from app.partners.routes import router as partners
 from app.people.keys import PREFIX
 from app.people.own_routes import router as me
 from app.people.routes import router as consents
@@ -57,6 +59,7 @@ ROUTERS = [
     confirm_page,
     own_signatures,
     invalidations,
+    partners,
 ]
 
 
@@ -123,6 +126,7 @@ async def _life(api: FastAPI) -> AsyncIterator[None]:
     api.state.limiter = open_limiter(settings)
     api.state.hot = open_hot_room(settings, api.state.hot_database, api.state.limiter)
     api.state.addresses, api.state.trusted_proxies = api.state.hot.addresses, api.state.hot.proxies
+    api.state.desk = open_desk(settings, database, api.state.hot)
     api.state.trends = open_trends(database, settings.key_ring)
     api.state.keepers = [SignatureKeeper(api.state.hot, database)]
     # What is there by now stays for good: the collector need not look at it again with every crowd.

@@ -1,4 +1,4 @@
-"""The worker's door: writes down what time and the tallies have decided, carries out rules, enters consents, mails.
+"""The worker's door: writes down what time and the tallies have decided, carries out rules, mails, delivers webhooks.
 
 Nothing is handed to the worker: it looks. A round that fails is logged and tried again in the next; two workers do
 not get in each other's way, since each sweep runs under an advisory lock of its transaction, and what is claimed by one
@@ -25,6 +25,9 @@ from app.kit.post import open_post
 from app.kit.sealing import KeyRing
 from app.kit.settings import Settings
 from app.kit.texts import Texts
+from app.partners.delivering import deliver
+from app.partners.forgetting import forget_webhooks
+from app.partners.spreading import spread
 from app.people.consents import Ledger
 from app.people.forgetting import forget_people
 from app.people.mailing import PeopleMails
@@ -34,6 +37,7 @@ from app.signatures import jobs, ledger
 from app.signatures.mailing import SignatureMails
 from app.signatures.milestones import mark_reached
 from app.signatures.own import Signers
+from app.signatures.telling import Telling
 from app.signatures.trends import Summarizing
 
 Sweep = Callable[[AsyncSession], Awaitable[Sequence[object]]]
@@ -51,9 +55,12 @@ def sweeps_of(ring: KeyRing) -> dict[str, Sweep]:
         "turn_pages": turn_pages,
         "mark_reached": mark_reached,
         "enter_consents": ledger.Entering(ring),
+        "tell_withdrawals": Telling(ring),
+        "spread": spread,
         "forget_salts": forget_salts,
         "forget_sign_ins": forget_sign_ins,
         "forget_people": forget_people,
+        "forget_webhooks": forget_webhooks,
         "summarize": Summarizing(),
     }
 
@@ -81,7 +88,7 @@ async def _swept(database: Database, number: int, name: str, sweep: Sweep) -> in
 
 
 async def work(settings: Settings, ending: asyncio.Event) -> None:
-    """Sweep, carry out rules and send mails until `ending` is set."""
+    """Sweep, carry out rules, send mails and deliver webhooks until `ending` is set."""
     database = Database(settings.database_url.get_secret_value(), pool_size=5, name="worker")
     post = open_post(settings)
     if post is None:
@@ -93,6 +100,7 @@ async def work(settings: Settings, ending: asyncio.Event) -> None:
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(_sweep(database, settings, ending))
             tasks.create_task(jobs.work(database, settings, settings.key_ring, ending))
+            tasks.create_task(deliver(database, settings, ending))
             for dispatcher in dispatchers:
                 tasks.create_task(dispatcher.run(ending, settings.sweep_seconds))
     finally:

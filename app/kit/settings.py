@@ -32,6 +32,9 @@ class Settings(BaseSettings):
 
     cors_origins: Annotated[list[str], NoDecode] = []
     max_body_bytes: int = Field(MEBIBYTE, ge=1024)
+    partner_max_body_bytes: int = Field(
+        16 * MEBIBYTE, ge=1024, description="the largest body a partner may post, unpacked"
+    )
     log_format: str = Field("auto", pattern="^(auto|json|console)$")
     log_level: str = Field("INFO", pattern="^(DEBUG|INFO|WARNING|ERROR)$")
     database_pool_size: int = Field(5, ge=1)
@@ -54,6 +57,8 @@ class Settings(BaseSettings):
     petition_link: str = Field(
         "", description="the front end's page of a petition, with {petition}; else none is named"
     )
+    webhook_connections: int = Field(200, ge=1, le=2000, description="webhooks one worker delivers at the same time")
+    webhook_timeout_seconds: float = Field(10.0, gt=0, le=60, description="how long an endpoint may take to answer")
     worker_metrics_port: int | None = Field(
         None, ge=1, le=65535, description="where the worker shows its metrics, on this machine alone"
     )

@@ -17,6 +17,7 @@ from app.people.asking import Asking, open_asking
 from app.petitions.directory import Directory, open_directory
 from app.signatures import intake, transitions
 from app.signatures.breakdown import Breakdowns, open_breakdowns
+from app.signatures.bulk import Bulk
 from app.signatures.counts import Counts
 from app.signatures.intake import Committed, Outcome, Signing
 from app.signatures.lanes import Lane, claim
@@ -44,11 +45,22 @@ class Writer:
 
     async def commit(self, items: Sequence[Item]) -> Sequence[Outcome]:
         """A transaction for each verb; an outcome per item, in order."""
+        return await self._guarded(lambda lane: self._write(lane, items))
+
+    async def write(self, verb: Callable[[Lane], Awaitable[Committed]]) -> Sequence[Outcome]:
+        """One verb's own transaction; an outcome per item, in order."""
+
+        async def write(lane: Lane) -> Sequence[Outcome]:
+            return self._told(lane, await verb(lane))
+
+        return await self._guarded(write)
+
+    async def _guarded(self, work: Callable[[Lane], Awaitable[Sequence[Outcome]]]) -> Sequence[Outcome]:
         try:
             async with asyncio.timeout(COMMIT_TIMEOUT):
                 if self._lane is None:
                     self._lane = await claim(self._database, self._fingerprint)
-                outcomes = await self._write(self._lane, items)
+                outcomes = await work(self._lane)
         except BaseException as error:
             if not refused(error) and self._lane is not None:
                 self._lane.drop()
@@ -61,12 +73,15 @@ class Writer:
         outcomes = {}
         for kind, verb in _VERBS.items():
             if chosen := [item for item in items if type(item) is kind]:
-                committed = await verb(lane, chosen)
-                self._counts.committed(lane.number, committed.totals)
+                told = self._told(lane, await verb(lane, chosen))
                 if len(chosen) == len(items):
-                    return committed.outcomes
-                outcomes[kind] = iter(committed.outcomes)
+                    return told
+                outcomes[kind] = iter(told)
         return [next(outcomes[type(item)]) for item in items]
+
+    def _told(self, lane: Lane, committed: Committed) -> Sequence[Outcome]:
+        self._counts.committed(lane.number, committed.totals)
+        return committed.outcomes
 
     async def close(self) -> None:
         if self._lane is not None:
@@ -85,6 +100,8 @@ class HotRoom:
     streams: Streams
     queue: Batches[Item, Outcome]
     writer: Writer
+    bulk: Bulk
+    bulk_writer: Writer
     asking: Asking
     proxies: TrustedProxies
     addresses: Addresses
@@ -93,7 +110,9 @@ class HotRoom:
 
     async def close(self) -> None:
         """Settle everything that was taken, then let the lane go."""
+        await self.bulk.close()
         await self.queue.drain()
+        await self.bulk_writer.close()
         await self.writer.close()
 
 
@@ -109,6 +128,9 @@ def open_hot_room(settings: Settings, database: Database, limiter: Limiter) -> H
         patience=settings.commit_patience_seconds,
     )
     queue.start()
+    bulk_writer = Writer(database, counts, ring.fingerprint())
+    bulk = Bulk(bulk_writer.write, settings.commit_patience_seconds)
+    bulk.start()
     directory = open_directory(database)
     return HotRoom(
         ring=ring,
@@ -118,6 +140,8 @@ def open_hot_room(settings: Settings, database: Database, limiter: Limiter) -> H
         streams=Streams(directory, counts, settings.stream_limit),
         queue=queue,
         writer=writer,
+        bulk=bulk,
+        bulk_writer=bulk_writer,
         asking=open_asking(database),
         proxies=TrustedProxies(settings.trusted_proxies),
         addresses=Addresses(ring, database),

@@ -65,6 +65,14 @@ IMPORT = _SIGN.format(
     makes_way="s.state = 'pending' AND s.id <> excluded.id",
 )
 
+# A partner may post the same again, days later and after somebody has withdrawn: that must not bring them back.
+BRING = _SIGN.format(
+    accepting=ACCEPTING_SQL,
+    state="CASE p.confirmation WHEN 'email' THEN 'pending' ELSE 'confirmed' END",
+    mailed="p.confirmation = 'email'",
+    makes_way="s.state = 'pending' AND s.id <> excluded.id",
+)
+
 # Who did not win: has signed before, or was refused because the petition closed in this very moment? Once it is
 # closed those who have signed are refused like all others: a stranger must not find them out by that.
 _KNOWN = f"""

@@ -37,6 +37,7 @@ class Signature(Base):
         CheckConstraint(f"due_mail IN {MAILS}", name="due_mail"),
         Index("ix_signatures__mail_due_at", "mail_due_at", postgresql_where=text("mail_due_at IS NOT NULL")),
         Index("ix_signatures__consents_due", "id", postgresql_where=text("consents_due AND state = 'confirmed'")),
+        Index("ix_signatures__withdrawn_id", "withdrawn_id", postgresql_where=text("withdrawn_id IS NOT NULL")),
         # For trends, which ask about the last minutes: a few pages, whatever the number of signatures.
         Index(
             "ix_signatures__signed_at", "signed_at", postgresql_using="brin", postgresql_with={"pages_per_range": 64}
@@ -70,6 +71,8 @@ class Signature(Base):
     proven: Mapped[bool | None]
     invalidation_id: Mapped[UUID | None]
     state_before: Mapped[str | None]
+    # The attempt that was withdrawn, until those who were told of it have been told that too (`telling.py`).
+    withdrawn_id: Mapped[UUID | None]
 
 
 class Invalidation(Base):

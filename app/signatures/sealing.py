@@ -30,6 +30,8 @@ class Personal(NamedTuple):
     comment: str = ""
     referral: str = ""
     consents: str = ""
+    # A partner's own id of the signature.
+    reference: str = ""
 
 
 def seal(ring: KeyRing, petition_id: UUID, signer: bytes, personal: Personal) -> bytes:

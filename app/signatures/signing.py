@@ -27,16 +27,19 @@ def prepare(
     *,
     address_digest: bytes | None = None,
     held: bool | None = None,
+    partner_id: UUID | None = None,
+    id_: UUID | None = None,
+    reference: str = "",
 ) -> Signing:
-    """One attempt to sign, ready for the intake."""
+    """One attempt to sign, ready for the intake. `reference`: the id that the partner who brings it knows it by."""
     canonical = emails.canonical(body.email)
     domain = domains.domain_of(canonical)
     signer = ring.digest(canonical)
     return Signing(
         petition_id,
         signer,
-        uuid7(),
-        seal(ring, petition_id, signer, _personal(body)),
+        id_ or uuid7(),
+        seal(ring, petition_id, signer, _personal(body, reference)),
         Facets(
             country=body.country,
             region=body.region or "",
@@ -49,13 +52,14 @@ def prepare(
             address_digest=address_digest,
             domain_digest=domains.digest(ring, domain),
             disposable=domains.is_disposable(domain) or None,
+            partner_id=partner_id,
             held=held,
             consents_due=bool(body.consents) or None,
         ),
     )
 
 
-def _personal(body: SignatureBody) -> Personal:
+def _personal(body: SignatureBody, reference: str) -> Personal:
     return Personal(
         body.given_name,
         body.family_name,
@@ -65,6 +69,7 @@ def _personal(body: SignatureBody) -> Personal:
         body.comment or "",
         body.referral or "",
         _consents.dump_json(body.consents).decode() if body.consents else "",
+        reference,
     )
 
 

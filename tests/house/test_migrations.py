@@ -95,7 +95,8 @@ def test_up_and_down_and_up_again(fresh: Fresh) -> None:
     url = fresh()
     migrating.upgrade(url)
     first = _schema(url)
-    assert {row[1] for row in first if row[0] == "table"} == set(metadata.tables)
+    # The one sequence: numbers of the feed are never given twice, also when the newest entry is erased.
+    assert {row[1] for row in first if row[0] == "table"} == {*metadata.tables, "signer_feed_entries_number_seq"}
     migrating.downgrade(url, "base")
     assert _schema(url) == set()
     migrating.upgrade(url)

@@ -1,0 +1,5 @@
+"""Endpoints, the messages they are sent, and the attempts, over HTTP."""
+
+from fastapi import APIRouter
+
+router = APIRouter(tags=["partners"])

@@ -1,0 +1,5 @@
+"""Partnerships over HTTP."""
+
+from fastapi import APIRouter
+
+router = APIRouter(tags=["partners"])

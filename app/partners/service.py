@@ -1,0 +1,1 @@
+"""Inviting partner organizations, and what becomes of an invitation."""

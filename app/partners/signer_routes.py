@@ -1,0 +1,5 @@
+"""Those who consented to a partner, for it to pull."""
+
+from fastapi import APIRouter
+
+router = APIRouter(tags=["partners"])
