@@ -31,6 +31,11 @@ def _derive(secret: str, purpose: str, length: int) -> bytes:
     return HKDF(hashes.SHA256(), length, salt=None, info=purpose.encode()).derive(secret.encode())
 
 
+def keyed_digest(key: bytes, value: str) -> bytes:
+    """The first 16 bytes of HMAC-SHA256."""
+    return hmac.digest(key, value.encode(), "sha256")[:SIGNER_BYTES]
+
+
 def _cipher(secret: str, id_purpose: str, purpose: str) -> tuple[bytes, AESGCM]:
     key_id = _derive(secret, f"multitude/{id_purpose}", KEY_ID_BYTES)
     return key_id, AESGCM(_derive(secret, f"multitude/{purpose}", 32))
@@ -102,8 +107,8 @@ class KeyRing:
             return _open(self.ciphers, sealed, identity)
 
     def digest(self, value: str) -> bytes:
-        """The first 16 bytes of HMAC-SHA256: the same value gives the same digest, nobody without the key can."""
-        return hmac.digest(self.digest_key, value.encode(), "sha256")[:SIGNER_BYTES]
+        """A keyed digest: the same value gives the same one, and nobody without the key can make it."""
+        return keyed_digest(self.digest_key, value)
 
     def fingerprint(self) -> str:
         """Names the digest key without giving it away; the database remembers it (see `kit/keyguard.py`)."""

@@ -3,9 +3,11 @@
 The list is that of the `disposable-email-domains` package, as old as its installed version. It flags, and refuses none.
 """
 
+from functools import lru_cache
+
 from disposable_email_domains import blocklist
 
-from app.kit.sealing import KeyRing
+from app.kit.sealing import KeyRing, keyed_digest
 
 DIGEST_BYTES = 8
 
@@ -17,6 +19,7 @@ def domain_of(canonical_email: str) -> str:
     return canonical_email.rpartition("@")[2]
 
 
+@lru_cache(maxsize=4096)
 def is_disposable(domain: str) -> bool:
     """Whether the domain, or one above it, is on the list."""
     while domain:
@@ -28,4 +31,10 @@ def is_disposable(domain: str) -> bool:
 
 def digest(ring: KeyRing, domain: str) -> bytes:
     """8 bytes. No signer has the same: what a signer is digested from holds an "@", and this does not."""
-    return ring.digest(f"domain {domain}")[:DIGEST_BYTES]
+    return _digest(ring.digest_key, domain)
+
+
+# Most people share a few domains.
+@lru_cache(maxsize=4096)
+def _digest(key: bytes, domain: str) -> bytes:
+    return keyed_digest(key, f"domain {domain}")[:DIGEST_BYTES]

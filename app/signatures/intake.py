@@ -10,7 +10,7 @@ What happens to a signature afterwards is in `transitions.py`.
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from enum import Enum
-from typing import NamedTuple
+from typing import Any, NamedTuple
 from uuid import UUID
 
 from app.kit.db import Connection, committing
@@ -203,9 +203,14 @@ async def _insert(connection: Connection, ordered: Sequence[Signing], statement:
     arguments = []
     for petition_id, signings in _by_petition(ordered).items():
         _, signers, ids, sealed, facets, traces = zip(*signings, strict=True)
-        columns = (*zip(*facets, strict=True), *zip(*traces, strict=True))
+        columns = map(_column, (*zip(*facets, strict=True), *zip(*traces, strict=True)))
         arguments.append((petition_id, signers, ids, sealed, *columns))
     return {(row[0], row[1]): row[2] for row in await connection.fetchmany(statement, arguments)}
+
+
+def _column(values: Sequence[Any]) -> Sequence[Any] | None:
+    """A column in which nobody has anything is sent as none at all: the driver would look at each of its elements."""
+    return None if values.count(None) == len(values) else values
 
 
 async def _known(connection: Connection, losers: Sequence[Signing]) -> dict[_Key, _Known]:

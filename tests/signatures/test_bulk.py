@@ -1,0 +1,103 @@
+"""Many signatures at once: brought through a queue of their own, as often as one likes, and counted once."""
+
+from collections.abc import Sequence
+from typing import Any
+from uuid import UUID
+
+import httpx
+import pytest
+from movement import person, plant, proven, run
+
+from app.kit.clock import now
+from app.kit.db import Database
+from app.kit.ids import uuid7
+from app.signatures.hot import HotRoom
+from app.signatures.intake import Outcome, Signing
+from app.signatures.schemas import ImportedSigning
+from app.signatures.signing import prepare
+
+PARTNER = UUID(int=7)
+
+
+@pytest.fixture
+def room(served: Any) -> HotRoom:
+    room: HotRoom = served.api.state.hot
+    return room
+
+
+def prepared(room: HotRoom, petition_id: UUID, people: Sequence[int], **more: Any) -> list[Signing]:
+    """These people's signatures, as a partner brings them."""
+    bodies = [ImportedSigning.model_validate(person(number, **more)) for number in people]
+    return [prepare(room.ring, petition_id, body, now(), partner_id=PARTNER) for body in bodies]
+
+
+async def test_bringing_the_same_again_answers_the_same_and_counts_nothing(room: HotRoom, database: Database) -> None:
+    signings = prepared(room, await plant(database), range(10))
+    first = await room.bulk.bring(signings)
+    assert first == [Outcome.COUNTED] * 10
+    assert await room.bulk.bring(signings) == first
+    assert await proven(database) == {"end-the-ban": 10}
+
+
+async def test_the_same_people_under_other_ids_are_duplicates(room: HotRoom, database: Database) -> None:
+    petition_id = await plant(database)
+    await room.bulk.bring(prepared(room, petition_id, range(3)))
+    assert await room.bulk.bring(prepared(room, petition_id, [2, 3])) == [Outcome.DUPLICATE, Outcome.COUNTED]
+    assert await proven(database) == {"end-the-ban": 4}
+
+
+async def test_whoever_has_withdrawn_is_not_brought_back(
+    room: HotRoom, client: httpx.AsyncClient, database: Database
+) -> None:
+    petition_id = await plant(database)
+    signings = prepared(room, petition_id, [1])
+    signed = (await client.post("/v1/petitions/end-the-ban/signatures", json=person(1))).json()
+    await client.post(signed["links"]["withdraw"], json={"receipt": signed["receipt"]})
+    assert await room.bulk.bring(signings) == [Outcome.WITHDRAWN]
+    assert await room.bulk.bring(signings) == [Outcome.WITHDRAWN]
+    assert await proven(database) == {"end-the-ban": 0}
+
+
+async def test_whoever_withdraws_after_they_were_brought_stays_withdrawn(room: HotRoom, database: Database) -> None:
+    signings = prepared(room, await plant(database), [1])
+    await room.bulk.bring(signings)
+    await run(database, "UPDATE signatures SET state = 'withdrawn', sealed = ''")
+    assert await room.bulk.bring(signings) == [Outcome.WITHDRAWN]
+    assert [row.state for row in await run(database, "SELECT state FROM signatures")] == ["withdrawn"]
+
+
+async def test_those_who_are_asked_to_confirm_are_pending_and_nobody_is_reminded(
+    room: HotRoom, database: Database
+) -> None:
+    petition_id = await plant(database, confirmation="email")
+    signings = prepared(room, petition_id, [1])
+    assert await room.bulk.bring(signings) == [Outcome.PENDING]
+    await run(database, "UPDATE signatures SET state = 'confirmed', due_mail = NULL, mail_due_at = NULL")
+    assert await room.bulk.bring(prepared(room, petition_id, [1])) == [Outcome.DUPLICATE]
+    assert (await run(database, "SELECT due_mail FROM signatures"))[0].due_mail is None
+
+
+async def test_one_that_the_database_will_not_take_costs_no_neighbour(room: HotRoom, database: Database) -> None:
+    signings = prepared(room, await plant(database), range(5))
+    signings[2] = signings[2]._replace(facets=signings[2].facets._replace(source="a\0b"))
+    outcomes = await room.bulk.bring(signings)
+    assert outcomes == [*[Outcome.COUNTED] * 2, Outcome.REFUSED, *[Outcome.COUNTED] * 2]
+    assert await proven(database) == {"end-the-ban": 4}
+
+
+async def test_a_closed_petition_refuses_all_but_what_it_has_taken_already(room: HotRoom, database: Database) -> None:
+    petition_id = await plant(database)
+    taken, late = prepared(room, petition_id, [1]), prepared(room, petition_id, [2])
+    await room.bulk.bring(taken)
+    await run(database, "UPDATE petitions SET state = 'closed', closes_at = now()")
+    assert await room.bulk.bring([*taken, *late]) == [Outcome.COUNTED, Outcome.REFUSED]
+
+
+async def test_who_brought_a_signature_and_how_they_know_it_is_kept(room: HotRoom, database: Database) -> None:
+    petition_id = await plant(database)
+    body, id_ = ImportedSigning.model_validate(person(1)), uuid7()
+    signing = prepare(room.ring, petition_id, body, now(), partner_id=PARTNER, id_=id_, reference="crm:4711")
+    await room.bulk.bring([signing])
+    row = (await run(database, "SELECT id, partner_id, sealed FROM signatures"))[0]
+    assert (row.id, row.partner_id) == (id_, PARTNER)
+    assert b"crm:4711" not in row.sealed
