@@ -3,6 +3,7 @@
 from bench.scenarios import (
     Scenario,
     big,
+    bringing,
     confirming,
     counting,
     importing,
@@ -26,6 +27,8 @@ SCENARIOS: dict[str, Scenario] = {
     "mailed": signing.mailed,
     "confirm": confirming.confirm,
     "mails": mailing.mails,
+    "brought": bringing.brought,
+    "beside": bringing.beside,
     "count": counting.count,
     "big": big.big,
     "memory": memory.memory,
