@@ -15,6 +15,7 @@ from uuid import UUID
 from sqlalchemy import insert
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from app.kit.announcing import Announcement, announce
 from app.kit.clock import now
 from app.kit.ids import uuid7
 from app.kit.sealing import KeyRing
@@ -23,7 +24,10 @@ from app.people.models import Consent, OutgoingMail
 from app.people.queries import HAS_CONSENT_SQL, consenting, latest_of
 from app.people.sealing import seal_mail
 
-__all__ = ["HAS_CONSENT_SQL", "Entry", "Ledger", "consenting", "decide", "enter", "latest_of"]
+__all__ = ["CONSENT_GIVEN", "HAS_CONSENT_SQL", "Entry", "Ledger", "consenting", "decide", "enter", "latest_of"]
+
+# What is announced, to its organization alone, of an entry by which a consent was given with a signature.
+CONSENT_GIVEN = "consent.given"
 
 # Where something was said: on the person's own page.
 OWN_PAGE = "me"
@@ -68,7 +72,7 @@ async def enter(session: AsyncSession, ring: KeyRing, entries: Sequence[Entry]) 
 
     A person's first consent to an organization's news ever is followed by a mail of welcome. Taking back what a phone
     number or a cell was kept for destroys it in the same transaction, if the word is proven. People with a row are
-    locked: two entries are told in one order.
+    locked: two entries are told in one order. Every consent given with a signature is announced.
     """
     if not entries:
         return []
@@ -118,8 +122,16 @@ def _counting(entries: Iterable[Entry]) -> dict[Key, Entry]:
 
 async def _append(session: AsyncSession, entries: Iterable[Entry]) -> None:
     moment = now()
-    rows = [{"id": uuid7(), "created_at": moment, **entry._asdict()} for entry in entries]
-    await session.execute(insert(Consent), rows)
+    rows = [(uuid7(), entry) for entry in entries]
+    await session.execute(
+        insert(Consent), [{"id": id_, "created_at": moment, **entry._asdict()} for id_, entry in rows]
+    )
+    said = [
+        Announcement(CONSENT_GIVEN, {"consent_id": str(id_)}, entry.organization_id)
+        for id_, entry in rows
+        if entry.given and entry.petition_id is not None
+    ]
+    await announce(session, said)
 
 
 async def _welcome(session: AsyncSession, ring: KeyRing, given: Iterable[Entry]) -> None:

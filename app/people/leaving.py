@@ -1,23 +1,27 @@
 """What somebody takes along, and how they go: the download of everything (GDPR, articles 15 and 20) and the erasure
 (article 17)."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
+from uuid import UUID
 
 from sqlalchemy import delete, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from app.kit.announcing import Announcement, announce
 from app.kit.clock import now
 from app.kit.db import Database
 from app.kit.sealing import KeyRing
 from app.people import queries
 from app.people.keepers import Choice, Keeper
 from app.people.models import Consent, OutgoingMail, Person, PersonSession, SignIn
+from app.people.pseudonyms import person_id
 from app.people.sealing import open_details
 from app.people.showing import show_consents
 
 # In this order: a sign-in being used and a session that is writing are waited for, and what they wrote goes too.
-_TABLES = (SignIn, PersonSession, Person, Consent, OutgoingMail)
+_TABLES = (SignIn, PersonSession, Person, OutgoingMail)
+PERSON_ERASED = "person.erased"
 
 
 async def export(session: AsyncSession, ring: KeyRing, signer: bytes, keepers: Sequence[Keeper]) -> dict[str, Any]:
@@ -55,10 +59,35 @@ async def _rows(
     return [dict(row) for row in (await session.execute(query)).mappings()]
 
 
-async def erase(database: Database, keepers: Sequence[Keeper], signer: bytes, choice: Choice) -> None:
-    """Erase a person everywhere. This room comes last, and in one transaction: until then it can be asked for again."""
+async def erase(database: Database, ring: KeyRing, keepers: Sequence[Keeper], signer: bytes, choice: Choice) -> None:
+    """Erase a person everywhere, and announce it to the organizations that may know them.
+
+    This room comes last, and in one transaction: until then it can be asked for again.
+    """
     for keeper in keepers:
         await keeper.erase(signer, choice)
     async with database.transaction() as session:
         for table in _TABLES:
             await session.execute(delete(table).where(table.signer == signer))
+        told = await _erase_entries(session, signer)
+        await announce(session, [erased(ring, organization_id, signer) for organization_id in sorted(told)])
+
+
+async def _erase_entries(session: AsyncSession, signer: bytes) -> set[UUID]:
+    """Delete what somebody has said; the organizations they have ever agreed to hear from, or that brought it."""
+    entries = delete(Consent).where(Consent.signer == signer)
+    rows = await session.execute(entries.returning(Consent.organization_id, Consent.given, Consent.partner_id))
+    told: set[UUID] = set()
+    for organization_id, given, partner_id in rows:
+        told |= {organization_id} if given else set()
+        told |= {partner_id} if partner_id else set()
+    return told
+
+
+def erased(ring: KeyRing, organization_id: UUID, signer: bytes, signature_ids: Iterable[UUID] = ()) -> Announcement:
+    """What an organization is told of an erasure: the person by the name it knows, and the signatures it brought."""
+    content = {
+        "person_id": person_id(ring, organization_id, signer),
+        "signature_ids": [str(id_) for id_ in signature_ids],
+    }
+    return Announcement(PERSON_ERASED, content, organization_id)

@@ -114,8 +114,8 @@ async def export_me(request: Request, myself: Myself, session: Session, ring: Ri
 
 
 @router.post("/v1/me/erasure")
-async def erase_me(request: Request, myself: Myself, body: ErasureBody) -> ErasureView:
+async def erase_me(request: Request, myself: Myself, ring: Ring, body: ErasureBody) -> ErasureView:
     """Destroy all that is kept of you, here and everywhere. Your signatures stay counted as nobody's, or go as well."""
     database: Database = request.app.state.database
-    await leaving.erase(database, keepers_of(request), myself.signer, body.signatures)
+    await leaving.erase(database, ring, keepers_of(request), myself.signer, body.signatures)
     return ErasureView()

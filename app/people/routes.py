@@ -121,5 +121,5 @@ async def list_people_consenting(
 async def erase_person(request: Request, _officer: _DataOfficer, ring: Ring, body: ErasureOfBody) -> ErasureView:
     """Erase whoever has this address, as they could themselves on their own page; the same answer if nobody has."""
     signer = ring.digest(canonical(body.email))
-    await leaving.erase(request.app.state.database, keepers_of(request), signer, body.signatures)
+    await leaving.erase(request.app.state.database, ring, keepers_of(request), signer, body.signatures)
     return ErasureView()

@@ -1,17 +1,14 @@
-"""A petition's life: drafted, changed, opened, closed, reopened, archived; and the goals it reaches.
+"""A petition's life: drafted, changed, opened, closed, reopened, archived. The goals it reaches are in `milestones.py`.
 
 Whoever changes a petition locks its row first and writes down what the clock has decided meanwhile (`lock`),
 so that every verb sees the state everybody else sees. Signing never locks this row and never waits for it.
 """
 
-from collections.abc import Sequence
 from datetime import date, datetime, timedelta
-from itertools import cycle
 from typing import Any, NamedTuple
 from uuid import UUID
 
 from sqlalchemy import select, update
-from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -19,12 +16,11 @@ from app.campaigns import queries as campaigns
 from app.kit.fields import changed
 from app.kit.problems import Conflict, Invalid, NotFound
 from app.organizations.principals import Principal
-from app.petitions import queries
+from app.petitions import announcing, queries
 from app.petitions.models import Petition, PetitionMilestone, PetitionText
 from app.petitions.queries import STATE_NOW
 from app.petitions.schemas import ModerationBody, PetitionBody, PetitionChanges
 
-_FIRST_GOAL = 100
 _A_LITTLE = timedelta(microseconds=1)
 
 
@@ -112,7 +108,9 @@ async def lock(session: AsyncSession, ref: str) -> Petition:
     petition = await queries.find_locked(session, ref)
     if petition is None:
         raise PetitionNotFound
-    petition.state = await queries.state_now(session, petition.id)
+    before, petition.state = petition.state, await queries.state_now(session, petition.id)
+    turn = announcing.Turn(petition.id, before, petition.state, petition.opens_at, petition.closes_at)
+    await announcing.announce_turns(session, [turn])
     return petition
 
 
@@ -178,6 +176,7 @@ async def publish(session: AsyncSession, ref: str) -> Petition:
         petition.opens_at = moment
     petition.state = "open"
     await session.flush()
+    await announcing.announce_published(session, petition.id, petition.opens_at)
     return petition
 
 
@@ -192,6 +191,7 @@ async def close(session: AsyncSession, ref: str) -> Petition:
     ended = moment if petition.opens_at is None else max(moment, petition.opens_at + _A_LITTLE)
     petition.state, petition.closes_at = "closed", ended
     await session.flush()
+    await announcing.announce_closed(session, petition.id, ended)
     return petition
 
 
@@ -205,6 +205,7 @@ async def reopen(session: AsyncSession, ref: str, closes_at: datetime | None) ->
         _expect(petition, "closed", "reopened")
         _expect_personal_data(petition, moment)
         petition.state, petition.closes_at = "open", None
+        await announcing.announce_published(session, petition.id, moment)
     if closes_at is not None:
         petition.closes_at = closes_at
     await session.flush()
@@ -235,8 +236,14 @@ def _expect_personal_data(petition: Petition, moment: datetime) -> None:
 
 
 async def moderate(session: AsyncSession, ref: str, body: ModerationBody) -> Petition:
-    """Decide whether the public may see and sign it; PetitionNotFound."""
+    """Decide whether the public may see and sign it; PetitionNotFound.
+
+    Of one that is open and was not approved before the public hears now.
+    """
     petition = await lock(session, ref)
+    newly_approved = body.moderation == "approved" and petition.moderation != "approved"
+    if newly_approved and petition.state == "open":
+        await announcing.announce_published(session, petition.id, await queries.moment(session))
     petition.moderation, petition.moderation_reason = body.moderation, body.reason
     await session.flush()
     return petition
@@ -248,49 +255,19 @@ async def turn_pages(session: AsyncSession) -> list[Turned]:
     Every read minds the clock by itself, so nothing changes for anybody, `updated_at` included. A petition
     that somebody is changing at this moment is left to that change.
     """
-    due = select(Petition.id).where(Petition.state.in_(("draft", "open")), Petition.state != STATE_NOW)
+    due = (
+        select(Petition.id, Petition.state)
+        .where(Petition.state.in_(("draft", "open")), Petition.state != STATE_NOW)
+        .with_for_update(skip_locked=True)
+        .subquery()
+    )
+    told = (Petition.id, due.c.state, Petition.state, Petition.opens_at, Petition.closes_at, Petition.slug)
     statement = (
         update(Petition)
-        .where(Petition.id.in_(due.with_for_update(skip_locked=True)))
+        .where(Petition.id == due.c.id)
         .values(state=STATE_NOW, updated_at=Petition.updated_at)
-        .returning(Petition.id, Petition.slug, Petition.state)
+        .returning(*told)
     )
-    rows = await session.execute(statement, execution_options={"synchronize_session": False})
-    return [Turned(*row) for row in rows]
-
-
-def next_goal(count: int) -> int:
-    """The next rung above this count: 100, 200, 500, 1,000, 2,000, 5,000, 10,000, and so on."""
-    goal = _FIRST_GOAL
-    # The steps of the ladder, x2, x2.5 and x2, again and again.
-    for numerator, denominator in cycle(((2, 1), (5, 2), (2, 1))):
-        if goal > count:
-            break
-        goal = goal * numerator // denominator
-    return goal
-
-
-async def reach(session: AsyncSession, petition_id: UUID, count: int, at: datetime) -> Sequence[int]:
-    """Mark what this count reaches, goal included, and raise the goal; the thresholds newly reached.
-
-    Harmless to repeat. Locks the petition before its milestones, as `milestones.replace` does.
-    """
-    petition = await queries.lock_with_goal_reached(session, petition_id, count)
-    if petition is not None:
-        goal = {"petition_id": petition_id, "threshold_count": petition.signature_goal}
-        await session.execute(insert(PetitionMilestone).values(goal).on_conflict_do_nothing())
-        if petition.next_goal_automatic:
-            petition.signature_goal = next_goal(count)
-    statement = (
-        update(PetitionMilestone)
-        .where(
-            PetitionMilestone.petition_id == petition_id,
-            PetitionMilestone.threshold_count <= count,
-            PetitionMilestone.reached_at.is_(None),
-        )
-        .values(reached_at=at, reached_signature_count=count)
-        .returning(PetitionMilestone.threshold_count)
-    )
-    reached = await session.scalars(statement, execution_options={"synchronize_session": False})
-    await session.flush()
-    return sorted(reached)
+    rows = (await session.execute(statement, execution_options={"synchronize_session": False})).all()
+    await announcing.announce_turns(session, (announcing.Turn(*row[:5]) for row in sorted(rows)))
+    return [Turned(row[0], row[5], row[2]) for row in rows]

@@ -46,10 +46,11 @@ async def show_page(
 def _common(petition: Petition, words: Words, state: str) -> dict[str, Any]:
     own = {name: getattr(petition, name) for name in PetitionItem.model_fields if hasattr(petition, name)}
     spoken = {"locale": words.locale, "title": words.title, "ask": words.ask}
-    return {**own, **spoken, "state": state, "links": _links(petition)}
+    return {**own, **spoken, "state": state, "links": links_of(petition)}
 
 
-def _links(petition: Petition) -> PetitionLinks:
+def links_of(petition: Petition) -> PetitionLinks:
+    """Where to go from a petition."""
     at = f"/v1/petitions/{petition.slug}"
     return PetitionLinks(
         campaign=f"/v1/campaigns/{petition.campaign_id}",

@@ -7,8 +7,8 @@ from sqlalchemy import func, or_, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.kit.clock import now
+from app.petitions.milestones import reach
 from app.petitions.models import Petition, PetitionMilestone
-from app.petitions.service import reach
 from app.signatures.models import SignatureTally
 
 

@@ -1,18 +1,22 @@
 """A person's own signatures: seeing them, withdrawing one, taking them along, and being forgotten."""
 
 import asyncio
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
+from uuid import UUID
 
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from app.kit.announcing import Announcement, announce
 from app.kit.db import Database
 from app.kit.fields import as_id
 from app.kit.problems import NotFound
 from app.kit.sealing import KeyRing
 from app.people.keepers import Choice
+from app.people.leaving import erased
 from app.signatures.hot import HotRoom
 from app.signatures.schemas import OwnSignatureView
 from app.signatures.sealing import Personal, unseal
@@ -84,12 +88,22 @@ class SignatureKeeper(Signers):
     async def erase(self, signer: bytes, choice: Choice) -> None:
         """Destroy what can name this person; with `keep`, what counts goes on counting, as nobody's.
 
-        Committed by the hot room, petition by petition, and harmless to repeat.
+        Committed by the hot room, petition by petition, and harmless to repeat. Partners that brought some of it are
+        told before: once it is gone nobody knows who they were.
         """
         async with self.database.transaction() as session:
-            petition_ids = [row.petition_id for row in await _rows(session, signer)]
-        erasures = [Erasure(id_, signer, choice == "keep") for id_ in petition_ids]
+            rows = await _rows(session, signer)
+            await announce(session, _told_to_partners(self.room.ring, signer, rows))
+        erasures = [Erasure(row.petition_id, signer, choice == "keep") for row in rows]
         await asyncio.gather(*map(self.room.queue.add, erasures))
+
+
+def _told_to_partners(ring: KeyRing, signer: bytes, rows: Iterable[Any]) -> list[Announcement]:
+    brought: dict[UUID, list[UUID]] = defaultdict(list)
+    for row in rows:
+        if row.partner_id is not None:
+            brought[row.partner_id].append(row.id)
+    return [erased(ring, partner_id, signer, ids) for partner_id, ids in sorted(brought.items())]
 
 
 def _exported(ring: KeyRing, signer: bytes, row: Any) -> Json:

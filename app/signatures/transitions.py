@@ -48,7 +48,7 @@ _WITHOUT_PERSON = f"""
 # A number that was counted, and nobody's: not even the minute is left.
 ANONYMOUS = f"""
     signer = uuid_send(gen_random_uuid()), id = gen_random_uuid(), signed_at = date_trunc('hour', s.signed_at, 'UTC'),
-    mail_count = NULL, {_WITHOUT_PERSON}
+    mail_count = NULL, withdrawn_id = NULL, {_WITHOUT_PERSON}
 """
 # What it would be but for an invalidation.
 LIVING = "coalesce(o.state_before, o.state)"
@@ -79,7 +79,8 @@ _CONFIRM = UPDATE.format(
     ),
 )
 _STANDS = f"{LIVING} IN ('pending', 'confirmed')"
-_WITHDRAWN = f"{_becoming('withdrawn')}, {_WITHOUT_PERSON}"
+# Of several attempts withdrawn before anybody was told (`telling.py`) the first is the one that is known.
+_WITHDRAWN = f"{_becoming('withdrawn')}, withdrawn_id = coalesce(s.withdrawn_id, s.id), {_WITHOUT_PERSON}"
 _WITHDRAW = UPDATE.format(
     changes=_WITHDRAWN, locked=_LOCKED_BY_KEY.format(condition=f"{_STANDS} AND {_NAMED.format(row='o')}")
 )

@@ -121,6 +121,8 @@ class World:
     nobodys: list[Life] = field(default_factory=list)
     attempts: dict[int, list[UUID]] = field(default_factory=dict)
     invalidations: list[UUID] = field(default_factory=list)
+    # The first attempt withdrawn of which nobody has been told: here nobody ever is.
+    noted: dict[int, UUID | None] = field(default_factory=dict)
 
     def everybody(self) -> list[Life]:
         return [*self.lives.values(), *self.nobodys]
@@ -172,10 +174,12 @@ class World:
         life = self.lives.get(number)
         if life and life.state in {"pending", "confirmed"}:
             life.state, life.held = "withdrawn", False
+            self.noted.setdefault(number, life.attempt)
 
     async def erase(self, number: int, choice: Any) -> None:
         await own.SignatureKeeper(self.room, self.database).erase(self.signer(number), choice)
         life = self.lives.pop(number, None)
+        self.noted.pop(number, None)
         if life and choice == "keep" and life.state == "confirmed":
             self.nobodys.append(life)
 
@@ -231,7 +235,8 @@ class World:
             assert await prove(session, self.petition_id) == sum(life.counts for life in self.everybody())
         rows = await run(
             self.database,
-            "SELECT signer, id, coalesce(state_before, state) AS state, held, invalidation_id, sealed, mail_due_at"
+            "SELECT signer, id, coalesce(state_before, state) AS state, held, invalidation_id, sealed, mail_due_at,"
+            " withdrawn_id"
             " FROM signatures WHERE petition_id = :id",
             id=self.petition_id,
         )
@@ -242,10 +247,11 @@ class World:
             if row and life:
                 told = (row.state, bool(row.held), row.invalidation_id, row.id)
                 assert told == (life.state, life.held, life.invalidated_by, life.attempt)
+                assert row.withdrawn_id == self.noted.get(number)
                 assert bool(row.sealed) == (life.state != "withdrawn")
                 assert row.mail_due_at is None or self.by_mail
-        left = Counter((row.state, row.invalidation_id, row.sealed) for row in by_signer.values())
-        assert left == Counter(("confirmed", life.invalidated_by, b"") for life in self.nobodys)
+        left = Counter((row.state, row.invalidation_id, row.sealed, row.withdrawn_id) for row in by_signer.values())
+        assert left == Counter(("confirmed", life.invalidated_by, b"", None) for life in self.nobodys)
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from app.kit.clock import now
 from app.kit.db import Database
-from app.petitions.service import next_goal, reach
+from app.petitions.milestones import next_goal, reach
 
 Headers = dict[str, str]
 Json = dict[str, Any]

@@ -39,7 +39,8 @@ def url(own_url: str) -> str:
 
 def assert_secret(text: str) -> None:
     """Nothing personal is in it, in no case and no encoding a dump would use."""
-    lowered = text.lower()
+    # The name of a table.
+    lowered = text.lower().replace("webhook_secrets", "")
     for secret in ("secret", "amina", "okello", "sister", "example.org"):
         assert secret not in lowered
         assert secret.encode().hex() not in lowered
@@ -85,7 +86,7 @@ async def test_what_is_sealed_opens_with_the_ring_alone_and_only_in_its_place(
         assert getattr(mine, name) == value
     assert mine.locale == "sw"
     assert [consent.model_dump() for consent in consents_of(mine)] == [CONSENT]
-    assert Personal._fields == (*list(SECRETS)[:4], "locale", "comment", "referral", "consents")
+    assert Personal._fields == (*list(SECRETS)[:4], "locale", "comment", "referral", "consents", "reference")
     (petition_id, one, sealed), (_, other, _) = rows
     rings = (ring, KeyRing.parse("another-secret-that-is-only-for-tests"))
     for opening, signer, value in ((rings[1], one, sealed), (ring, other, sealed), (ring, one, sealed[:-1] + b"x")):

@@ -1,0 +1,65 @@
+"""What this room announces: that a petition has opened, has closed, or has reached a milestone.
+
+The clock opens and closes petitions too. What it has decided is written down by whoever changes the petition next or by
+a sweep, whichever is first; and whoever writes it down announces it, so that it is said once.
+"""
+
+from collections.abc import Iterable
+from datetime import datetime
+from typing import NamedTuple
+from uuid import UUID
+
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from app.kit.announcing import Announcement, announce
+
+PUBLISHED = "petition.published"
+CLOSED = "petition.closed"
+MILESTONE_REACHED = "petition.milestone_reached"
+
+
+class Turn(NamedTuple):
+    """A petition that the clock has brought from one state to another."""
+
+    petition_id: UUID
+    before: str
+    after: str
+    opens_at: datetime | None
+    closes_at: datetime | None
+
+
+async def announce_published(session: AsyncSession, petition_id: UUID, at: datetime | None) -> None:
+    """It takes signatures from this moment on."""
+    await announce(session, [_about(PUBLISHED, petition_id, at)])
+
+
+async def announce_closed(session: AsyncSession, petition_id: UUID, at: datetime | None) -> None:
+    """It takes no more signatures from this moment on."""
+    await announce(session, [_about(CLOSED, petition_id, at)])
+
+
+async def announce_turns(session: AsyncSession, turns: Iterable[Turn]) -> None:
+    """What the clock has decided; both, of a draft that it has opened and closed before anybody looked."""
+    said = []
+    for turn in turns:
+        if turn.before == "draft" and turn.after != "draft":
+            said.append(_about(PUBLISHED, turn.petition_id, turn.opens_at))
+        if turn.before != turn.after == "closed":
+            said.append(_about(CLOSED, turn.petition_id, turn.closes_at))
+    await announce(session, said)
+
+
+async def announce_milestones(
+    session: AsyncSession, petition_id: UUID, thresholds: Iterable[int], count: int, at: datetime
+) -> None:
+    """These thresholds were reached by this count."""
+    said = [
+        _about(MILESTONE_REACHED, petition_id, at, threshold_count=threshold, signature_count=count)
+        for threshold in thresholds
+    ]
+    await announce(session, said)
+
+
+def _about(type_: str, petition_id: UUID, at: datetime | None, **more: int) -> Announcement:
+    when = at.isoformat() if at is not None else None
+    return Announcement(type_, {"petition_id": str(petition_id), "at": when, **more})

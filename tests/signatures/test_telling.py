@@ -1,0 +1,184 @@
+"""Withdrawals are told afterwards, to those who may know the signature, and withdrawing itself tells nobody."""
+
+from collections.abc import Awaitable, Callable
+from uuid import UUID
+
+import httpx
+import pytest
+from movement import Json, person, plant, proven, run
+
+from app.kit.db import Database
+from app.kit.settings import Settings
+from app.organizations.models import Organization
+from app.people.emails import canonical
+from app.people.pseudonyms import person_id
+from app.signatures.hot import HotRoom
+from app.signatures.ledger import Entering
+from app.signatures.own import SignatureKeeper
+from app.signatures.telling import Telling
+
+Post = Callable[..., Awaitable[httpx.Response]]
+Said = list[tuple[UUID, Json]]
+
+
+@pytest.fixture
+async def partners(database: Database) -> dict[str, UUID]:
+    """The ids of some partners by slug."""
+    async with database.transaction() as session:
+        made = {slug: Organization(slug=slug, name=slug, kind="partner") for slug in ("sisters", "others", "bringers")}
+        session.add_all(made.values())
+    return {slug: partner.id for slug, partner in made.items()}
+
+
+@pytest.fixture
+def told(database: Database, settings: Settings) -> Callable[[], Awaitable[Said]]:
+    """Sweep; what is announced of withdrawals since the last time."""
+
+    async def sweep() -> Said:
+        async with database.transaction() as session:
+            await Telling(settings.key_ring)(session)
+        rows = await run(
+            database,
+            "DELETE FROM outbox_messages WHERE type = 'signature.withdrawn' RETURNING organization_id, content",
+        )
+        return [(row.organization_id, row.content) for row in rows]
+
+    return sweep
+
+
+async def enter_consents(database: Database, settings: Settings) -> None:
+    async with database.transaction() as session:
+        await Entering(settings.key_ring)(session)
+
+
+def consenting(number: int, **said: bool) -> Json:
+    consents = [{"organization": slug, "given": given} for slug, given in said.items()]
+    return person(number, consents=consents)
+
+
+async def test_who_was_consented_to_is_told_and_nobody_else(
+    sign: Post, withdraw: Post, petition_id: UUID, database: Database, settings: Settings,
+    partners: dict[str, UUID], told: Callable[[], Awaitable[Said]],
+) -> None:  # fmt: skip
+    signed = (await sign(consenting(1, sisters=True, others=False))).json()
+    await sign(consenting(2, others=True))
+    await enter_consents(database, settings)
+    assert await told() == []
+    await withdraw(signed["receipt"])
+    signer = settings.key_ring.digest(canonical(person(1)["email"]))
+    sisters = partners["sisters"]
+    content = {
+        "petition_id": str(petition_id),
+        "signature_id": signed["id"],
+        "person_id": person_id(settings.key_ring, sisters, signer),
+        "brought": False,
+    }
+    assert await told() == [(sisters, content)]
+    assert await told() == []
+
+
+async def test_withdrawing_itself_writes_no_message(
+    sign: Post, withdraw: Post, database: Database, settings: Settings, partners: dict[str, UUID]
+) -> None:
+    receipt = (await sign(consenting(1, sisters=True))).json()["receipt"]
+    await enter_consents(database, settings)
+    before = await run(database, "SELECT id FROM outbox_messages")
+    await withdraw(receipt)
+    assert await run(database, "SELECT id FROM outbox_messages") == before
+
+
+async def test_a_consent_that_was_never_entered_lets_nobody_know(
+    sign: Post, withdraw: Post, database: Database, settings: Settings, partners: dict[str, UUID],
+    told: Callable[[], Awaitable[Said]],
+) -> None:  # fmt: skip
+    receipt = (await sign(consenting(1, sisters=True))).json()["receipt"]
+    await withdraw(receipt)
+    await enter_consents(database, settings)
+    assert await told() == []
+
+
+async def test_a_consent_given_with_another_petition_lets_nobody_know_of_this_one(
+    client: httpx.AsyncClient, sign: Post, withdraw: Post, database: Database, settings: Settings,
+    partners: dict[str, UUID], told: Callable[[], Awaitable[Said]],
+) -> None:  # fmt: skip
+    await plant(database, "another")
+    await client.post("/v1/petitions/another/signatures", json=consenting(1, sisters=True))
+    receipt = (await sign(person(1))).json()["receipt"]
+    await enter_consents(database, settings)
+    await withdraw(receipt)
+    assert await told() == []
+
+
+async def test_a_receipt_that_opens_nothing_is_told_to_nobody(
+    sign: Post, withdraw: Post, database: Database, settings: Settings, partners: dict[str, UUID],
+    told: Callable[[], Awaitable[Said]],
+) -> None:  # fmt: skip
+    await sign(consenting(1, sisters=True))
+    await enter_consents(database, settings)
+    second = (await sign(person(1))).json()["receipt"]
+    await withdraw(second)
+    assert await told() == []
+    assert await proven(database) == {"end-the-ban": 1}
+
+
+async def test_who_brought_it_is_told_also_without_a_consent(
+    sign: Post, withdraw: Post, database: Database, partners: dict[str, UUID], told: Callable[[], Awaitable[Said]]
+) -> None:
+    signed = (await sign(person(1))).json()
+    await run(database, "UPDATE signatures SET partner_id = :id", id=partners["bringers"])
+    await withdraw(signed["receipt"])
+    ((organization_id, content),) = await told()
+    assert organization_id == partners["bringers"]
+    assert (content["signature_id"], content["brought"]) == (signed["id"], True)
+
+
+async def test_what_is_signed_anew_before_it_was_told_still_is_told_of_the_attempt_that_was_withdrawn(
+    sign: Post, withdraw: Post, database: Database, settings: Settings, partners: dict[str, UUID],
+    told: Callable[[], Awaitable[Said]],
+) -> None:  # fmt: skip
+    first = (await sign(consenting(1, sisters=True))).json()
+    await enter_consents(database, settings)
+    await withdraw(first["receipt"])
+    second = (await sign(consenting(1, sisters=True))).json()
+    await withdraw(second["receipt"])
+    third = (await sign(person(1))).json()
+    assert [content["signature_id"] for _, content in await told()] == [first["id"]]
+    assert await proven(database) == {"end-the-ban": 1}
+    await withdraw(third["receipt"])
+    fourth = (await sign(person(1))).json()
+    await withdraw(fourth["receipt"])
+    assert [content["signature_id"] for _, content in await told()] == [third["id"], fourth["id"]]
+
+
+@pytest.mark.parametrize("choice", ["keep", "withdraw"])
+async def test_nothing_is_noted_any_more_of_whoever_is_erased(
+    served: object, sign: Post, withdraw: Post, database: Database, partners: dict[str, UUID], settings: Settings,
+    told: Callable[[], Awaitable[Said]], choice: str,
+) -> None:  # fmt: skip
+    signed = (await sign(consenting(1, sisters=True))).json()
+    await enter_consents(database, settings)
+    await withdraw(signed["receipt"])
+    await sign(person(1))
+    room: HotRoom = served.api.state.hot  # type: ignore[attr-defined]
+    await SignatureKeeper(room, database).erase(settings.key_ring.digest(canonical(person(1)["email"])), choice)  # type: ignore[arg-type]
+    assert await run(database, "SELECT 1 FROM signatures WHERE withdrawn_id IS NOT NULL") == []
+    assert await told() == []
+
+
+async def test_partners_that_brought_a_signature_are_told_of_the_erasure_with_its_id(
+    served: object, sign: Post, database: Database, partners: dict[str, UUID], settings: Settings
+) -> None:
+    signed = (await sign(person(1))).json()
+    await sign(person(2))
+    await run(
+        database, "UPDATE signatures SET partner_id = :id WHERE id = :one", id=partners["bringers"], one=signed["id"]
+    )
+    signer = settings.key_ring.digest(canonical(person(1)["email"]))
+    room: HotRoom = served.api.state.hot  # type: ignore[attr-defined]
+    for _ in range(2):
+        await SignatureKeeper(room, database).erase(signer, "withdraw")
+    rows = await run(database, "SELECT organization_id, content FROM outbox_messages WHERE type = 'person.erased'")
+    named = person_id(settings.key_ring, partners["bringers"], signer)
+    assert [tuple(row) for row in rows] == [
+        (partners["bringers"], {"person_id": named, "signature_ids": [signed["id"]]})
+    ]
