@@ -21,8 +21,10 @@ from app.kit.openapi import describe
 from app.kit.settings import Settings
 from app.kit.shutdown import on_ending
 from app.organizations.routes import router as organizations
-from app.partners.desk import open_desk
+from app.partners.desk import LARGE, open_desk
 from app.partners.routes import router as partners
+from app.partners.schemas import PartnerSigning
+from app.partners.telling import router as told
 from app.people.keys import PREFIX
 from app.people.own_routes import router as me
 from app.people.routes import router as consents
@@ -70,6 +72,7 @@ def create_api(settings: Settings) -> FastAPI:
         version=version("multitude"),
         summary="The backend of a movement: petitions counted exactly, groups found nearby.",
         lifespan=_life,
+        webhooks=told,
         openapi_url=None,
         docs_url=None,
         redoc_url=None,
@@ -81,10 +84,10 @@ def create_api(settings: Settings) -> FastAPI:
     api.state.settings = settings
     api.state.recognizers = {PREFIX: recognize}
     http.install(api)
-    api.add_middleware(BodyLimit, limit=settings.max_body_bytes)
+    api.add_middleware(BodyLimit, limit=settings.max_body_bytes, own=LARGE)
     for router in ROUTERS:
         api.include_router(router)
-    describe(api, read_by_hand=[SigningBody, ConfirmationBody])
+    describe(api, read_by_hand=[SigningBody, ConfirmationBody, PartnerSigning])
     return api
 
 
@@ -137,6 +140,7 @@ async def _life(api: FastAPI) -> AsyncIterator[None]:
         with on_ending(api.state.hot.streams.close):
             yield
     finally:
+        await api.state.desk.close()
         await api.state.hot.close()
         await api.state.limiter.close()
         await api.state.hot_database.close()

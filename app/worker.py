@@ -27,6 +27,7 @@ from app.kit.settings import Settings
 from app.kit.texts import Texts
 from app.partners.delivering import deliver
 from app.partners.forgetting import forget_webhooks
+from app.partners.mailing import EndpointMails
 from app.partners.spreading import spread
 from app.people.consents import Ledger
 from app.people.forgetting import forget_people
@@ -54,8 +55,9 @@ def sweeps_of(ring: KeyRing) -> dict[str, Sweep]:
     return {
         "turn_pages": turn_pages,
         "mark_reached": mark_reached,
-        "enter_consents": ledger.Entering(ring),
+        # First: of whoever has withdrawn and signs again the withdrawal is told before the new signature.
         "tell_withdrawals": Telling(ring),
+        "enter_consents": ledger.Entering(ring),
         "spread": spread,
         "forget_salts": forget_salts,
         "forget_sign_ins": forget_sign_ins,
@@ -116,6 +118,7 @@ def _dispatchers(database: Database, settings: Settings, post: Post | None) -> l
     sources: list[Source] = [
         SignatureMails(database, settings, texts, limiter),
         PeopleMails(database, settings, texts, limiter, [Signers(), Ledger()]),
+        EndpointMails(database, settings, texts),
     ]
     return [Dispatcher(source, post, settings.mail_connections) for source in sources]
 

@@ -14,11 +14,22 @@ from app.kit.addresses import ADDRESS_SALTS
 from app.kit.keyguard import guard
 from app.kit.resealing import Resealed
 from app.kit.settings import DEFAULT_DATA_DIR, Settings
+from app.partners.resealing import DELIVERY_ATTEMPTS, RECEIVED_WEBHOOKS, WEBHOOK_ENDPOINTS, WEBHOOK_SECRETS
 from app.people.resealing import MAILS, PEOPLE
 from app.signatures.resealing import INVALIDATIONS, SIGNATURES
 
 # Everything in the house that is sealed for a row. What is not in this list stays under its old key.
-SEALED_COLUMNS = (SIGNATURES, INVALIDATIONS, PEOPLE, MAILS, ADDRESS_SALTS)
+SEALED_COLUMNS = (
+    SIGNATURES,
+    INVALIDATIONS,
+    PEOPLE,
+    MAILS,
+    ADDRESS_SALTS,
+    WEBHOOK_SECRETS,
+    RECEIVED_WEBHOOKS,
+    WEBHOOK_ENDPOINTS,
+    DELIVERY_ATTEMPTS,
+)
 
 
 def rotate_encryption(as_json: AsJson = False, data_dir: DataDir = DEFAULT_DATA_DIR) -> None:

@@ -4,6 +4,7 @@ An ordinary FastAPI body costs twice as much. These functions also write the sch
 """
 
 import asyncio
+import re
 from typing import Any, TypeVar
 
 from fastapi import Request
@@ -44,14 +45,19 @@ class NotJson(Problem):
 class BodyLimit:
     """Ends the reading of a body that is too large, whatever length was announced.
 
-    FastAPI's own `max_body_size` does the same, but answers plain text.
+    FastAPI's own `max_body_size` does the same, but answers plain text. Paths that `own` matches keep a limit of their
+    own (`large_bodies.py`).
     """
 
-    def __init__(self, app: Asgi, limit: int) -> None:
+    def __init__(self, app: Asgi, limit: int, own: re.Pattern[str]) -> None:
         self._app = app
         self._limit = limit
+        self._own = own
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if self._own.fullmatch(scope.get("path", "")):
+            await self._app(scope, receive, send)
+            return
         length = 0
 
         async def limited() -> Message:

@@ -43,7 +43,13 @@ def describe(api: FastAPI, *, read_by_hand: Sequence[type[BaseModel]]) -> None:
 
     def openapi() -> dict[str, Any]:
         if api.openapi_schema is None:
-            schema = get_openapi(title=api.title, version=api.version, summary=api.summary, routes=api.routes)
+            schema = get_openapi(
+                title=api.title,
+                version=api.version,
+                summary=api.summary,
+                routes=api.routes,
+                webhooks=api.webhooks.routes,
+            )
             api.openapi_schema = _completed(schema, read_by_hand)
         return api.openapi_schema
 
@@ -66,4 +72,8 @@ def _completed(schema: dict[str, Any], read_by_hand: Sequence[type[BaseModel]]) 
         for operation in operations.values():
             operation["responses"].pop("422", None)
             operation["responses"]["default"] = _PROBLEM
+    for operations in schema.get("webhooks", {}).values():
+        for operation in operations.values():
+            # Answers of others are not ours to shape.
+            operation["responses"] = {k: v for k, v in operation["responses"].items() if k not in {"204", "422"}}
     return schema

@@ -8,7 +8,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.kit.fields import as_id
 from app.organizations.models import ApiKey, Organization
-from app.organizations.principals import Principal
+from app.organizations.principals import OPERATOR, Principal
 
 
 def live(moment: datetime) -> ColumnElement[bool]:
@@ -24,10 +24,11 @@ def visible_to(principal: Principal | None) -> Select[Organization]:
     return query.where(Organization.id == (principal.organization_id if principal is not None else None))
 
 
-async def find(session: AsyncSession, ref: str) -> Organization | None:
-    """An organization by id or slug, whoever asks."""
+async def find(session: AsyncSession, ref: str, principal: Principal = OPERATOR) -> Organization | None:
+    """An organization by id or slug, if this principal may see it; whoever asks, when none is named."""
     id_ = as_id(ref)
-    return await session.scalar(select(Organization).where(Organization.id == id_ if id_ else Organization.slug == ref))
+    named = Organization.id == id_ if id_ else Organization.slug == ref
+    return await session.scalar(visible_to(principal).where(named))
 
 
 def keys_of(organization_id: UUID) -> Select[ApiKey]:

@@ -1,15 +1,16 @@
-"""Organizations and their keys over HTTP, for owners; other staff may look at the organizations."""
+"""Organizations and their keys over HTTP, for owners; other staff may look at them, partners rotate their own keys."""
 
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Query, Response
+from fastapi import APIRouter, Depends, Query, Response
 
 from app.kit.db import Session
 from app.kit.fields import as_id
 from app.kit.paging import Page, Paging, page_of
 from app.organizations import queries, service
-from app.organizations.auth import AnyStaff, Owner
+from app.organizations.auth import AnyStaff, Owner, staff
 from app.organizations.models import ApiKey, Organization
+from app.organizations.principals import Principal
 from app.organizations.schemas import (
     ApiKeyBody,
     ApiKeyView,
@@ -20,6 +21,9 @@ from app.organizations.schemas import (
 )
 
 router = APIRouter(tags=["organizations"])
+
+# Owners see every organization, a partner its own: to it there is no other.
+_KeyHolder = Annotated[Principal, Depends(staff("partner"))]
 
 
 @router.post("/v1/organizations", status_code=201)
@@ -54,10 +58,10 @@ async def change_organization(
 
 @router.post("/v1/organizations/{organization}/api-keys", status_code=201)
 async def create_api_key(
-    _owner: Owner, session: Session, response: Response, organization: str, body: ApiKeyBody
+    holder: _KeyHolder, session: Session, response: Response, organization: str, body: ApiKeyBody
 ) -> NewApiKeyView:
-    """Make a key. This answer alone shows it."""
-    found = await service.find(session, organization)
+    """Make a key; owners, and a partner for itself. This answer alone shows it."""
+    found = await service.find(session, organization, holder)
     api_key, key = await service.create_key(session, found, body.role, body.label, body.expires_at)
     response.headers["Cache-Control"] = "no-store"
     return NewApiKeyView(**ApiKeyView.model_validate(api_key).model_dump(), key=key)
@@ -65,17 +69,17 @@ async def create_api_key(
 
 @router.get("/v1/organizations/{organization}/api-keys", response_model=Page[ApiKeyView])
 async def list_api_keys(
-    _owner: Owner, session: Session, organization: str, paging: Annotated[Paging, Query()]
+    holder: _KeyHolder, session: Session, organization: str, paging: Annotated[Paging, Query()]
 ) -> dict[str, Any]:
-    """An organization's keys, ended ones included."""
-    found = await service.find(session, organization)
+    """An organization's keys, ended ones included; owners, and a partner of itself."""
+    found = await service.find(session, organization, holder)
     return await page_of(session, queries.keys_of(found.id), ApiKey.id, paging, ApiKeyView.model_validate)
 
 
 @router.delete("/v1/organizations/{organization}/api-keys/{api_key}", status_code=204)
-async def revoke_api_key(_owner: Owner, session: Session, organization: str, api_key: str) -> None:
-    """End a key at once. Ending it again is harmless."""
-    found = await service.find(session, organization)
+async def revoke_api_key(holder: _KeyHolder, session: Session, organization: str, api_key: str) -> None:
+    """End a key at once; owners, and a partner for itself. Ending it again is harmless."""
+    found = await service.find(session, organization, holder)
     key_id = as_id(api_key)
     if key_id is None:
         raise service.ApiKeyNotFound

@@ -12,7 +12,7 @@ from app.kit.problems import Conflict, Invalid, NotFound
 from app.organizations import queries
 from app.organizations.keys import digest_of, new_key, prefix_of
 from app.organizations.models import ApiKey, Organization
-from app.organizations.principals import STAFF_ROLES, Principal
+from app.organizations.principals import OPERATOR, STAFF_ROLES, Principal
 
 # A busy key would otherwise write its row with every request.
 _USE_NOTED_EVERY = timedelta(minutes=1)
@@ -65,9 +65,9 @@ async def create_organization(session: AsyncSession, slug: str, name: str) -> Or
     return organization
 
 
-async def find(session: AsyncSession, ref: str) -> Organization:
-    """An organization by id or slug; OrganizationNotFound."""
-    organization = await queries.find(session, ref)
+async def find(session: AsyncSession, ref: str, principal: Principal = OPERATOR) -> Organization:
+    """An organization by id or slug, if this principal may see it; OrganizationNotFound."""
+    organization = await queries.find(session, ref, principal)
     if organization is None:
         raise OrganizationNotFound
     return organization

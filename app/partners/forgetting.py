@@ -1,11 +1,28 @@
-"""What is kept no longer: webhooks that came in long ago, messages and attempts that are over."""
+"""What is kept no longer: webhooks that came in long ago, and what was sent long ago, attempts included."""
 
 from collections.abc import Sequence
+from datetime import timedelta
 
+from sqlalchemy import delete, select
 from sqlalchemy.ext.asyncio import AsyncSession
+
+from app.kit.clock import now
+from app.partners.models import ReceivedWebhook, WebhookMessage
+
+BATCH = 500
+# So long the same webhook gets the same answer, and what was sent can be looked at and replayed.
+_KEPT = timedelta(days=30)
 
 
 async def forget_webhooks(session: AsyncSession) -> Sequence[object]:
-    """Delete what is too old to be asked for; what was deleted."""
-    del session
-    return []
+    """Delete up to `BATCH` of each that are older than 30 days; what was deleted.
+
+    What an endpoint that has been paused for so long was to be told goes as well: it would be no news to anybody.
+    """
+    oldest = now() - _KEPT
+    sent = select(WebhookMessage.id).where(WebhookMessage.created_at < oldest).order_by(WebhookMessage.created_at)
+    came = select(ReceivedWebhook.id).where(ReceivedWebhook.received_at < oldest).order_by(ReceivedWebhook.received_at)
+    gone = delete(WebhookMessage).where(WebhookMessage.id.in_(sent.limit(BATCH)))
+    over = delete(ReceivedWebhook).where(ReceivedWebhook.id.in_(came.limit(BATCH)))
+    forgotten = list(await session.scalars(gone.returning(WebhookMessage.id)))
+    return forgotten + list(await session.scalars(over.returning(ReceivedWebhook.id)))

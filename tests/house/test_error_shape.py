@@ -6,7 +6,17 @@ from urllib.parse import quote
 
 import httpx
 import pytest
-from whole_house import BODY_LIMIT, OPERATIONS, House, Json, everywhere, everywhere_with_a_body, filled, problem_of
+from whole_house import (
+    BODY_LIMIT,
+    OPERATIONS,
+    House,
+    Json,
+    by_no_key,
+    everywhere,
+    everywhere_with_a_body,
+    filled,
+    problem_of,
+)
 
 from app.kit.metrics import exposition
 
@@ -81,7 +91,7 @@ async def test_a_credential_that_opens_nothing_is_not_repeated(
         status = _shaped(answer)
         if "security" in operation:
             assert status == 401
-            assert answer.headers["www-authenticate"] == "Bearer"
+            assert by_no_key(operation) or answer.headers["www-authenticate"] == "Bearer"
 
 
 @everywhere
@@ -90,7 +100,7 @@ async def test_odd_paths_lead_nowhere(house: House, method: str, path: str, oper
     for value in odd if "{" in path else ():
         headers = house.allowed(path) | JSON
         status = _shaped(await house.client.request(method, filled(path, value), headers=headers, content=b"{}"))
-        assert status in {404, 405, 422}
+        assert status in ({401, 404, 405} if by_no_key(operation) else {404, 405, 422})
     assert _shaped(await house.client.request(method, f"{filled(path, 'x')}/{MARKER}")) in {401, 404, 405}
 
 
@@ -114,14 +124,16 @@ async def test_an_unknown_path_is_not_found(house: House, path: str) -> None:
 async def test_a_body_over_the_limit_is_refused(house: House, method: str, path: str, operation: Json) -> None:
     url, headers = filled(path, "nowhere"), house.allowed(path) | JSON
     body = b'"' + b"x" * BODY_LIMIT + b'"'
-    assert _shaped(await house.client.request(method, url, headers=headers, content=body)) == 413
+    # Whoever gets in by no key is looked at first, and may have a limit of their own (`tests/partners`).
+    refused = {401, 413} if by_no_key(operation) else {413}
+    assert _shaped(await house.client.request(method, url, headers=headers, content=body)) in refused
 
     async def in_parts() -> AsyncIterator[bytes]:
         for start in range(0, len(body), 1000):
             yield body[start : start + 1000]
 
     # Nobody is believed who does not say how much will come.
-    assert _shaped(await house.client.request(method, url, headers=headers, content=in_parts())) == 413
+    assert _shaped(await house.client.request(method, url, headers=headers, content=in_parts())) in refused
 
 
 READ_BY_HAND = {("POST", "/v1/petitions/{petition}/signatures"), ("POST", "/v1/confirmations")}
@@ -132,7 +144,8 @@ async def test_a_body_that_is_not_json_is_refused(house: House, method: str, pat
     for media_type in ("text/plain", "application/xml", MARKER, "multipart/form-data; boundary=x"):
         headers = house.allowed(path) | {"Content-Type": media_type}
         answer = await house.client.request(method, filled(path, "nowhere"), headers=headers, content=b"{}")
-        assert _shaped(answer) == (415 if (method, path) in READ_BY_HAND else 422)
+        refused = {401, 415} if by_no_key(operation) else {415 if (method, path) in READ_BY_HAND else 422}
+        assert _shaped(answer) in refused
 
 
 async def test_metrics_name_routes_and_nothing_that_was_sent(house: House) -> None:

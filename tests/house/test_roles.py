@@ -1,7 +1,7 @@
 """Who may call what: one table for the whole service. A route that is not in it does not pass."""
 
 import pytest
-from whole_house import OPERATIONS, House, filled
+from whole_house import OPERATIONS, House, by_no_key, filled
 
 ALL = frozenset({"anonymous", "owner", "campaigner", "analyst", "data_officer", "partner", "person"})
 STAFF = ALL - {"anonymous", "partner", "person"}
@@ -9,6 +9,9 @@ CAMPAIGNERS = frozenset({"owner", "campaigner"})
 OWNERS = frozenset({"owner"})
 DATA_OFFICERS = frozenset({"owner", "data_officer"})
 PEOPLE = frozenset({"person"})
+PARTNERS = frozenset({"partner"})
+# Whoever has signed it, or holds a token of another kind: no key opens it.
+SIGNED = frozenset({"signature"})
 
 MAY = {
     "GET /healthz": ALL,
@@ -18,9 +21,9 @@ MAY = {
     "POST /v1/organizations": OWNERS,
     "GET /v1/organizations/{organization}": STAFF,
     "PATCH /v1/organizations/{organization}": OWNERS,
-    "GET /v1/organizations/{organization}/api-keys": OWNERS,
-    "POST /v1/organizations/{organization}/api-keys": OWNERS,
-    "DELETE /v1/organizations/{organization}/api-keys/{api_key}": OWNERS,
+    "GET /v1/organizations/{organization}/api-keys": OWNERS | PARTNERS,
+    "POST /v1/organizations/{organization}/api-keys": OWNERS | PARTNERS,
+    "DELETE /v1/organizations/{organization}/api-keys/{api_key}": OWNERS | PARTNERS,
     "GET /v1/organizations/{organization}/consent-texts": ALL,
     "GET /v1/organizations/{organization}/consent-texts?all=true": STAFF | {"partner"},
     "GET /v1/organizations/{organization}/consent-texts/{version}": ALL,
@@ -39,6 +42,16 @@ MAY = {
     "POST /v1/me/erasure": PEOPLE,
     "GET /v1/me/signatures": PEOPLE,
     "POST /v1/me/signatures/{petition}/withdraw": PEOPLE,
+    "GET /v1/organizations/{organization}/webhook-endpoints": OWNERS | PARTNERS,
+    "POST /v1/organizations/{organization}/webhook-endpoints": OWNERS | PARTNERS,
+    "GET /v1/organizations/{organization}/webhook-endpoints/{endpoint}": OWNERS | PARTNERS,
+    "PATCH /v1/organizations/{organization}/webhook-endpoints/{endpoint}": OWNERS | PARTNERS,
+    "DELETE /v1/organizations/{organization}/webhook-endpoints/{endpoint}": OWNERS | PARTNERS,
+    "POST /v1/organizations/{organization}/webhook-endpoints/{endpoint}/secrets": OWNERS | PARTNERS,
+    "POST /v1/organizations/{organization}/webhook-endpoints/{endpoint}/test": OWNERS | PARTNERS,
+    "GET /v1/organizations/{organization}/webhook-endpoints/{endpoint}/messages": OWNERS | PARTNERS,
+    "GET /v1/organizations/{organization}/webhook-endpoints/{endpoint}/messages/{message}/attempts": OWNERS | PARTNERS,
+    "POST /v1/organizations/{organization}/webhook-endpoints/{endpoint}/messages/{message}/replay": OWNERS | PARTNERS,
     "GET /v1/campaigns": ALL,
     "POST /v1/campaigns": CAMPAIGNERS,
     "GET /v1/campaigns/{campaign}": ALL,
@@ -82,6 +95,24 @@ MAY = {
     "GET /v1/petitions/{petition}/tally?by=group": STAFF,
     "GET /v1/petitions/{petition}/tally?by=event": STAFF,
     "GET /v1/petitions/{petition}/tally?by=country_day": STAFF,
+    "POST /v1/campaigns/{campaign}/partnerships": CAMPAIGNERS,
+    "GET /v1/campaigns/{campaign}/partnerships": STAFF,
+    "GET /v1/partners/{partner}/partnerships": STAFF | PARTNERS,
+    "GET /v1/partnerships/{partnership}": STAFF | PARTNERS,
+    "POST /v1/partnerships/{partnership}/accept": PARTNERS,
+    "POST /v1/partnerships/{partnership}/decline": PARTNERS,
+    "POST /v1/partnerships/{partnership}/end": CAMPAIGNERS | PARTNERS,
+    "POST /v1/partners/{partner}/webhook-secrets": OWNERS | PARTNERS,
+    "GET /v1/partners/{partner}/webhook-secrets": OWNERS | PARTNERS,
+    "DELETE /v1/partners/{partner}/webhook-secrets/{secret}": OWNERS | PARTNERS,
+    "GET /v1/partners/{partner}/signers": OWNERS | PARTNERS,
+    "POST /v1/partners/{partner}/signatures": SIGNED,
+    "POST /v1/partners/{partner}/petitions/{petition}/action-network/{token}": SIGNED,
+    "POST /v1/partners/{partner}/petitions/{petition}/controlshift": SIGNED,
+    "POST /v1/osdi/petitions/{petition}/record_signature_helper": SIGNED,
+    "GET /v1/osdi": ALL,
+    "GET /v1/osdi/petitions": ALL,
+    "GET /v1/osdi/petitions/{petition}": ALL,
 }
 
 
@@ -98,7 +129,7 @@ async def test_only_who_may_call_it_gets_through(house: House, call: str, role: 
         if role in MAY[call]:
             assert answer.status_code not in {401, 403}
         else:
-            assert answer.status_code == (401 if role == "anonymous" else 403)
+            assert answer.status_code == (401 if role == "anonymous" or MAY[call] == SIGNED else 403)
 
 
 def test_the_description_says_the_same() -> None:
@@ -106,4 +137,5 @@ def test_the_description_says_the_same() -> None:
         allowed = [roles for call, roles in MAY.items() if call.partition("?")[0] == f"{method} {path}"]
         told = operation.get("security", [{}])
         assert ({} in told) == any("anonymous" in roles for roles in allowed)
-        assert all(roles == ALL for roles in allowed) or {"key": []} in told
+        assert by_no_key(operation) == (allowed == [SIGNED])
+        assert all(roles == ALL for roles in allowed) or by_no_key(operation) or {"key": []} in told

@@ -35,6 +35,12 @@ LEFT_OUT = schemathesis.checks.CHECKS.get_by_names(["positive_data_acceptance", 
 KNOWN = {"petition": "end-the-ban", "campaign": "campaign-of-end-the-ban", "organization": "sisters-of-kampala"}
 
 
+@schemathesis.serializer("application/x-ndjson", "application/jsonl")
+def _lines(_context: Any, value: object) -> bytes:
+    """Lines are described as a text."""
+    return str(value).encode("utf-8", "surrogatepass")
+
+
 async def _furnish(url: str) -> str:
     """Something to find; the key of an owner."""
     database = Database(url, name="schemathesis")

@@ -199,9 +199,10 @@ def test_only_intake_inserts_signatures_and_only_tallies_write_tallies() -> None
         ("DELETE FROM signatures", "signatures/transitions.py"),
         ("UPDATE signatures", "signatures/mailing.py"),  # that a mail was sent
         ("UPDATE signatures", "signatures/ledger.py"),  # that the consents are in the ledger
+        ("UPDATE signatures", "signatures/telling.py"),  # that a withdrawal was told
         ("INSERT INTO signature_tallies", "signatures/tallies.py"),
     }
-    for file in ("intake.py", "mailing.py", "ledger.py"):
+    for file in ("intake.py", "mailing.py", "ledger.py", "telling.py"):
         changes = re.findall(r"UPDATE signatures s SET(.*?)(?:WHERE|FROM)", SOURCES[f"signatures/{file}"], re.DOTALL)
         assert changes
         assert [change for change in changes if re.search(r"\bstate\s*=", change)] == []

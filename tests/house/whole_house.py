@@ -32,7 +32,9 @@ class House:
     keys: dict[str, Headers]
 
     def allowed(self, path: str) -> Headers:
-        """The headers of somebody who may call this: the owner, or the person whose own page it is."""
+        """The headers of somebody who may call this: the owner, the person whose own page it is, or the partner."""
+        if path.endswith(("/accept", "/decline")):
+            return self.keys["partner"]
         return self.keys["person" if path.startswith("/v1/me") else "owner"]
 
 
@@ -58,6 +60,12 @@ def problem_of(answer: httpx.Response) -> Json:
 def filled(path: str, value: str) -> str:
     """The path with every parameter replaced by this value."""
     return re.sub(r"\{\w+\}", value, path)
+
+
+def by_no_key(operation: Json) -> bool:
+    """Whether nobody gets in by a key, but by a signature or by what another system has for a token."""
+    security = operation.get("security", [{}])
+    return {} not in security and {"key": []} not in security
 
 
 DESCRIBED = create_api(Settings.model_validate({"database_url": "postgresql://unused", "secret_keys": "-" * 32}))

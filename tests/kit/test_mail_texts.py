@@ -15,7 +15,10 @@ CONTEXTS = {
     "already_signed": {"given_name": "Amina", "petition_title": "End the ban", "petition_link": LINK},
     "sign_in": {"link": LINK, "minutes": "15"},
     "welcome": {"given_name": "Amina", "organization_name": "The Movement", "unsubscribe_link": LINK},
+    "endpoint_paused": {"organization_name": "Sisters of Kampala", "label": "our CRM", "endpoint_id": "01a2-7c64"},
 }
+# These have a link to follow; there is nothing to click in the others.
+LINKED = {kind for kind, values in CONTEXTS.items() if LINK in values.values()}
 EVERY = [(kind, locale) for kind in CONTEXTS for locale in LOCALES]
 
 
@@ -45,8 +48,7 @@ def test_every_kind_is_there_in_every_language(texts: Texts, kind: str, locale: 
     for value in CONTEXTS[kind].values():
         assert value in mail.text
     assert mail.subject not in mail.text
-    assert LINK in hrefs(mail.html)
-    assert set(hrefs(mail.html)) == {LINK}
+    assert set(hrefs(mail.html)) == ({LINK} if kind in LINKED else set())
     for written in (mail.text, mail.html):
         assert "{{" not in written
         assert "{%" not in written

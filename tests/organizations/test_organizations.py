@@ -87,14 +87,17 @@ async def test_only_owners_write_and_only_staff_read(
     owners_only: list[tuple[str, str, object]] = [
         ("POST", "/v1/organizations", {"slug": "new", "name": "New"}),
         ("PATCH", path, {"name": "New"}),
+    ]
+    # And a partner's own: see `test_own_keys.py`.
+    of_keys: list[tuple[str, str, object]] = [
         ("POST", keys, {"role": "partner"}),
         ("GET", keys, None),
         ("DELETE", f"{keys}/0192f0c4-7d5e-7000-8000-000000000001", None),
     ]
     callers = [({}, 401), (await make_key("partner", PARTNER["slug"]), 403)]
     callers += [(await make_key(role), 403) for role in ("campaigner", "analyst", "data_officer")]
-    for headers, status in callers:
-        for method, at, body in owners_only:
+    for number, (headers, status) in enumerate(callers):
+        for method, at, body in owners_only + (of_keys if number != 1 else []):
             answer = await client.request(method, at, json=body, headers=headers)
             assert answer.status_code == status, (method, at)
     for headers, _ in callers[:2]:

@@ -1,0 +1,156 @@
+"""One connection to an HTTP/1.1 server, for one request at a time, that reads no more of an answer than is wanted."""
+
+import asyncio
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import cast
+
+from httptools import HttpParserError, HttpParserUpgrade, HttpResponseParser
+
+# Bytes of an answer's body that are read, and then no more: what was said by then is what was said.
+MOST_BODY = 4096
+# Bytes of an answer's head.
+_MOST_HEAD = 16 * 1024
+_FIRST_FINAL = 200
+# RFC 9112, section 6.3: these end without a length, and so does what ends with its connection.
+_FRAMING = {b"content-length", b"transfer-encoding"}
+
+
+class Protocol(Exception):  # noqa: N818 - it says what is wrong, as the house's other words do
+    """What came back is no HTTP."""
+
+
+class TooLarge(Protocol):
+    """The head of the answer is longer than anybody's needs to be."""
+
+
+class Lost(ConnectionError):  # noqa: N818 - as above
+    """A connection that had been kept was closed before anything came back."""
+
+
+@dataclass(slots=True)
+class Heard:
+    """What has come back so far."""
+
+    status_code: int = 0
+    headers: list[tuple[bytes, bytes]] = field(default_factory=list)
+    body: bytearray = field(default_factory=bytearray)
+    head_bytes: int = 0
+    header_bytes: int = 0
+    is_final: bool = False
+    # Whether nothing but the end of the connection ends it.
+    is_unframed: bool = False
+    is_over: bool = False
+
+
+class Connection(asyncio.Protocol):
+    """Given to `create_connection`. `key`: whose it is; `closed`: whether it can be used no more."""
+
+    def __init__(self, on_closed: Callable[["Connection"], None], key: tuple[str, str, int]) -> None:
+        self.key = key
+        self.closed = False
+        self.reusable = False
+        self._on_closed = on_closed
+        self._began = time.monotonic()
+        self._asked_count = 0
+        self._transport: asyncio.Transport | None = None
+        self._parser = HttpResponseParser(self)
+        self._heard = Heard()
+        self._answer: asyncio.Future[Heard] | None = None
+
+    @property
+    def age(self) -> float:
+        """Seconds since it was begun."""
+        return time.monotonic() - self._began
+
+    async def ask(self, message: Sequence[bytes]) -> Heard:
+        """Send head and body, and give what came back; Lost, Protocol, OSError."""
+        if self._transport is None or self.closed:
+            raise Lost
+        self.reusable, self._heard = False, Heard()
+        self._answer = asyncio.get_running_loop().create_future()
+        self._asked_count += 1
+        self._transport.writelines(message)
+        try:
+            return await self._answer
+        finally:
+            self._answer = None
+
+    def abort(self) -> None:
+        """Close at once, whatever is under way."""
+        self.closed = True
+        if self._transport is not None:
+            self._transport.abort()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast("asyncio.Transport", transport)
+
+    def data_received(self, data: bytes) -> None:
+        if self._answer is None or self._answer.done():
+            # Nothing was asked.
+            self.abort()
+            return
+        if not self._heard.is_final:
+            self._heard.head_bytes += len(data)
+        try:
+            self._parser.feed_data(data)
+        except HttpParserUpgrade:
+            self._fail(Protocol())
+        except HttpParserError as error:
+            # What a callback of ours raised is kept as its cause.
+            self._fail(TooLarge() if isinstance(error.__context__, TooLarge) else Protocol())
+        if not self._heard.is_final and self._heard.head_bytes > _MOST_HEAD:
+            self._fail(TooLarge())
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        self._heard.headers.append((name, value))
+        self._heard.header_bytes += len(name) + len(value)
+        if self._heard.header_bytes > _MOST_HEAD:
+            raise TooLarge
+
+    def on_headers_complete(self) -> None:
+        heard = self._heard
+        heard.status_code = self._parser.get_status_code()
+        heard.is_final = heard.status_code >= _FIRST_FINAL
+        heard.is_unframed = not any(name.lower() in _FRAMING for name, _ in heard.headers)
+
+    def on_body(self, body: bytes) -> None:
+        if self._heard.is_over:
+            return
+        self._heard.body += body[: MOST_BODY - len(self._heard.body)]
+        if len(self._heard.body) >= MOST_BODY:
+            self._finish()
+
+    def on_message_complete(self) -> None:
+        if not self._heard.is_final:
+            # 100 Continue, 103 Early Hints: the answer is still to come.
+            self._heard.headers.clear()
+            return
+        if not self._heard.is_over:
+            self.reusable = self._parser.should_keep_alive() and not self.closed
+            self._finish()
+
+    def eof_received(self) -> bool:
+        return False
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.closed, self.reusable = True, False
+        if self._answer is not None and not self._answer.done():
+            if exc is None and self._heard.is_final and self._heard.is_unframed:
+                self._finish()
+            elif self._asked_count > 1 and not self._heard.head_bytes:
+                self._fail(Lost())
+            else:
+                self._fail(exc if isinstance(exc, OSError) else ConnectionResetError())
+        self._on_closed(self)
+
+    def _finish(self) -> None:
+        self._heard.is_over = True
+        if self._answer is not None and not self._answer.done():
+            self._answer.set_result(self._heard)
+
+    def _fail(self, error: BaseException) -> None:
+        self._heard.is_over = True
+        if self._answer is not None and not self._answer.done():
+            self._answer.set_exception(error)

@@ -1,0 +1,93 @@
+"""Writing what is sent, at the moment it is sent: many at once, in transactions that are over before they are sent."""
+
+from collections.abc import Sequence
+from datetime import datetime
+from functools import lru_cache
+from typing import Any, NamedTuple
+from uuid import UUID
+
+from sqlalchemy import text
+
+from app.kit.db import Database
+from app.kit.http import unreachable
+from app.kit.logs import failure_of, log
+from app.kit.sealing import KeyRing, SealBrokenError
+from app.partners.addressing import Whereabouts, open_whereabouts
+from app.partners.claiming import Due
+from app.partners.payloads import bodies_of
+
+# As they are at this moment: one may have been paused, moved or deleted since it was claimed.
+_READ = text("""
+    SELECT m.id, m.endpoint_id, m.type, m.content, m.created_at, m.attempt_count, e.organization_id, e.sealed
+    FROM webhook_messages m JOIN webhook_endpoints e ON e.id = m.endpoint_id
+    WHERE m.id = ANY(:ids) AND m.state = 'due' AND e.state = 'active'
+""")
+
+
+class Sendable(NamedTuple):
+    """A message as it stands."""
+
+    id: UUID
+    endpoint_id: UUID
+    type: str
+    content: dict[str, Any]
+    created_at: datetime
+    attempt_count: int
+    organization_id: UUID
+    sealed: bytes
+
+
+class Written(NamedTuple):
+    """What to send, and where; no `body` when there is nothing left to tell, no `whereabouts` when it is broken."""
+
+    message: Sendable
+    whereabouts: Whereabouts | None
+    body: bytes | None
+
+
+class Writing:
+    """Writes for one worker."""
+
+    def __init__(self, database: Database, ring: KeyRing) -> None:
+        self._database = database
+        self._ring = ring
+        # Opened once for all that is sent to an endpoint as it stands.
+        self._open = lru_cache(1024)(self._opened)
+
+    async def write(self, due: Sequence[Due]) -> Sequence[Written | None]:
+        """What to send for each, in their order; None for what is not to be sent any more."""
+        async with self._database.transaction() as session:
+            rows = await session.execute(_READ, {"ids": [one.id for one in due]})
+            messages = [Sendable(*row) for row in rows]
+        bodies = await self._bodies(messages)
+        written = {
+            message.id: Written(message, self._open(message.endpoint_id, message.sealed), body)
+            if not isinstance(body, _Broken)
+            else Written(message, None, None)
+            for message, body in zip(messages, bodies, strict=True)
+        }
+        return [written.get(one.id) for one in due]
+
+    async def _bodies(self, messages: Sequence[Sendable]) -> Sequence["bytes | _Broken | None"]:
+        """One that cannot be written, whatever is wrong with it, must not cost its neighbours."""
+        try:
+            async with self._database.transaction() as session:
+                return await bodies_of(session, self._ring, messages)
+        except Exception as error:
+            if unreachable(error):
+                raise
+            if len(messages) == 1:
+                log.error("webhook cannot be written", type=messages[0].type, **failure_of(error))
+                return [_Broken()]
+        return [(await self._bodies([message]))[0] for message in messages]
+
+    def _opened(self, endpoint_id: UUID, sealed: bytes) -> Whereabouts | None:
+        try:
+            return open_whereabouts(self._ring, endpoint_id, sealed)
+        except (SealBrokenError, LookupError, ValueError) as error:
+            log.error("endpoint cannot be opened", **failure_of(error))
+            return None
+
+
+class _Broken:
+    """In the place of a body that cannot be written."""

@@ -1,0 +1,270 @@
+"""Posting to addresses of others: to the one that was checked, and with nothing they could make of it."""
+
+import asyncio
+import ssl
+import sys
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from ipaddress import ip_address
+from pathlib import Path
+
+import pytest
+
+from app.kit import outgoing
+from app.kit.connections import MOST_BODY
+from app.kit.outgoing import KEPT, Answer, CheckedTransport, Outgoing
+from app.kit.targets import Address, Target, Targets
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "partners"))
+from receivers import Authority, Receiver, after, answer, receiving
+
+HOST = "hooks.example.org"
+
+
+async def here(host: str, port: int) -> Sequence[str]:
+    return ["127.0.0.1"]
+
+
+class Elsewhere(Targets):
+    """Who takes this machine for the public internet, as far as the checks have passed."""
+
+    async def addresses(self, target: Target) -> Sequence[Address]:
+        await super().addresses(target)
+        return [ip_address("127.0.0.1")]
+
+
+@asynccontextmanager
+async def posting(
+    *, seconds: float = 5, tls: ssl.SSLContext | None = None, found: Targets | None = None
+) -> AsyncIterator[Outgoing]:
+    known = found or Targets(here, loopback=True)
+    async with CheckedTransport(known, tls) as transport:
+        yield Outgoing(transport, known, seconds)
+
+
+async def post(receiver: Receiver, *, seconds: float = 5) -> Answer:
+    async with posting(seconds=seconds) as out:
+        return await out.post(receiver.url("/a?b=c"), {"webhook-id": "x"}, b"{}")
+
+
+async def test_what_is_posted_arrives_as_it_is() -> None:
+    async with receiving() as receiver, posting() as out:
+        url = receiver.url("/a?b=c", host="localhost")
+        got = await out.post(url, {"webhook-id": "x", "accept-encoding": "gzip", "host": "evil"}, b"{}")
+        assert (got.status_code, got.body, got.error) == (200, b"ok", None)
+        (one,) = receiver.received
+    assert one.line == "POST /a?b=c HTTP/1.1"
+    assert one.body == b"{}"
+    assert one.headers == {
+        "host": f"localhost:{receiver.port}",
+        "webhook-id": "x",
+        "content-length": "2",
+        "accept-encoding": "identity",
+    }
+
+
+async def test_connections_are_kept_for_a_while_and_no_longer(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with receiving() as receiver, posting() as out:
+        for _ in range(3):
+            await out.post(receiver.url(), {}, b"")
+        assert receiver.connections == 1
+        monkeypatch.setattr(outgoing, "LIFE", 0.0)
+        await out.post(receiver.url(), {}, b"")
+        assert receiver.connections == 2
+
+
+async def test_a_connection_that_was_closed_meanwhile_is_no_failure() -> None:
+    async with receiving() as receiver, posting() as out:
+        await out.post(receiver.url(), {}, b"")
+        receiver.hang_up()
+        assert (await out.post(receiver.url(), {}, b"")).error is None
+        assert receiver.connections == 2
+
+
+async def test_a_connection_closed_in_place_of_an_answer_is_a_failure() -> None:
+    async with receiving() as receiver:
+        receiver.say = lambda _received: receiver.hang_up()
+        assert (await post(receiver)).error == "connection"
+        assert len(receiver.received) == 1
+
+
+@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+async def test_a_redirect_is_not_followed(status: int) -> None:
+    async with receiving() as other, receiving() as receiver:
+        receiver.say = after(answer(status, b"", f"Location: {other.url()}"))
+        got = await post(receiver)
+        assert (got.status_code, got.error) == (status, "redirect")
+        assert other.received == []
+        assert len(receiver.received) == 1
+
+
+async def test_no_cookie_comes_back_and_no_proxy_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with receiving() as proxy, receiving() as receiver, posting() as out:
+        for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY"):
+            monkeypatch.setenv(name, proxy.url(""))
+        receiver.say = after(answer(200, b"", "Set-Cookie: a=b"))
+        for _ in range(2):
+            assert (await out.post(receiver.url(), {}, b"")).error is None
+        assert not any("cookie" in one.headers for one in receiver.received)
+        assert proxy.connections == 0
+
+
+async def test_of_a_long_answer_the_first_bytes_are_read_and_then_no_more() -> None:
+    async with receiving(lambda _received: answer(500, b"x" * 10_000_000)) as receiver:
+        got = await post(receiver)
+    assert (got.status_code, got.error, got.body) == (500, "status", b"x" * KEPT)
+
+
+async def test_an_answer_without_an_end_is_cut_off() -> None:
+    endless = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n" + b"400\r\n%b\r\n" % (b"y" * 1024) * 8
+    assert len(endless) > MOST_BODY
+    async with receiving(lambda _received: endless) as receiver:
+        got = await post(receiver)
+    assert (got.status_code, got.error, got.body) == (200, None, b"y" * KEPT)
+
+
+async def test_what_is_compressed_is_not_unpacked() -> None:
+    bomb = b"\x1f\x8b" + b"\x00" * 100
+    async with receiving(after(answer(500, bomb, "Content-Encoding: gzip"))) as receiver:
+        got = await post(receiver)
+    assert (got.status_code, got.error, got.body) == (500, "status", bomb)
+
+
+async def test_an_answer_that_drips_is_given_up_in_time() -> None:
+    async with receiving() as receiver:
+
+        async def drip(*_: object) -> bytes:
+            return b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\na"
+
+        receiver.say = drip
+        got = await post(receiver, seconds=0.2)
+    assert (got.status_code, got.error) == (None, "timeout")
+    assert 0.15 < got.seconds < 3
+
+
+async def test_no_answer_at_all_is_given_up_in_time() -> None:
+    async with receiving(lambda _received: None) as receiver:
+        got = await post(receiver, seconds=0.1)
+        assert (got.status_code, got.error) == (None, "timeout")
+
+
+@pytest.mark.parametrize(
+    ("said", "error"),
+    [
+        (b"SMTP ready\r\n\r\n", "protocol"),
+        (b"HTTP/1.1 101 Switching\r\nUpgrade: x\r\nConnection: upgrade\r\n\r\n", "protocol"),
+        (b"HTTP/1.1 200 OK\r\nX: " + b"x" * 40_000 + b"\r\n\r\n", "too-large"),
+        (b"HTTP/1.1 200 OK\r\n" + b"X: x\r\n" * 10_000 + b"\r\n", "too-large"),
+    ],
+)
+async def test_what_is_no_answer_is_a_failure(said: bytes, error: str) -> None:
+    async with receiving(lambda _received: said) as receiver:
+        assert (await post(receiver)).error == error
+
+
+async def test_an_answer_may_be_announced_or_end_with_its_connection() -> None:
+    early = b"HTTP/1.1 103 Early Hints\r\nLink: <a>\r\n\r\nHTTP/1.1 204 No Content\r\n\r\n"
+    async with receiving(lambda _received: early) as receiver, posting() as out:
+        assert (await out.post(receiver.url(), {}, b"")).status_code == 204
+        assert (await out.post(receiver.url(), {}, b"")).status_code == 204
+        assert receiver.connections == 1
+    async with receiving() as receiver:
+
+        async def old(*_: object) -> bytes:
+            asyncio.get_running_loop().call_later(0.05, lambda: [w.close() for w in receiver._writers])
+            return b"HTTP/1.0 200 OK\r\n\r\nfine"
+
+        receiver.say = old
+        got = await post(receiver)
+        assert (got.status_code, got.body, got.error) == (200, b"fine", None)
+
+
+async def test_nobody_who_listens_is_a_failed_connection() -> None:
+    async with receiving() as receiver:
+        url = receiver.url()
+    async with posting() as out:
+        assert (await out.post(url, {}, b"")).error == "connection"
+
+
+async def test_a_header_cannot_be_smuggled_in() -> None:
+    async with receiving() as receiver, posting() as out:
+        assert (await out.post(receiver.url(), {"webhook-id": "x\r\nevil: y"}, b"")).error == "protocol"
+        assert receiver.received == []
+
+
+class Rebinding:
+    """A name that is public when it is looked at first, and private afterwards."""
+
+    def __init__(self, *answers: str) -> None:
+        self.answers = list(answers)
+        self.asked = 0
+
+    async def __call__(self, host: str, port: int) -> Sequence[str]:
+        assert (host, port) == (HOST, 443) or port > 1024
+        self.asked += 1
+        return [self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]]
+
+
+async def test_a_name_is_resolved_once_and_that_address_is_connected_to(monkeypatch: pytest.MonkeyPatch) -> None:
+    rebinding, connected = Rebinding("1.1.1.1", "127.0.0.1"), []
+
+    async def note(loop: object, make: object, host: str, port: int, **_: object) -> None:
+        connected.append(host)
+        raise ConnectionRefusedError
+
+    monkeypatch.setattr(type(asyncio.get_running_loop()), "create_connection", note)
+    async with posting(found=Targets(rebinding)) as out:
+        assert (await out.post(f"https://{HOST}/", {}, b"")).error == "connection"
+        assert (rebinding.asked, connected) == (1, ["1.1.1.1"])
+        # It is looked at anew for every new connection.
+        assert (await out.post(f"https://{HOST}/", {}, b"")).error == "refused-target"
+    assert connected == ["1.1.1.1"]
+
+
+async def test_a_private_address_is_never_connected_to() -> None:
+    async with receiving() as receiver:
+        async with posting(found=Targets(here)) as out:
+            got = await out.post(f"https://{HOST}:{receiver.port}/", {}, b"")
+        assert got.error == "refused-target"
+        assert receiver.connections == 0
+
+
+async def test_a_name_server_that_hangs_is_given_up_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def hang(host: str, port: int) -> Sequence[str]:
+        await asyncio.Event().wait()
+        return []
+
+    async with posting(seconds=0.1, found=Targets(hang)) as out:
+        assert (await out.post(f"https://{HOST}/", {}, b"")).error == "timeout"
+
+
+@pytest.fixture
+def authority(tmp_path: Path) -> Authority:
+    return Authority(tmp_path)
+
+
+async def _over_tls(authority: Authority, shown: str, tls: ssl.SSLContext | None) -> tuple[Answer, Receiver]:
+    found = Elsewhere(Rebinding("1.1.1.1"))
+    async with receiving(tls=authority.serving(shown)) as receiver, posting(tls=tls, found=found) as out:
+        return await out.post(f"https://{HOST}:{receiver.port}/x", {}, b"{}"), receiver
+
+
+async def test_the_certificate_must_be_the_hosts(authority: Authority) -> None:
+    got, receiver = await _over_tls(authority, HOST, authority.trusting())
+    assert (got.error, got.status_code) == (None, 200)
+    assert receiver.received[0].headers["host"] == f"{HOST}:{receiver.port}"
+    got, receiver = await _over_tls(authority, "other.example.org", authority.trusting())
+    assert (got.error, receiver.received) == ("tls", [])
+
+
+async def test_a_certificate_nobody_vouches_for_is_refused(authority: Authority) -> None:
+    got, receiver = await _over_tls(authority, HOST, None)
+    assert (got.error, receiver.received) == ("tls", [])
+
+
+async def test_the_next_address_is_tried_when_one_does_not_take_it() -> None:
+    async def both(host: str, port: int) -> Sequence[str]:
+        return ["127.0.0.2", "127.0.0.1"]
+
+    async with receiving() as receiver, posting(found=Targets(both, loopback=True)) as out:
+        assert (await out.post(receiver.url(host="localhost"), {}, b"")).error is None

@@ -1,0 +1,229 @@
+"""Which addresses may be called."""
+
+import asyncio
+import threading
+from collections.abc import Sequence
+from ipaddress import ip_address
+
+import pytest
+
+from app.kit import targets
+from app.kit.targets import (
+    SystemResolver,
+    TargetInvalid,
+    TargetRefused,
+    Targets,
+    TargetUnresolvable,
+    is_public,
+)
+
+
+def resolving(*addresses: str) -> Targets:
+    async def resolve(host: str, port: int) -> Sequence[str]:
+        return addresses
+
+    return Targets(resolve)
+
+
+PUBLIC = ["1.1.1.1", "93.184.216.34", "192.0.1.1", "172.32.0.1", "100.128.0.1", "2606:4700:4700::1111", "2a00:1450::1"]
+REFUSED = [
+    "0.0.0.0",
+    "0.1.2.3",
+    "10.1.2.3",
+    "100.64.0.1",
+    "127.0.0.1",
+    "127.255.255.254",
+    "169.254.169.254",
+    "172.16.0.1",
+    "172.31.255.255",
+    "192.0.0.8",
+    "192.0.2.1",
+    "192.88.99.1",
+    "192.168.1.1",
+    "198.18.0.1",
+    "198.51.100.7",
+    "203.0.113.9",
+    "224.0.0.1",
+    "239.255.255.255",
+    "240.0.0.1",
+    "255.255.255.255",
+    "::",
+    "::1",
+    "::7f00:1",
+    "::ffff:127.0.0.1",
+    "::ffff:10.0.0.1",
+    "::ffff:1.1.1.1",
+    "::ffff:0:127.0.0.1",
+    "64:ff9b::7f00:1",
+    "64:ff9b::a00:1",
+    "64:ff9b:1::1",
+    "100::1",
+    "2001::1",
+    "2001:0:7f00:1::1",
+    "2001:2::1",
+    "2001:10::1",
+    "2001:20::1",
+    "2001:db8::1",
+    "2002:7f00:1::1",
+    "2002:a00:1::1",
+    "3fff::1",
+    "5f00::1",
+    "fc00::1",
+    "fd12:3456::1",
+    "fe80::1",
+    "fe80::1%eth0",
+    "2606:4700::1%eth0",
+    "fec0::1",
+    "ff02::1",
+]
+
+
+@pytest.mark.parametrize("address", PUBLIC)
+async def test_what_anybody_can_reach_may_be_called(address: str) -> None:
+    assert is_public(ip_address(address))
+    found = resolving(address)
+    assert await found.addresses(found.read("https://hooks.example.org/a")) == [ip_address(address)]
+
+
+@pytest.mark.parametrize("address", REFUSED)
+async def test_what_only_this_network_can_reach_is_refused(address: str) -> None:
+    found = resolving(address)
+    with pytest.raises(TargetRefused):
+        await found.addresses(found.read("https://hooks.example.org/a"))
+
+
+@pytest.mark.parametrize("address", [one for one in REFUSED if "%" not in one])
+async def test_an_address_in_place_of_a_host_is_looked_at_as_well(address: str) -> None:
+    found = resolving("1.1.1.1")
+    host = f"[{address}]" if ":" in address else address
+    with pytest.raises((TargetRefused, TargetInvalid)):
+        await found.addresses(found.read(f"https://{host}/"))
+
+
+async def test_one_private_address_among_public_ones_refuses_them_all() -> None:
+    for addresses in (("1.1.1.1", "10.0.0.1"), ("10.0.0.1", "1.1.1.1"), ("1.1.1.1", "nonsense")):
+        found = resolving(*addresses)
+        with pytest.raises(TargetRefused):
+            await found.addresses(found.read("https://hooks.example.org"))
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "https://2130706433/",
+        "https://0177.0.0.1/",
+        "https://0x7f.1/",
+        "https://0x7f000001/",
+        "https://127.1/",
+        "https://127.0.1/",
+        "https://0/",
+        "https://10.0.0.08/",
+        "https://example.0x7f/",
+        "https://example.127/",
+        "https://\uff11\uff12\uff17.0.0.1/x",
+        "https://127\u30020\u30020\u30021/",
+        "https://127.0.0.1./",
+        "https://example.org./",
+        "https://example..org/",
+        "https://.example.org/",
+        "https://-a.example.org/",
+        "https://[fe80::1%25eth0]/",
+        "https://[fe80::1%eth0]/",
+        "https://[::1",
+        "https://[127.0.0.1]/",
+        "https://[v1.a]/",
+        "https://user@example.org/",
+        "https://user:secret@example.org/",
+        "https://@example.org/",
+        "https://example.org\\@127.0.0.1/",
+        "https://example.org/a\\b",
+        "https://example.org#@127.0.0.1/",
+        "https://example.org/#there",
+        "https://example.org:0/",
+        "https://example.org:65536/",
+        "https://example.org:/",
+        "https://example.org:443:443/",
+        "https://exa mple.org/",
+        "https://example.org/a b",
+        "https://example.org/\r\nX: y",
+        "https://example.org/\n",
+        "https://example.org/é",
+        "https://ex%61mple.org/",
+        "https:///path",
+        "https://",
+        "//example.org/",
+        "example.org",
+        "ftp://example.org/",
+        "file:///etc/passwd",
+        "gopher://example.org/",
+        "http://example.org/",
+        "",
+        "https://" + "a" * 64 + ".org/",
+        "https://example.org/" + "a" * 2000,
+    ],
+)
+async def test_what_is_spelt_to_be_misread_is_no_address(url: str) -> None:
+    found = resolving("1.1.1.1")
+    with pytest.raises((TargetInvalid, TargetRefused)):
+        await found.addresses(found.read(url))
+
+
+def test_an_address_is_taken_apart() -> None:
+    found = resolving()
+    assert found.read("HTTPS://Hooks.Example.org:8443/a/b?c=d&e=%20") == (
+        "https",
+        "hooks.example.org",
+        8443,
+        "/a/b?c=d&e=%20",
+    )
+    assert found.read("https://hooks.example.org").url == "https://hooks.example.org/"
+    assert found.read("https://hooks.example.org?a").path == "/?a"
+    assert found.read("https://[2606:4700:0:0::1111]:444/").authority == "[2606:4700::1111]:444"
+    assert found.read("https://bücher.example/").host == "xn--bcher-kva.example"
+
+
+async def test_this_machine_may_be_called_only_where_it_is_allowed() -> None:
+    async def resolve(host: str, port: int) -> Sequence[str]:
+        return {"localhost": ["127.0.0.1", "::1"], "far.example": ["1.1.1.1"], "near.example": ["10.0.0.1"]}[host]
+
+    here = Targets(resolve, loopback=True)
+    assert await here.addresses(here.read("http://localhost:8000/")) == [ip_address("127.0.0.1"), ip_address("::1")]
+    assert await here.addresses(here.read("http://127.0.0.1/"))
+    assert await here.addresses(here.read("https://far.example/"))
+    for url in ("http://far.example/", "http://near.example/", "https://near.example/", "http://10.0.0.1/"):
+        with pytest.raises(TargetRefused):
+            await here.addresses(here.read(url))
+    elsewhere = Targets(resolve)
+    for url in ("https://localhost/", "https://127.0.0.1/", "https://[::1]/"):
+        with pytest.raises(TargetRefused):
+            await elsewhere.addresses(elsewhere.read(url))
+
+
+async def test_a_host_without_an_address_cannot_be_called() -> None:
+    async def fail(host: str, port: int) -> Sequence[str]:
+        raise OSError
+
+    for found in (Targets(fail), resolving()):
+        with pytest.raises(TargetUnresolvable):
+            await found.addresses(found.read("https://hooks.example.org"))
+
+
+async def test_a_name_server_that_hangs_holds_one_thread_a_host(monkeypatch: pytest.MonkeyPatch) -> None:
+    let_go, asked = threading.Event(), []
+
+    def hang(host: str, port: int) -> list[str]:
+        asked.append(host)
+        if host == "slow.example":
+            let_go.wait(20)
+        return ["1.1.1.1"]
+
+    monkeypatch.setattr(targets, "_resolved", hang)
+    resolver = SystemResolver()
+    slow = [asyncio.create_task(resolver("slow.example", 443)) for _ in range(100)]
+    assert await resolver("fast.example", 443) == ["1.1.1.1"]
+    slow[0].cancel()
+    let_go.set()
+    await asyncio.gather(*slow[1:])
+    assert asked.count("slow.example") == 1
+    assert await resolver("slow.example", 443) == ["1.1.1.1"]
+    resolver.close()

@@ -1,0 +1,237 @@
+"""The other side: HTTP servers that take webhooks, or do whatever a receiver should not do."""
+
+import asyncio
+import datetime as dt
+import ssl
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass, field
+from ipaddress import ip_address
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
+from movement import run
+
+from app.kit.clock import now
+from app.kit.db import Database
+from app.kit.ids import uuid7
+from app.kit.settings import Settings
+from app.organizations.models import Organization
+from app.organizations.queries import find
+from app.partners import endpoints
+from app.partners.models import WebhookMessage
+
+OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
+TEST = "webhook.test"
+
+
+def answer(status: int, body: bytes = b"", *headers: str) -> bytes:
+    """A whole answer."""
+    lines = [f"HTTP/1.1 {status} Said", f"Content-Length: {len(body)}", *headers, "", ""]
+    return "\r\n".join(lines).encode() + body
+
+
+@dataclass(frozen=True)
+class Received:
+    """A request as it came. `headers` by names in lower case."""
+
+    line: str
+    headers: dict[str, str]
+    body: bytes
+
+    @property
+    def id(self) -> str:
+        return self.headers["webhook-id"]
+
+
+Saying = bytes | None
+Say = Callable[[Received], Saying | Awaitable[Saying]]
+
+
+@dataclass
+class Receiver:
+    """A server. `say` gives each answer; None: it is never answered."""
+
+    say: Say = field(default=lambda _received: OK)
+    received: list[Received] = field(default_factory=list)
+    port: int = 0
+    connections: int = 0
+    _some: asyncio.Condition = field(default_factory=asyncio.Condition)
+    _writers: set[asyncio.StreamWriter] = field(default_factory=set)
+
+    def url(self, path: str = "/hook", host: str = "127.0.0.1", scheme: str = "http") -> str:
+        return f"{scheme}://{host}:{self.port}{path}"
+
+    def ids(self) -> list[str]:
+        """The `webhook-id`s that came, in order."""
+        return [one.id for one in self.received]
+
+    async def arrived(self, count: int, seconds: float = 20) -> Sequence[Received]:
+        """Wait for so many requests."""
+        async with asyncio.timeout(seconds), self._some:
+            await self._some.wait_for(lambda: len(self.received) >= count)
+        return self.received
+
+    async def talk(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.connections += 1
+        self._writers.add(writer)
+        try:
+            with suppress(OSError, asyncio.IncompleteReadError):
+                while True:
+                    received = await self._heard(reader)
+                    said = self.say(received)
+                    said = said if said is None or isinstance(said, bytes) else await said
+                    if said is not None:
+                        writer.write(said)
+                        await writer.drain()
+        finally:
+            self._writers.discard(writer)
+            writer.close()
+
+    async def _heard(self, reader: asyncio.StreamReader) -> Received:
+        head = (await reader.readuntil(b"\r\n\r\n")).decode().split("\r\n")
+        headers = {name.lower(): value for name, _, value in (line.partition(": ") for line in head[1:-2])}
+        body = await reader.readexactly(int(headers.get("content-length", "0")))
+        received = Received(head[0], headers, body)
+        async with self._some:
+            self.received.append(received)
+            self._some.notify_all()
+        return received
+
+    def hang_up(self) -> None:
+        """Cut every connection."""
+        for writer in list(self._writers):
+            writer.transport.abort()
+
+
+@asynccontextmanager
+async def receiving(
+    say: Say | None = None, *, port: int = 0, host: str = "127.0.0.1", tls: ssl.SSLContext | None = None
+) -> AsyncIterator[Receiver]:
+    """A receiver for as long as the block lasts."""
+    receiver = Receiver()
+    if say is not None:
+        receiver.say = say
+    server = await asyncio.start_server(receiver.talk, host, port, ssl=tls)
+    receiver.port = server.sockets[0].getsockname()[1]
+    try:
+        yield receiver
+    finally:
+        server.close()
+        receiver.hang_up()
+
+
+def after(*answers: Saying, then: Saying = OK) -> Say:
+    """These answers in turn, then always the same."""
+    left = list(answers)
+    return lambda _received: left.pop(0) if left else then
+
+
+async def plant_endpoint(
+    database: Database, settings: Settings, url: str, *, slug: str = "movement", **more: Any
+) -> UUID:
+    """An endpoint put straight into the database; its id."""
+    async with database.transaction() as session:
+        organization = await find(session, slug)
+        assert isinstance(organization, Organization)
+        types = more.pop("types", ["petition.published"])
+        made, _ = await endpoints.create(session, settings.key_ring, organization, url=url, types=types, **more)
+        return made.id
+
+
+async def plant_messages(
+    database: Database, endpoint_id: UUID, count: int = 1, type_: str = TEST, content: dict[str, Any] | None = None
+) -> list[str]:
+    """Messages that are due; their `webhook-id`s in order."""
+    said = content if content is not None else {}
+    if type_ == "person.erased" and content is None:
+        said = {"person_id": "0" * 32, "signature_ids": []}
+    messages = [
+        WebhookMessage(id=uuid7(), endpoint_id=endpoint_id, type=type_, content=said, retried_until=in_days(3))
+        for _ in range(count)
+    ]
+    async with database.transaction() as session:
+        session.add_all(messages)
+    return [f"msg_{message.id}" for message in messages]
+
+
+def in_days(days: float) -> dt.datetime:
+    return now() + dt.timedelta(days=days)
+
+
+async def make_due(database: Database) -> None:
+    """What waits to be tried again is due now, as it will be after a while."""
+    await run(database, "UPDATE webhook_messages SET due_at = least(due_at, now()) WHERE state = 'due'")
+    await run(database, "UPDATE webhook_endpoints SET ordered_due_at = NULL")
+
+
+class Authority:
+    """A certificate authority of this test's own."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._key = ec.generate_private_key(ec.SECP256R1())
+        self._name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "Tests")])
+        self.certificate = self._issued(self._name, self._key, None)
+
+    def trusting(self) -> ssl.SSLContext:
+        """What believes this authority and no other."""
+        pem = self.certificate.public_bytes(serialization.Encoding.PEM).decode()
+        return ssl.create_default_context(cadata=pem)
+
+    def serving(self, host: str) -> ssl.SSLContext:
+        """What a server of this host shows."""
+        key = ec.generate_private_key(ec.SECP256R1())
+        name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, host)])
+        certificate = self._issued(name, key, host)
+        file = self._folder / f"{uuid7().hex}.pem"
+        private = key.private_bytes(
+            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+        )
+        file.write_bytes(private + certificate.public_bytes(serialization.Encoding.PEM))
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(file)
+        return context
+
+    def _issued(self, name: x509.Name, key: ec.EllipticCurvePrivateKey, host: str | None) -> x509.Certificate:
+        authority = x509.BasicConstraints(ca=host is None, path_length=None)
+        built = (
+            x509.CertificateBuilder()
+            .subject_name(name)
+            .issuer_name(self._name)
+            .public_key(key.public_key())
+            .serial_number(x509.random_serial_number())
+            .not_valid_before(in_days(-1))
+            .not_valid_after(in_days(1))
+            .add_extension(authority, critical=True)
+            .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
+            .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(self._key.public_key()), critical=False)
+        )
+        if host is not None:
+            built = built.add_extension(x509.SubjectAlternativeName([_named(host)]), critical=False)
+        else:
+            usage = x509.KeyUsage(
+                digital_signature=True,
+                key_cert_sign=True,
+                crl_sign=True,
+                content_commitment=False,
+                key_encipherment=False,
+                data_encipherment=False,
+                key_agreement=False,
+                encipher_only=False,
+                decipher_only=False,
+            )
+            built = built.add_extension(usage, critical=True)
+        return built.sign(self._key, hashes.SHA256())
+
+
+def _named(host: str) -> x509.GeneralName:
+    try:
+        return x509.IPAddress(ip_address(host))
+    except ValueError:
+        return x509.DNSName(host)

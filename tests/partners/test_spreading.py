@@ -1,0 +1,363 @@
+"""Who is told what: each endpoint what it asked for, each organization what is its own, each once."""
+
+from uuid import UUID
+
+import httpx
+import pytest
+from hearing import RING, endpoint, movement, say, sign, signer_of, spread_all, types_for, waiting
+from movement import Json, plant, run, sweep
+from partnering import Partner, agree, campaign_of, found_organization, further_petition
+
+from app.kit.announcing import Announcement
+from app.kit.clock import now
+from app.kit.db import Database
+from app.kit.ids import uuid7
+from app.partners import spreading
+from app.people.leaving import erased
+from app.signatures.ledger import Entering
+from app.signatures.telling import SIGNATURE_WITHDRAWN
+
+PETITIONS = ("petition.published", "petition.milestone_reached", "petition.closed")
+
+
+def about(type_: str, petition_id: UUID) -> Announcement:
+    return Announcement(type_, {"petition_id": str(petition_id), "at": now().isoformat()})
+
+
+def withdrawal(petition_id: UUID, to: UUID, *, brought: bool = False) -> Announcement:
+    content = {
+        "petition_id": str(petition_id),
+        "signature_id": str(uuid7()),
+        "person_id": "per_00000000000000000000000000000000",
+        "brought": brought,
+    }
+    return Announcement(SIGNATURE_WITHDRAWN, content, to)
+
+
+def erasure(to: UUID, *signature_ids: UUID) -> Announcement:
+    content: Json = {
+        "person_id": "per_00000000000000000000000000000000",
+        "signature_ids": list(map(str, signature_ids)),
+    }
+    return Announcement("person.erased", content, to)
+
+
+async def test_an_endpoint_gets_the_types_it_has_chosen_and_no_others(database: Database, partnership: Partner) -> None:
+    chosen = {type_: await endpoint(database, partnership.organization_id, type_) for type_ in PETITIONS}
+    none = await endpoint(database, partnership.organization_id, "person.erased")
+    await say(database, *(about(type_, partnership.petition_id) for type_ in PETITIONS))
+    await spread_all(database)
+    assert {type_: await types_for(database, id_) for type_, id_ in chosen.items()} == {t: [t] for t in PETITIONS}
+    assert await types_for(database, none) == []
+    assert await run(database, "SELECT 1 FROM outbox_messages") == []
+
+
+async def test_a_paused_endpoint_is_kept_its_messages_and_a_disabled_one_gets_none(
+    database: Database, partnership: Partner
+) -> None:
+    paused = await endpoint(database, partnership.organization_id, state="paused")
+    disabled = await endpoint(database, partnership.organization_id, state="disabled")
+    await say(database, about("petition.closed", partnership.petition_id), erasure(partnership.organization_id))
+    await spread_all(database)
+    assert await types_for(database, paused) == ["petition.closed", "person.erased"]
+    assert await types_for(database, disabled) == []
+
+
+async def test_what_nobody_wants_to_hear_simply_goes(
+    client: httpx.AsyncClient, database: Database, partnership: Partner
+) -> None:
+    await sign(client, 1)
+    await say(database, about("petition.closed", partnership.petition_id), erasure(partnership.organization_id))
+    await sweep(database)
+    assert await run(database, "SELECT 1 FROM outbox_messages") == []
+    assert await waiting(database) == []
+
+
+@pytest.mark.parametrize("state", ["invited", "declined", "ended"])
+async def test_a_partner_hears_nothing_outside_its_partnership(
+    database: Database, partnership: Partner, state: str
+) -> None:
+    other = await plant(database, "another")
+    narrow_id, _ = await found_organization(database, "narrow")
+    former_id, _ = await found_organization(database, "former")
+    second = await further_petition(database, partnership.campaign_id, "second")
+    await agree(database, narrow_id, partnership.campaign_id, petition_ids=[second])
+    await agree(database, former_id, partnership.campaign_id, state=state)
+    everyone = {
+        name: await endpoint(database, id_)
+        for name, id_ in {
+            "movement": await movement(database),
+            "partner": partnership.organization_id,
+            "narrow": narrow_id,
+            "former": former_id,
+        }.items()
+    }
+    await say(database, *(about("petition.published", id_) for id_ in (partnership.petition_id, second, other)))
+    await spread_all(database)
+    heard = {
+        name: [message.content["petition_id"] for message in await waiting(database, id_)]
+        for name, id_ in everyone.items()
+    }
+    first_, second_, other_ = map(str, (partnership.petition_id, second, other))
+    assert heard == {
+        "movement": [first_, second_, other_],
+        "partner": [first_, second_],
+        "narrow": [second_],
+        "former": [],
+    }
+
+
+async def test_what_is_for_one_organization_is_told_to_no_other(database: Database, partnership: Partner) -> None:
+    other_id, _ = await found_organization(database, "others")
+    await agree(database, other_id, partnership.campaign_id)
+    mine, others = await endpoint(database, partnership.organization_id), await endpoint(database, other_id)
+    movements = await endpoint(database, await movement(database))
+    await say(
+        database,
+        erasure(partnership.organization_id),
+        withdrawal(partnership.petition_id, partnership.organization_id, brought=True),
+    )
+    await spread_all(database)
+    assert await types_for(database, mine) == ["person.erased", "signature.withdrawn"]
+    assert await types_for(database, others) == await types_for(database, movements) == []
+
+
+@pytest.mark.parametrize("type_", ["signature.withdrawn", "person.erased", "signature.counted", "event.held"])
+async def test_what_should_name_an_organization_and_does_not_is_told_to_no_partner(
+    database: Database, partnership: Partner, type_: str
+) -> None:
+    await endpoint(database, partnership.organization_id, type_)
+    content = withdrawal(partnership.petition_id, partnership.organization_id, brought=True).content
+    await say(database, Announcement(type_, {**content, "signature_ids": []}))
+    await spread_all(database)
+    assert await waiting(database) == []
+
+
+@pytest.mark.parametrize(
+    ("terms", "brought", "heard"),
+    [
+        ({"receives_signers": True}, False, True),
+        ({"receives_signers": True, "state": "ended"}, False, True),
+        ({"receives_signers": True, "state": "invited"}, False, False),
+        ({"receives_signers": False}, False, False),
+        ({"receives_signers": False}, True, True),
+    ],
+)
+async def test_a_withdrawal_is_told_to_who_may_have_received_the_signature_or_brought_it(
+    database: Database, terms: Json, brought: bool, heard: bool
+) -> None:
+    petition_id = await plant(database, "repeal-the-act")
+    partner_id, _ = await found_organization(database, "partner")
+    await agree(database, partner_id, await campaign_of(database, petition_id), **terms)
+    listening = await endpoint(database, partner_id)
+    await say(database, withdrawal(petition_id, partner_id, brought=brought))
+    await spread_all(database)
+    assert await types_for(database, listening) == (["signature.withdrawn"] if heard else [])
+
+
+async def test_an_erasure_is_told_to_a_partner_whose_partnership_has_ended(
+    database: Database, partnership: Partner
+) -> None:
+    await run(database, "UPDATE partnerships SET state = 'ended'")
+    listening = await endpoint(database, partnership.organization_id)
+    await say(database, erasure(partnership.organization_id))
+    await spread_all(database)
+    assert await types_for(database, listening) == ["person.erased"]
+
+
+async def test_an_erasure_that_two_rooms_announce_is_told_in_one_message(
+    database: Database, partnership: Partner
+) -> None:
+    listening = await endpoint(database, partnership.organization_id)
+    one, two = uuid7(), uuid7()
+    to = partnership.organization_id
+    await say(database, erasure(to, one), erasure(to, one, two), erasure(to))
+    await spread_all(database)
+    (message,) = await waiting(database, listening)
+    assert message.content["signature_ids"] == [str(one), str(two)]
+
+
+async def test_two_people_who_are_erased_are_two_messages(database: Database, partnership: Partner) -> None:
+    listening = await endpoint(database, partnership.organization_id)
+    await say(database, *(erased(RING, partnership.organization_id, signer_of(number)) for number in (1, 2)))
+    await spread_all(database)
+    assert len({message.content["person_id"] for message in await waiting(database, listening)}) == 2
+
+
+async def test_consents_are_told_by_spans_of_at_most_five_hundred(
+    database: Database, partnership: Partner, monkeypatch: pytest.MonkeyPatch, client: httpx.AsyncClient
+) -> None:
+    monkeypatch.setattr(spreading, "MOST_TOLD", 3)
+    listening = [await endpoint(database, partnership.organization_id) for _ in range(2)]
+    for number in range(7):
+        await sign(client, number)
+        await sign(client, number + 100, to="movement")
+    await sweep(database)
+    numbers = [
+        row[0]
+        for row in await run(
+            database,
+            "SELECT number FROM signer_feed_entries WHERE organization_id = :id ORDER BY number",
+            id=partnership.organization_id,
+        )
+    ]
+    assert len(numbers) == 7
+    spans = [{"from": part[0], "to": part[-1]} for part in (numbers[:3], numbers[3:6], numbers[6:])]
+    for endpoint_id in listening:
+        messages = await waiting(database, endpoint_id)
+        assert [message.content for message in messages] == spans
+        assert {message.type for message in messages} == {"signature.counted"}
+
+
+@pytest.mark.parametrize("terms", [{"receives_signers": False}, {"state": "invited"}, {"state": "ended"}])
+async def test_consents_are_told_to_no_partner_that_may_not_receive_signers(
+    client: httpx.AsyncClient, database: Database, terms: Json
+) -> None:
+    petition_id = await plant(database, "repeal-the-act")
+    partner_id, _ = await found_organization(database, "sisters-of-kampala")
+    await agree(database, partner_id, await campaign_of(database, petition_id), **terms)
+    await endpoint(database, partner_id)
+    await sign(client, 1)
+    await sweep(database)
+    assert await waiting(database) == []
+    assert len(await run(database, "SELECT 1 FROM signer_feed_entries")) == 1
+
+
+async def test_the_movement_is_told_of_those_who_consented_to_it(
+    client: httpx.AsyncClient, database: Database, partnership: Partner
+) -> None:
+    listening = await endpoint(database, await movement(database))
+    await sign(client, 1, to="movement")
+    await sweep(database)
+    assert await types_for(database, listening) == ["signature.counted"]
+
+
+async def test_a_signature_that_is_confirmed_by_mail_is_told_once_it_is_confirmed(
+    client: httpx.AsyncClient, database: Database, partnership: Partner
+) -> None:
+    await run(database, "UPDATE petitions SET confirmation = 'email'")
+    listening = await endpoint(database, partnership.organization_id)
+    await sign(client, 1)
+    await sweep(database)
+    assert await waiting(database) == []
+    await run(database, "UPDATE signatures SET state = 'confirmed'")
+    await sweep(database)
+    assert await types_for(database, listening) == ["signature.counted"]
+
+
+async def test_messages_are_made_in_the_order_in_which_they_were_announced(
+    client: httpx.AsyncClient, database: Database, partnership: Partner
+) -> None:
+    listening = await endpoint(database, partnership.organization_id)
+    to = partnership.organization_id
+    await say(database, about("petition.published", partnership.petition_id), erasure(to))
+    await sign(client, 1)
+    await sweep(database)
+    await say(database, withdrawal(partnership.petition_id, to, brought=True))
+    await say(database, about("petition.closed", partnership.petition_id))
+    await spread_all(database)
+    assert await types_for(database, listening) == [
+        "petition.published",
+        "person.erased",
+        "signature.counted",
+        "signature.withdrawn",
+        "petition.closed",
+    ]
+
+
+async def test_a_round_that_fails_takes_nothing_out(
+    database: Database, partnership: Partner, monkeypatch: pytest.MonkeyPatch, client: httpx.AsyncClient
+) -> None:
+    await endpoint(database, partnership.organization_id)
+    await sign(client, 1)
+    await say(database, about("petition.closed", partnership.petition_id))
+
+    async def fail(*_: object) -> None:
+        raise RuntimeError
+
+    with monkeypatch.context() as failing:
+        failing.setattr(spreading, "_write", fail)
+        await sweep(database)
+    assert len(await run(database, "SELECT 1 FROM outbox_messages")) == 2
+    assert await run(database, "SELECT 1 FROM signer_feed_entries") == []
+    await sweep(database)
+    assert len(await waiting(database)) == 2
+
+
+async def test_a_batch_leaves_the_rest_to_the_next(
+    database: Database, partnership: Partner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    listening = await endpoint(database, partnership.organization_id)
+    monkeypatch.setattr(spreading, "BATCH", 2)
+    await say(database, *(about("petition.published", partnership.petition_id) for _ in range(5)))
+    taken = []
+    for _ in range(4):
+        async with database.transaction() as session:
+            taken.append(len(await spreading.spread(session)))
+    assert taken == [2, 2, 1, 0]
+    assert len(await waiting(database, listening)) == 5
+
+
+async def test_a_consent_that_is_being_erased_holds_nobody_up_and_is_not_told_of_when_it_is_gone(
+    client: httpx.AsyncClient, database: Database, partnership: Partner
+) -> None:
+    listening = await endpoint(database, partnership.organization_id)
+    await sign(client, 1)
+    await sign(client, 2)
+    async with database.transaction() as session:
+        await Entering(RING)(session)
+    connection = await database.pin()
+    try:
+        async with connection.transaction():
+            await connection.execute("DELETE FROM consents WHERE signer = $1", signer_of(1))
+            async with database.transaction() as session:
+                assert len(await spreading.spread(session)) == 1
+        await spread_all(database)
+    finally:
+        await connection.close()
+    assert len(await run(database, "SELECT 1 FROM signer_feed_entries")) == 1
+    assert len(await waiting(database, listening)) == 1
+    assert await run(database, "SELECT 1 FROM outbox_messages") == []
+
+
+async def test_an_erasure_that_is_taken_back_leaves_the_consent_to_be_told_of(
+    client: httpx.AsyncClient, database: Database, partnership: Partner
+) -> None:
+    await endpoint(database, partnership.organization_id)
+    await sign(client, 1)
+    async with database.transaction() as session:
+        await Entering(RING)(session)
+    connection = await database.pin()
+    try:
+        erasing = connection.transaction()
+        await erasing.start()
+        await connection.execute("DELETE FROM consents")
+        async with database.transaction() as session:
+            assert await spreading.spread(session) == []
+        await erasing.rollback()
+    finally:
+        await connection.close()
+    await spread_all(database)
+    assert len(await waiting(database)) == 1
+
+
+async def test_a_backlog_of_twenty_thousand_is_spread_in_one_round(database: Database, partnership: Partner) -> None:
+    await endpoint(database, partnership.organization_id)
+    await run(
+        database,
+        "INSERT INTO consents"
+        " (id, signer, organization_id, purpose, given, proven, decided_at, petition_id, created_at)"
+        " SELECT gen_random_uuid(), substr(sha256(n::text::bytea), 1, 16), :to, 'news', true, true, now(), :petition,"
+        " now() FROM generate_series(1, 20000) AS n",
+        to=partnership.organization_id,
+        petition=partnership.petition_id,
+    )
+    await run(
+        database,
+        "INSERT INTO outbox_messages (id, type, organization_id, content, created_at)"
+        " SELECT gen_random_uuid(), 'consent.given', organization_id, jsonb_build_object('consent_id', id), now()"
+        " FROM consents",
+    )
+    await sweep(database)
+    assert await run(database, "SELECT 1 FROM outbox_messages") == []
+    assert len(await waiting(database)) == 20_000 / 500
