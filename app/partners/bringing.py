@@ -83,7 +83,9 @@ async def bring(desk: Desk, organization: Organization, received: Received, item
 class _Results:
     """One result per item, written as JSON as soon as it is known."""
 
-    def __init__(self) -> None:
+    def __init__(self, first_id: int) -> None:
+        # The ids of a webhook's signatures differ in their last 14 bits alone: the rest is spelt once.
+        self._head, self._tail = str(UUID(int=first_id))[:-4], first_id & 0xFFFF
         self._written: list[str] = []
         self._counts = {"counted": 0, "pending": 0, "duplicate": 0, "refused": 0}
 
@@ -92,10 +94,10 @@ class _Results:
         self._written.append("")
         return len(self._written) - 1
 
-    def take(self, index: int, reference: str | None, signature_id: UUID, outcome: Outcome) -> None:
+    def take(self, index: int, reference: str | None, outcome: Outcome) -> None:
         """What became of a signature that was brought."""
         status = _STATUS.get(outcome, "duplicate")
-        told = f',"signature_id":"{signature_id}"' if status in {"counted", "pending"} else ""
+        told = f',"signature_id":"{self._head}{self._tail | index:04x}"' if status in {"counted", "pending"} else ""
         self._write(index, reference, status, told)
 
     def refuse(self, index: int, reference: str | None, problem: Problem) -> None:
@@ -136,7 +138,7 @@ class _Bringing:
         self._fed: dict[str, Fed | None] = {}
         self._prepared: list[_Prepared] = []
         self._first_id = received.id.int & ~_NUMBERS
-        self.results = _Results()
+        self.results = _Results(self._first_id)
 
     async def prepare(self, items: Iterator[Item]) -> None:
         """Read every item, and prepare or refuse it."""
@@ -231,7 +233,7 @@ class _Bringing:
 
     def _settle(self, one: _Prepared, outcome: Outcome) -> None:
         if outcome is not Outcome.REFUSED:
-            self.results.take(one.number, one.reference, one.signing.id, outcome)
+            self.results.take(one.number, one.reference, outcome)
             return
         allowed = one.fed.allowed_countries
         elsewhere = allowed is not None and one.signing.facets.country not in allowed

@@ -43,7 +43,7 @@ _GONE = 410
 _GATHERING = 0.02
 # Of more than so many at once a batch waits for so many seconds.
 _FEW = 4
-_UNHURRIED = 0.015
+_UNHURRIED = 0.006
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")

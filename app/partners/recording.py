@@ -72,6 +72,17 @@ class Attempt(NamedTuple):
     answer: bytes = b""
 
 
+class Standing(NamedTuple):
+    """How an endpoint stands before these attempts are recorded."""
+
+    id: UUID
+    state: str
+    failure_count: int
+    failing_since: datetime | None
+    ordered_due_at: datetime | None
+    updated_at: datetime
+
+
 class Recording:
     """Writes down for one worker."""
 
@@ -98,9 +109,12 @@ def _told(attempt: Attempt, states: Mapping[UUID, str]) -> str:
     return "dead" if dead else attempt.ending
 
 
-async def _locked(session: AsyncSession, ids: set[UUID]) -> dict[UUID, WebhookEndpoint]:
-    query = select(WebhookEndpoint).where(WebhookEndpoint.id.in_(ids)).order_by(WebhookEndpoint.id)
-    return {one.id: one for one in await session.scalars(query.with_for_update(key_share=True))} if ids else {}
+async def _locked(session: AsyncSession, ids: set[UUID]) -> dict[UUID, Standing]:
+    if not ids:
+        return {}
+    columns = [getattr(WebhookEndpoint, name) for name in Standing._fields]
+    query = select(*columns).where(WebhookEndpoint.id.in_(ids)).order_by(WebhookEndpoint.id)
+    return {row.id: Standing(*row) for row in await session.execute(query.with_for_update(key_share=True))}
 
 
 async def _move(session: AsyncSession, attempts: Sequence[Attempt]) -> dict[UUID, str]:
@@ -130,7 +144,7 @@ async def _move(session: AsyncSession, attempts: Sequence[Attempt]) -> dict[UUID
 
 async def _follow(
     session: AsyncSession,
-    endpoints: Mapping[UUID, WebhookEndpoint],
+    endpoints: Mapping[UUID, Standing],
     attempts: Sequence[Attempt],
     states: Mapping[UUID, str],
 ) -> None:
@@ -147,7 +161,7 @@ async def _follow(
             await session.execute(_BURY.where(WebhookMessage.endpoint_id == id_))
 
 
-def _change(endpoint: WebhookEndpoint, attempts: Sequence[Attempt], states: Mapping[UUID, str]) -> dict[str, Any]:
+def _change(endpoint: Standing, attempts: Sequence[Attempt], states: Mapping[UUID, str]) -> dict[str, Any]:
     """The columns of this endpoint that are different after these attempts."""
     after: dict[str, Any] = {name: getattr(endpoint, name) for name in ("failure_count", "failing_since")}
     after |= {"ordered_due_at": endpoint.ordered_due_at}
@@ -162,7 +176,7 @@ def _change(endpoint: WebhookEndpoint, attempts: Sequence[Attempt], states: Mapp
             after["ordered_due_at"] = one.due_at if waits else None
     if endpoint.state == "active":
         after |= _ended(after, attempts)
-    changed = {name: value for name, value in after.items() if value != getattr(endpoint, name)}
+    changed = {name: value for name, value in after.items() if value != getattr(endpoint, name, None)}
     return changed | {"updated_at": endpoint.updated_at} if changed else {}
 
 

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 from uuid import UUID
 
 from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.kit.db import Database
 from app.kit.http import unreachable
@@ -56,30 +57,36 @@ class Writing:
 
     async def write(self, due: Sequence[Due]) -> Sequence[Written | None]:
         """What to send for each, in their order; None for what is not to be sent any more."""
-        async with self._database.transaction() as session:
-            rows = await session.execute(_READ, {"ids": [one.id for one in due]})
-            messages = [Sendable(*row) for row in rows]
-        bodies = await self._bodies(messages)
-        written = {
-            message.id: Written(message, self._open(message.endpoint_id, message.sealed), body)
-            if not isinstance(body, _Broken)
-            else Written(message, None, None)
-            for message, body in zip(messages, bodies, strict=True)
-        }
-        return [written.get(one.id) for one in due]
-
-    async def _bodies(self, messages: Sequence[Sendable]) -> Sequence["bytes | _Broken | None"]:
-        """One that cannot be written, whatever is wrong with it, must not cost its neighbours."""
+        ids = [one.id for one in due]
         try:
-            async with self._database.transaction() as session:
-                return await bodies_of(session, self._ring, messages)
+            pairs = await self._bodies(ids)
         except Exception as error:
             if unreachable(error):
                 raise
-            if len(messages) == 1:
-                log.error("webhook cannot be written", type=messages[0].type, **failure_of(error))
-                return [_Broken()]
-        return [(await self._bodies([message]))[0] for message in messages]
+            # One that cannot be written, whatever is wrong with it, must not cost its neighbours.
+            pairs = [pair for id_ in ids for pair in await self._alone(id_)]
+        written = {message.id: self._written(message, body) for message, body in pairs}
+        return [written.get(id_) for id_ in ids]
+
+    async def _bodies(self, ids: Sequence[UUID]) -> "list[tuple[Sendable, bytes | _Broken | None]]":
+        async with self._database.transaction() as session:
+            messages = await _read(session, ids)
+            return list(zip(messages, await bodies_of(session, self._ring, messages), strict=True))
+
+    async def _alone(self, id_: UUID) -> "list[tuple[Sendable, bytes | _Broken | None]]":
+        try:
+            return await self._bodies([id_])
+        except Exception as error:
+            if unreachable(error):
+                raise
+            log.error("webhook cannot be written", **failure_of(error))
+        async with self._database.transaction() as session:
+            return [(message, _Broken()) for message in await _read(session, [id_])]
+
+    def _written(self, message: Sendable, body: "bytes | _Broken | None") -> Written:
+        if isinstance(body, _Broken):
+            return Written(message, None, None)
+        return Written(message, self._open(message.endpoint_id, message.sealed), body)
 
     def _opened(self, endpoint_id: UUID, sealed: bytes) -> Whereabouts | None:
         try:
@@ -91,3 +98,7 @@ class Writing:
 
 class _Broken:
     """In the place of a body that cannot be written."""
+
+
+async def _read(session: AsyncSession, ids: Sequence[UUID]) -> list[Sendable]:
+    return [Sendable(*row) for row in await session.execute(_READ, {"ids": list(ids)})]
