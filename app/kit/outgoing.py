@@ -99,7 +99,7 @@ class CheckedTransport(httpx.AsyncBaseTransport):
         except BaseException:
             connection.abort()
             raise
-        if connection.reusable:
+        if connection.reusable and connection.age < LIFE:
             self._idle.setdefault(target[:3], []).append(connection)
         else:
             connection.abort()
@@ -137,6 +137,7 @@ class CheckedTransport(httpx.AsyncBaseTransport):
             ssl=tls,
             server_hostname=target.host if tls else None,
         )
+        asyncio.get_running_loop().call_later(LIFE, self._expire, connection)
         return connection
 
     def _forget(self, connection: Connection) -> None:
@@ -146,9 +147,8 @@ class CheckedTransport(httpx.AsyncBaseTransport):
         if not idle:
             self._idle.pop(connection.key, None)
 
-    def prune(self) -> None:
-        """Close what has been kept too long."""
-        for connection in [one for idle in self._idle.values() for one in idle if one.age >= LIFE]:
+    def _expire(self, connection: Connection) -> None:
+        if connection in self._idle.get(connection.key, []):
             connection.abort()
 
     async def aclose(self) -> None:

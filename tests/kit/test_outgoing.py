@@ -73,6 +73,14 @@ async def test_connections_are_kept_for_a_while_and_no_longer(monkeypatch: pytes
         assert receiver.connections == 2
 
 
+async def test_a_connection_nobody_needs_any_more_is_closed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(outgoing, "LIFE", 0.05)
+    async with receiving() as receiver, posting() as out:
+        await out.post(receiver.url(), {}, b"")
+        async with asyncio.timeout(5):
+            await receiver.left.wait()
+
+
 async def test_a_connection_that_was_closed_meanwhile_is_no_failure() -> None:
     async with receiving() as receiver, posting() as out:
         await out.post(receiver.url(), {}, b"")

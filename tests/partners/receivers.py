@@ -61,6 +61,8 @@ class Receiver:
     received: list[Received] = field(default_factory=list)
     port: int = 0
     connections: int = 0
+    # Set when somebody has ended a connection.
+    left: asyncio.Event = field(default_factory=asyncio.Event)
     _some: asyncio.Condition = field(default_factory=asyncio.Condition)
     _writers: set[asyncio.StreamWriter] = field(default_factory=set)
 
@@ -91,6 +93,7 @@ class Receiver:
                         await writer.drain()
         finally:
             self._writers.discard(writer)
+            self.left.set()
             writer.close()
 
     async def _heard(self, reader: asyncio.StreamReader) -> Received:
