@@ -21,10 +21,10 @@ from app.kit.openapi import describe
 from app.kit.settings import Settings
 from app.kit.shutdown import on_ending
 from app.organizations.routes import router as organizations
-from app.partners.desk import LARGE, open_desk
+from app.partners.inbound.desk import LARGE, open_desk
+from app.partners.outbound.webhook_descriptions import router as told
 from app.partners.routes import router as partners
 from app.partners.schemas import PartnerSigning
-from app.partners.telling import router as told
 from app.people.keys import PREFIX
 from app.people.own_routes import router as me
 from app.people.routes import router as consents

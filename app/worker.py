@@ -25,10 +25,10 @@ from app.kit.post import open_post
 from app.kit.sealing import KeyRing
 from app.kit.settings import Settings
 from app.kit.texts import Texts
-from app.partners.delivering import deliver
 from app.partners.forgetting import forget_webhooks
-from app.partners.mailing import EndpointMails
-from app.partners.spreading import spread
+from app.partners.outbound.delivering import deliver
+from app.partners.outbound.mailing import EndpointMails
+from app.partners.outbound.spreading import spread
 from app.people.consents import Ledger
 from app.people.forgetting import forget_people
 from app.people.mailing import PeopleMails

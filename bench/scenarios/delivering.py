@@ -11,7 +11,7 @@ import asyncpg
 
 from app.kit.ids import uuid7
 from app.kit.sealing import KeyRing
-from app.partners.addressing import Whereabouts, new_secret, seal_whereabouts
+from app.partners.outbound.addressing import Whereabouts, new_secret, seal_whereabouts
 from bench.postgres import Database
 from bench.rows import Row, at_least, at_most
 from bench.scenarios import Bench

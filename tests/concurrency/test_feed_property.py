@@ -30,11 +30,11 @@ from app.kit.ids import uuid7
 from app.kit.paging import Paging
 from app.kit.sealing import KeyRing
 from app.organizations.models import Organization
-from app.partners import spreading
 from app.partners.models import Partnership, WebhookEndpoint
-from app.partners.payloads import body_of
-from app.partners.pulling import pull
-from app.partners.spreading import spread
+from app.partners.outbound import spreading
+from app.partners.outbound.payloads import body_of
+from app.partners.outbound.pulling import pull
+from app.partners.outbound.spreading import spread
 from app.people.consents import Entry, enter
 from app.signatures.sealing import Personal, seal
 

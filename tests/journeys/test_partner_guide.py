@@ -25,15 +25,10 @@ from pydantic import BaseModel
 from services import PATIENCE, ROOT, Service, free_port, open_folder
 
 from app.kit.problems import Problem
-from app.partners import (
-    endpoint_schemas,
-    osdi_schemas,
-    partnership_schemas,
-    schemas,
-    secret_schemas,
-    signer_schemas,
-)
-from app.partners.payload_schemas import PAYLOADS
+from app.partners import partnership_schemas, schemas, secret_schemas
+from app.partners.outbound import endpoint_schemas, signer_schemas
+from app.partners.outbound.payload_schemas import PAYLOADS
+from app.partners.shapes import osdi_schemas
 
 GUIDE, STAFF = (ROOT / "docs" / page for page in ("partners.md", "staff.md"))
 PETITION = "repeal-the-laws"
@@ -375,5 +370,10 @@ def test_every_refusal_is_told_with_its_status() -> None:
     told = dict(_ROW.findall(GUIDE.read_text(encoding="utf-8")))
     statuses = {slug: problem.status for slug, problem in known.items()}
     assert {slug: int(status) for slug, status in told.items()}.items() <= statuses.items()
-    posting = {"app.partners.bringing", "app.partners.reading", "app.partners.receiving", "app.partners.verifying"}
+    posting = {
+        "app.partners.inbound.bringing",
+        "app.partners.inbound.reading",
+        "app.partners.inbound.receiving",
+        "app.partners.inbound.verifying",
+    }
     assert {slug for slug, problem in known.items() if problem.__module__ in posting} <= told.keys()

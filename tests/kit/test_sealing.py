@@ -151,7 +151,11 @@ def test_a_changed_token_does_not_open(at: int, bit: int) -> None:
         RING.open_token(bytes(token), TOKEN)
 
 
-@pytest.mark.parametrize("token", [b"", b"\0", RING.seal_token(b"Amina", TOKEN)[:-1], os.urandom(60)])
+@pytest.mark.parametrize(
+    "token",
+    [b"", b"\0", RING.seal_token(b"Amina", TOKEN)[:-1], os.urandom(60)],
+    ids=["empty", "nul", "cut", "random"],
+)
 def test_what_is_no_token_does_not_open(token: bytes) -> None:
     with pytest.raises(SealBrokenError):
         RING.open_token(token, TOKEN)

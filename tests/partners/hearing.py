@@ -12,10 +12,10 @@ from app.kit.announcing import Announcement, announce
 from app.kit.db import Database
 from app.kit.sealing import KeyRing
 from app.organizations.queries import find
-from app.partners import payloads
 from app.partners.models import WebhookEndpoint
-from app.partners.spreading import spread
-from app.partners.types import TYPES
+from app.partners.outbound import payloads
+from app.partners.outbound.message_types import TYPES
+from app.partners.outbound.spreading import spread
 from app.people.emails import canonical
 
 RING = KeyRing.parse(SECRET_KEYS)

@@ -23,8 +23,8 @@ from app.kit.ids import uuid7
 from app.kit.settings import Settings
 from app.organizations.models import Organization
 from app.organizations.queries import find
-from app.partners import endpoints
 from app.partners.models import WebhookMessage
+from app.partners.outbound import endpoints
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 TEST = "webhook.test"

@@ -27,9 +27,9 @@ from standardwebhooks.webhooks import Webhook, WebhookVerificationError
 from app.kit.clock import now
 from app.kit.db import Database
 from app.kit.settings import Settings
-from app.partners.backoff import due_again
-from app.partners.delivering import deliver
 from app.partners.forgetting import forget_webhooks
+from app.partners.outbound.backoff import due_again
+from app.partners.outbound.delivering import deliver
 
 Headers = dict[str, str]
 URL = "/v1/organizations/movement/webhook-endpoints"

@@ -14,8 +14,8 @@ from receivers import plant_endpoint, plant_messages
 from app.kit.db import Database
 from app.kit.settings import Settings
 from app.kit.targets import Targets
-from app.partners.endpoints import MOST
-from app.partners.types import TYPES
+from app.partners.outbound.endpoints import MOST
+from app.partners.outbound.message_types import TYPES
 
 URL = f"/v1/organizations/{SLUG}/webhook-endpoints"
 HOOK = "https://hooks.example.org/multitude?token=secret-9"
@@ -145,7 +145,7 @@ async def test_an_address_that_must_not_be_called_is_refused(
 async def test_a_name_server_that_hangs_holds_nobody(
     client: httpx.AsyncClient, partner: Headers, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("app.partners.endpoint_routes._PATIENCE", 0.05)
+    monkeypatch.setattr("app.partners.outbound.endpoint_routes._PATIENCE", 0.05)
     answer = await make(client, partner, url="https://slow.example.org/")
     assert answer.json()["type"] == "urn:multitude:problem:target-unresolvable"
 

@@ -15,9 +15,9 @@ from app.kit.announcing import Announcement
 from app.kit.clock import now
 from app.kit.db import Database
 from app.kit.ids import uuid7
-from app.partners import payloads
-from app.partners.payload_schemas import PAYLOADS
-from app.partners.types import TEST, TYPES
+from app.partners.outbound import payloads
+from app.partners.outbound.message_types import TEST, TYPES
+from app.partners.outbound.payload_schemas import PAYLOADS
 from app.people.pseudonyms import person_id
 from app.signatures.intake import Signing
 from app.signatures.schemas import ImportedSigning

@@ -11,7 +11,7 @@ from posting import item
 
 from app.kit.bodies import TooLarge
 from app.kit.large_bodies import BrokenGzip, gunzip, is_utf8
-from app.partners.reading import (
+from app.partners.inbound.reading import (
     DuplicateKeys,
     NothingSent,
     NotJsonText,

@@ -18,8 +18,8 @@ from app.kit.clock import now
 from app.kit.db import Database
 from app.kit.settings import Settings
 from app.organizations.models import Organization
-from app.partners.courtesy import AT_ONCE, WAITING
-from app.partners.receiving import Received
+from app.partners.inbound.courtesy import AT_ONCE, WAITING
+from app.partners.inbound.receiving import Received
 from app.partners.secrets import add
 
 # New ones, somebody twice, and what is refused, in more than one batch.

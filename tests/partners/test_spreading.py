@@ -12,7 +12,7 @@ from app.kit.announcing import Announcement
 from app.kit.clock import now
 from app.kit.db import Database
 from app.kit.ids import uuid7
-from app.partners import spreading
+from app.partners.outbound import spreading
 from app.people.leaving import erased
 from app.signatures.ledger import Entering
 from app.signatures.telling import SIGNATURE_WITHDRAWN

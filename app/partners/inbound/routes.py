@@ -1,0 +1,100 @@
+"""Signatures that partners post, by Standard Webhooks."""
+
+from collections.abc import Awaitable
+from typing import Annotated, Any, NamedTuple
+
+from fastapi import APIRouter, Request, Response, Security
+from fastapi.security import APIKeyHeader
+
+from app.kit import webhooks
+from app.kit.large_bodies import Share, off_loop
+from app.organizations.models import Organization
+from app.partners.inbound.bringing import bring
+from app.partners.inbound.desk import Desk, desk_of
+from app.partners.inbound.reading import MOST_ITEMS, read_items
+from app.partners.inbound.receiving import Bring, Received
+from app.partners.inbound.verifying import JSON, LINES, verify
+from app.partners.schemas import PartnerSigning, ReceivedView
+
+# Only for the documentation: `verifying.py` reads all three headers.
+_documented = APIKeyHeader(
+    name=webhooks.SIGNATURE,
+    scheme_name="webhook",
+    description="Standard Webhooks: `v1,` and the base64 of HMAC-SHA256 over "
+    "`{webhook-id}.{webhook-timestamp}.{body}` with one of the partner's webhook secrets; several, separated by spaces",
+    auto_error=False,
+)
+_ONE = {"$ref": f"#/components/schemas/{PartnerSigning.__name__}"}
+_DESCRIBED: dict[str, Any] = {
+    "parameters": [
+        {
+            "name": webhooks.ID,
+            "in": "header",
+            "required": True,
+            "description": "yours; the same again gets the same answer and counts nothing, for 30 days",
+            "schema": {"type": "string", "minLength": 1, "maxLength": webhooks.LONGEST_ID, "pattern": "^[!-~]*$"},
+        },
+        {
+            "name": webhooks.TIMESTAMP,
+            "in": "header",
+            "required": True,
+            "description": f"seconds since 1970, not more than {webhooks.TOLERANCE} from now",
+            "schema": {"type": "integer", "minimum": 0},
+        },
+        {
+            "name": "content-encoding",
+            "in": "header",
+            "description": "the signature is over the body as it is sent; over what is packed will do too",
+            "schema": {"type": "string", "enum": ["gzip"]},
+        },
+    ],
+    "requestBody": {
+        "required": True,
+        "content": {
+            JSON: {
+                "schema": {"oneOf": [_ONE, {"type": "array", "items": _ONE, "minItems": 1, "maxItems": MOST_ITEMS}]}
+            },
+            LINES: {"schema": {"type": "string", "description": "one signature in each line, as JSON"}},
+            "application/jsonl": {"schema": {"type": "string", "description": "the same"}},
+        },
+    },
+}
+
+router = APIRouter(tags=["partners"])
+
+
+class _Webhook(NamedTuple):
+    """What came in. Its body is gone as soon as its items have been read."""
+
+    organization: Organization
+    id: str
+    digest: bytes
+    bring: Bring
+
+
+@router.post("/v1/partners/{partner}/signatures", response_model=ReceivedView, openapi_extra=_DESCRIBED)
+async def bring_signatures(
+    request: Request, partner: str, _scheme: Annotated[str | None, Security(_documented)] = None
+) -> Response:
+    """Bring one signature, an array, or a line for each (NDJSON); up to 10,000. One result for each, in order.
+
+    An item's fault costs no other item. The answer comes when everything is committed.
+    """
+    desk = desk_of(request)
+    with desk.bodies.share() as share:
+        webhook = await _taken_in(desk, request, partner, share)
+        answer = await desk.reception.receive(
+            webhook.organization.id, f"standard:{webhook.id}", webhook.digest, webhook.bring
+        )
+    return Response(answer, media_type=JSON)
+
+
+async def _taken_in(desk: Desk, request: Request, partner: str, share: Share) -> _Webhook:
+    organization, id_, body, lines = await verify(desk, request, partner, share)
+    digest = await off_loop(len(body), desk.reception.digest_of, body)
+    items = read_items(body, lines=lines)
+
+    def brought(received: Received) -> Awaitable[bytes]:
+        return bring(desk, organization, received, items)
+
+    return _Webhook(organization, id_, digest, brought)

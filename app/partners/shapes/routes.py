@@ -1,0 +1,107 @@
+"""Signatures in the shapes of other systems' webhooks: Action Network's and ControlShift's."""
+
+import hashlib
+from collections.abc import Awaitable, Iterable
+from functools import partial
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Request, Response, Security
+from fastapi.security import APIKeyHeader
+
+from app.kit.bodies import NotJson
+from app.kit.large_bodies import off_loop
+from app.partners.inbound.bringing import bring
+from app.partners.inbound.desk import Desk, desk_of
+from app.partners.inbound.reading import MOST_ITEMS, Item
+from app.partners.inbound.receiving import Received
+from app.partners.schemas import ReceivedView
+from app.partners.shapes import action_network, controlshift
+from app.partners.shapes.callers import Feeding, by_secret, feeding
+from app.partners.shapes.parsing import read_object, text_of
+
+JSON = "application/json"
+
+router = APIRouter(tags=["partners"])
+
+_NOTHING = ReceivedView(results=[], counted=0, pending=0, duplicate=0, refused=0).model_dump_json()
+
+
+def _body(schema: dict[str, Any]) -> dict[str, Any]:
+    return {"requestBody": {"required": True, "content": {JSON: {"schema": schema}}}}
+
+
+# No key opens it, and what does stands in the path.
+_OF_ACTION_NETWORK = {**_body({"type": "array", "maxItems": MOST_ITEMS, "items": {"type": "object"}}), "security": []}
+# Only for the documentation: it would take a header sent twice for one.
+_documented = APIKeyHeader(
+    name=controlshift.HEADER,
+    scheme_name="controlshift",
+    description="`sha256:` and the hex of HMAC-SHA256 over the body, made with one of the partner's webhook secrets",
+    auto_error=False,
+)
+
+
+@router.post(
+    "/v1/partners/{partner}/petitions/{petition}/action-network/{token}",
+    response_model=ReceivedView,
+    openapi_extra=_OF_ACTION_NETWORK,
+)
+async def bring_from_action_network(request: Request, partner: str, petition: str, token: str) -> Response:
+    """Take Action Network's webhook in. It can send no header of ours, so its address holds one of the partner's
+    secrets. The same keys in the same order are the same webhook."""
+    desk = desk_of(request)
+    organization = await by_secret(desk, partner, "action_network", partial(action_network.opened_by, token))
+    check_type(request, JSON)
+    found = await feeding(desk, organization, petition)
+    with desk.bodies.share() as share:
+        text, keys = await _opened(await desk.bodies.read(request, share))
+        items = action_network.read_items(found.frame, text)
+        answer = await _received(desk, found, "action_network", keys, items)
+    return Response(answer, media_type=JSON)
+
+
+@router.post(
+    "/v1/partners/{partner}/petitions/{petition}/controlshift",
+    response_model=ReceivedView,
+    openapi_extra=_body({"type": "object"}),
+)
+async def bring_from_controlshift(
+    request: Request, partner: str, petition: str, _scheme: Annotated[str | None, Security(_documented)] = None
+) -> Response:
+    """Take ControlShift's webhook in: `signature.created` is brought, every other type is answered and left."""
+    desk = desk_of(request)
+    with desk.bodies.share() as share:
+        body = await desk.bodies.read(request, share)
+        signed = partial(controlshift.signer_of, request.headers.getlist(controlshift.HEADER), body)
+        organization = await by_secret(desk, partner, "controlshift", signed, len(body))
+        check_type(request, JSON)
+        event = read_object(body)
+        if not controlshift.is_new_signature(event):
+            return Response(_NOTHING, media_type=JSON)
+        found = await feeding(desk, organization, petition)
+        name = (controlshift.identifier(event) or hashlib.sha256(body).hexdigest()).encode(errors="surrogatepass")
+        answer = await _received(desk, found, "controlshift", name, [controlshift.read(found.frame, event)])
+    return Response(answer, media_type=JSON)
+
+
+async def _opened(body: bytes) -> tuple[str, bytes]:
+    """The body's text, and what tells it from others."""
+    text = await off_loop(len(body), text_of, body)
+    return text, await off_loop(len(body), action_network.keys_of, text)
+
+
+async def _received(desk: Desk, found: Feeding, scheme: str, name: bytes, items: Iterable[Item]) -> bytes:
+    """The answer to a webhook that its name alone tells from others: whatever else moves, it is the same again."""
+
+    def brought(received: Received) -> Awaitable[bytes]:
+        return bring(desk, found.organization, received, items)
+
+    id_ = f"{scheme}:{found.petition.id}:{hashlib.sha256(name).hexdigest()}"
+    return await desk.reception.receive(found.organization.id, id_, desk.reception.digest_of(name), brought)
+
+
+def check_type(request: Request, *allowed: str) -> None:
+    """NotJson when the body is announced as anything else."""
+    given = request.headers.getlist("content-type")
+    if len(given) != 1 or given[0].partition(";")[0].strip().lower() not in allowed:
+        raise NotJson
