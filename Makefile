@@ -24,7 +24,7 @@ test: .venv/dev  ## Format, lint, types, layers, tests, OpenAPI and migration dr
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/pytest
+	$(BIN)/pytest -n 2 --dist loadfile
 
 .PHONY: bench
 bench: .venv/dev  ## Measure the marks side by side and print a table (needs wrk)

@@ -2,7 +2,6 @@
 
 import base64
 import json
-import secrets
 import time
 from datetime import UTC, datetime
 
@@ -13,7 +12,8 @@ from standardwebhooks.webhooks import Webhook, WebhookVerificationError
 
 from app.kit.webhooks import LONGEST_ID, Claim, MalformedError, read_headers, sign, signer_of
 
-KEY, OTHER = secrets.token_bytes(32), secrets.token_bytes(24)
+# Fixed: several processes that run the tests must give them the same names.
+KEY, OTHER = bytes(range(32)), bytes(range(100, 124))
 BODIES = st.text(max_size=200).map(str.encode)
 IDS = st.text(st.characters(min_codepoint=0x21, max_codepoint=0x7E), min_size=1, max_size=LONGEST_ID)
 
