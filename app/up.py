@@ -82,10 +82,12 @@ def database_of(data_dir: Path) -> Iterator[EmbeddedPostgres | None]:
 
 
 def completed(settings: Settings, data_dir: Path, url: str) -> Settings:
-    """The settings with what only this command can know: where it is reached, and where mails go without a server."""
+    """The settings with what only this command knows: where it is reached, where mails are kept, that it is a trial."""
     more: dict[str, object] = {}
     if "public_url" not in settings.model_fields_set:
         more["public_url"] = _linkable(url)
+    if "webhook_loopback" not in settings.model_fields_set:
+        more["webhook_loopback"] = True
     if settings.smtp_url is None and settings.outbox_dir is None:
         more["outbox_dir"] = (data_dir / "outbox").resolve()
     return settings.model_copy(update=more)

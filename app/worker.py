@@ -7,6 +7,7 @@ is passed over by the other.
 
 import asyncio
 import signal
+import zlib
 from collections.abc import Awaitable, Callable, Sequence
 
 import uvloop
@@ -26,6 +27,7 @@ from app.kit.sealing import KeyRing
 from app.kit.settings import Settings
 from app.kit.texts import Texts
 from app.partners.forgetting import forget_webhooks
+from app.partners.outbound.catching_up import CatchingUp
 from app.partners.outbound.delivering import deliver
 from app.partners.outbound.mailing import EndpointMails
 from app.partners.outbound.spreading import spread
@@ -58,6 +60,8 @@ def sweeps_of(ring: KeyRing) -> dict[str, Sweep]:
         # First: of whoever has withdrawn and signs again the withdrawal is told before the new signature.
         "tell_withdrawals": Telling(ring),
         "enter_consents": ledger.Entering(ring),
+        # Before what it announces is spread.
+        "catch_up": CatchingUp(),
         "spread": spread,
         "forget_salts": forget_salts,
         "forget_sign_ins": forget_sign_ins,
@@ -69,19 +73,24 @@ def sweeps_of(ring: KeyRing) -> dict[str, Sweep]:
 
 async def sweep_once(database: Database, sweeps: dict[str, Sweep], ending: asyncio.Event | None = None) -> None:
     """One round of all sweeps, each in transactions of its own; a backlog is worked off over several rounds."""
-    for number, (name, sweep) in enumerate(sweeps.items()):
+    for name, sweep in sweeps.items():
         try:
             for _ in range(_MOST_AT_ONCE):
-                if (ending and ending.is_set()) or await _swept(database, number, name, sweep) < _FULL:
+                if (ending and ending.is_set()) or await _swept(database, name, sweep) < _FULL:
                     break
         except Exception as error:  # noqa: BLE001 - the next round tries again
             log.warning("sweep failed", sweep=name, **failure_of(error))
 
 
-async def _swept(database: Database, number: int, name: str, sweep: Sweep) -> int:
+def _lock_of(name: str) -> int:
+    """Second half of a sweep's lock, 32 bits with a sign: the same in every version that has a sweep of this name."""
+    return zlib.crc32(name.encode()) - (1 << 31)
+
+
+async def _swept(database: Database, name: str, sweep: Sweep) -> int:
     async with database.transaction() as session:
         free = await session.scalar(
-            text("SELECT pg_try_advisory_xact_lock(:space, :number)"), {"space": _LOCK_SPACE, "number": number}
+            text("SELECT pg_try_advisory_xact_lock(:space, :number)"), {"space": _LOCK_SPACE, "number": _lock_of(name)}
         )
         changed = await sweep(session) if free else []
     if changed:

@@ -9,25 +9,25 @@ from datetime import datetime
 from typing import Any, NamedTuple
 from uuid import UUID
 
-from sqlalchemy import insert
+from sqlalchemy import BigInteger, Identity, insert
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import Mapped, mapped_column
 
 from app.kit.clock import now
 from app.kit.db import Base
-from app.kit.ids import uuid7
 
 
 class OutboxMessage(Base):
     """Something that happened. `content` names things by their ids and holds nothing personal.
 
-    With `organization_id` it is for that organization alone.
+    With `organization_id` it is for that organization alone. The database gives the `number`: what happened because of
+    something, or after it was committed, has a higher one, whatever the clocks of those who announce say.
     """
 
     __tablename__ = "outbox_messages"
 
-    id: Mapped[UUID] = mapped_column(primary_key=True, default=uuid7)
+    number: Mapped[int] = mapped_column(BigInteger, Identity(always=True), primary_key=True)
     type: Mapped[str]
     organization_id: Mapped[UUID | None]
     content: Mapped[dict[str, Any]] = mapped_column(JSONB)
@@ -43,10 +43,10 @@ class Announcement(NamedTuple):
 
 
 async def announce(session: AsyncSession, announcements: Iterable[Announcement]) -> None:
-    """Write outbox messages in the caller's transaction, in this order; ids and times are given as text."""
+    """Write outbox messages in the caller's transaction, in this order; `content` gives ids and times as text."""
     moment = now()
     rows = [
-        {"id": uuid7(), "type": type_, "content": dict(content), "organization_id": to, "created_at": moment}
+        {"type": type_, "content": dict(content), "organization_id": to, "created_at": moment}
         for type_, content, to in announcements
     ]
     if rows:

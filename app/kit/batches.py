@@ -42,11 +42,14 @@ class Batches(Generic[Item, Result]):
         queue_limit: int,
         batch_limit: int,
         patience: float,
+        watched: bool = True,
     ) -> None:
+        """`watched`: whether what the metrics tell of batches is about this queue. Of its failures they always do."""
         self._commit = commit
         self._queue_limit = queue_limit
         self._batch_limit = batch_limit
         self._patience = patience
+        self._watched = watched
         self._waiting: deque[tuple[Item, asyncio.Future[Result]]] = deque()
         self._some = asyncio.Event()
         self._ending = False
@@ -64,7 +67,7 @@ class Batches(Generic[Item, Result]):
             raise Unavailable("The service is shutting down.")
         future: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
         self._waiting.append((item, future))
-        metrics.queue_depth.set(len(self._waiting))
+        self._tell_depth()
         self._some.set()
         return await future
 
@@ -75,6 +78,10 @@ class Batches(Generic[Item, Result]):
         if self._task is not None:
             await self._task
 
+    def _tell_depth(self) -> None:
+        if self._watched:
+            metrics.queue_depth.set(len(self._waiting))
+
     async def _run(self) -> None:
         while True:
             await self._some.wait()
@@ -84,8 +91,9 @@ class Batches(Generic[Item, Result]):
                 self._some.clear()
                 continue
             batch = [self._waiting.popleft() for _ in range(min(len(self._waiting), self._batch_limit))]
-            metrics.queue_depth.set(len(self._waiting))
-            metrics.batch_size.observe(len(batch))
+            self._tell_depth()
+            if self._watched:
+                metrics.batch_size.observe(len(batch))
             await self._settle(batch)
 
     async def _settle(self, batch: Sequence[tuple[Item, asyncio.Future[Result]]]) -> None:
@@ -114,7 +122,8 @@ class Batches(Generic[Item, Result]):
             try:
                 tried = time.perf_counter()
                 results = await self._commit(items)
-                metrics.commit_seconds.observe(time.perf_counter() - tried)
+                if self._watched:
+                    metrics.commit_seconds.observe(time.perf_counter() - tried)
             except Exception as error:
                 metrics.commit_failures.inc()
                 log.warning("commit failed", size=len(items), **failure_of(error))

@@ -10,11 +10,12 @@ from httptools import HttpParserError, HttpParserUpgrade, HttpResponseParser
 
 # Bytes of an answer's body that are read, and then no more: what was said by then is what was said.
 MOST_BODY = 4096
-# Bytes of an answer's head.
-_MOST_HEAD = 16 * 1024
+# Bytes of an answer that are looked at, with all that frames it: trailers and chunk extensions have no other end.
+MOST_ANSWER = 32 * 1024
 _FIRST_FINAL = 200
-# RFC 9112, section 6.3: these end without a length, and so does what ends with its connection.
+# RFC 9112, section 6.3: without these an answer ends with its connection, but for those that have no body.
 _FRAMING = {b"content-length", b"transfer-encoding"}
+_BODILESS = {204, 304}
 
 
 class Protocol(Exception):  # noqa: N818 - it says what is wrong, as the house's other words do
@@ -22,11 +23,11 @@ class Protocol(Exception):  # noqa: N818 - it says what is wrong, as the house's
 
 
 class TooLarge(Protocol):
-    """The head of the answer is longer than anybody's needs to be."""
+    """Head and framing of the answer are longer than anybody's need to be."""
 
 
 class Lost(ConnectionError):  # noqa: N818 - as above
-    """A connection that had been kept was closed before anything came back."""
+    """A connection that had been kept was closed, or came to nothing, before an answer began."""
 
 
 @dataclass(slots=True)
@@ -36,8 +37,7 @@ class Heard:
     status_code: int = 0
     headers: list[tuple[bytes, bytes]] = field(default_factory=list)
     body: bytearray = field(default_factory=bytearray)
-    head_bytes: int = 0
-    header_bytes: int = 0
+    byte_count: int = 0
     is_final: bool = False
     # Whether nothing but the end of the connection ends it.
     is_unframed: bool = False
@@ -55,7 +55,8 @@ class Connection(asyncio.Protocol):
         self._began = time.monotonic()
         self._asked_count = 0
         self._transport: asyncio.Transport | None = None
-        self._parser = HttpResponseParser(self)
+        # One an answer, for what it has read of another must not be taken for this one's; and it refers to us.
+        self._parser: HttpResponseParser | None = None
         self._heard = Heard()
         self._answer: asyncio.Future[Heard] | None = None
 
@@ -69,17 +70,18 @@ class Connection(asyncio.Protocol):
         if self._transport is None or self.closed:
             raise Lost
         self.reusable, self._heard = False, Heard()
+        self._parser = HttpResponseParser(self)
         self._answer = asyncio.get_running_loop().create_future()
         self._asked_count += 1
         self._transport.writelines(message)
         try:
             return await self._answer
         finally:
-            self._answer = None
+            self._answer = self._parser = None
 
     def abort(self) -> None:
         """Close at once, whatever is under way."""
-        self.closed = True
+        self.closed, self.reusable = True, False
         if self._transport is not None:
             self._transport.abort()
 
@@ -87,30 +89,38 @@ class Connection(asyncio.Protocol):
         self._transport = cast("asyncio.Transport", transport)
 
     def data_received(self, data: bytes) -> None:
-        if self._answer is None or self._answer.done():
-            # Nothing was asked.
+        if self._parser is None or self._heard.is_over:
+            # Nothing was asked, or more comes than was.
             self.abort()
             return
-        if not self._heard.is_final:
-            self._heard.head_bytes += len(data)
-        try:
-            self._parser.feed_data(data)
-        except HttpParserUpgrade:
-            self._fail(Protocol())
-        except HttpParserError as error:
-            # What a callback of ours raised is kept as its cause.
-            self._fail(TooLarge() if isinstance(error.__context__, TooLarge) else Protocol())
-        if not self._heard.is_final and self._heard.head_bytes > _MOST_HEAD:
+        room = MOST_ANSWER - self._heard.byte_count
+        self._heard.byte_count += len(data)
+        self._read(self._parser, data[:room])
+        if len(data) > room:
+            self.reusable = False
             self._fail(TooLarge())
 
+    def _read(self, parser: HttpResponseParser, data: bytes) -> None:
+        try:
+            parser.feed_data(data)
+        except (HttpParserError, HttpParserUpgrade):
+            self.reusable = False
+            # What begins like this on a connection that was kept may be left over from the answer before.
+            is_left_over = self._asked_count > 1 and not self._heard.status_code
+            self._fail(Lost() if is_left_over else Protocol())
+
+    def on_message_begin(self) -> None:
+        if self._heard.is_over:
+            self.reusable = False
+
     def on_header(self, name: bytes, value: bytes) -> None:
-        self._heard.headers.append((name, value))
-        self._heard.header_bytes += len(name) + len(value)
-        if self._heard.header_bytes > _MOST_HEAD:
-            raise TooLarge
+        if not self._heard.is_over:
+            self._heard.headers.append((name, value))
 
     def on_headers_complete(self) -> None:
         heard = self._heard
+        if heard.is_over or self._parser is None:
+            return
         heard.status_code = self._parser.get_status_code()
         heard.is_final = heard.status_code >= _FIRST_FINAL
         heard.is_unframed = not any(name.lower() in _FRAMING for name, _ in heard.headers)
@@ -123,13 +133,17 @@ class Connection(asyncio.Protocol):
             self._finish()
 
     def on_message_complete(self) -> None:
-        if not self._heard.is_final:
-            # 100 Continue, 103 Early Hints: the answer is still to come.
-            self._heard.headers.clear()
+        heard = self._heard
+        if heard.is_over or self._parser is None:
             return
-        if not self._heard.is_over:
-            self.reusable = self._parser.should_keep_alive() and not self.closed
-            self._finish()
+        if not heard.is_final:
+            # 100 Continue, 103 Early Hints: the answer is still to come.
+            heard.headers.clear()
+            return
+        # Who announces a body where there is none may send it all the same.
+        is_whole = heard.is_unframed or heard.status_code not in _BODILESS
+        self.reusable = is_whole and self._parser.should_keep_alive() and not self.closed
+        self._finish()
 
     def eof_received(self) -> bool:
         return False
@@ -139,11 +153,12 @@ class Connection(asyncio.Protocol):
         if self._answer is not None and not self._answer.done():
             if exc is None and self._heard.is_final and self._heard.is_unframed:
                 self._finish()
-            elif self._asked_count > 1 and not self._heard.head_bytes:
+            elif self._asked_count > 1 and not self._heard.byte_count:
                 self._fail(Lost())
             else:
                 self._fail(exc if isinstance(exc, OSError) else ConnectionResetError())
         self._on_closed(self)
+        self._transport = None
 
     def _finish(self) -> None:
         self._heard.is_over = True

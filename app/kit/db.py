@@ -59,6 +59,10 @@ def driver_url(url: str) -> str:
     return make_url(url).set(drivername="postgresql").render_as_string(hide_password=False)
 
 
+# Not among the settings at connecting, for PgBouncer would have to be told of them. Without effect on a unix socket.
+_KEEPALIVES = "SET tcp_keepalives_idle = 60; SET tcp_keepalives_interval = 15; SET tcp_keepalives_count = 4"
+
+
 def _server_settings(name: str) -> dict[str, str]:
     return {
         "application_name": f"multitude {name}",
@@ -110,14 +114,21 @@ class Database:
             await session.rollback()
 
     async def pin(self) -> Connection:
-        """A connection of its own, outside the pool; the caller closes it."""
+        """A connection of its own, outside the pool; the caller closes it. What it locks is free two minutes after its
+        host has gone without a word."""
         limits = {"statement_timeout": f"{COMMIT_TIMEOUT}s", "lock_timeout": f"{_COMMIT_LOCK_TIMEOUT}s"}
-        return await asyncpg.connect(
+        connection: Connection = await asyncpg.connect(
             self._driver_url,
             server_settings=_server_settings(self._name) | limits,
             timeout=CONNECT_TIMEOUT,
             command_timeout=ANSWER_TIMEOUT,
         )
+        try:
+            await connection.execute(_KEEPALIVES)
+        except BaseException:
+            connection.terminate()
+            raise
+        return connection
 
     async def close(self) -> None:
         await self.engine.dispose()

@@ -6,9 +6,9 @@ Strangers send them too, so what they take up together is bounded, and what take
 import asyncio
 import codecs
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Hashable, Iterator
 from contextlib import contextmanager
-from typing import ParamSpec, TypeVar
+from typing import Any, ParamSpec, TypeAlias, TypeVar
 
 from fastapi import Request
 from starlette.requests import ClientDisconnect
@@ -19,16 +19,25 @@ from app.kit.problems import Problem
 
 P = ParamSpec("P")
 Result = TypeVar("Result")
+Hear: TypeAlias = Callable[[bytes], Awaitable[object]]
 
-# Seconds for a whole body.
-_PATIENCE = 30
-# Bytes: what is done with less takes no longer than starting a thread.
-_SMALL = 64 * 1024
+# Seconds for a whole body; and for each further portion of one that is larger than a portion, so that whoever says
+# nothing any more does not hold what they have sent for long.
+_PATIENCE, _PACE = 30, 5
+# Bytes: with it 64 KiB a second is the least that does.
+_PORTION = _PACE * 64 * 1024
+# Bytes: what is done with less takes no longer than starting a thread. So much of every body is held in any case, as
+# of those that are posted elsewhere: a crowd of large ones cannot keep the small ones out.
+SMALL = 64 * 1024
 _WINDOW = 64 * 1024
+# One sender may fill one of so many parts of the room.
+_PARTS = 4
+# Bodies unpacked at the same time; of those that nobody is known to have signed, one.
 _AT_ONCE = 2
-# A gzip file is a series of members (RFC 1952, section 2.2), in the field of one or a few.
+# A gzip file is a series of members (RFC 1952, section 2.2), in the field of one or a few. The last four bytes of each
+# are its size unpacked.
 _MOST_MEMBERS = 64
-_GZIP = 16 + zlib.MAX_WBITS
+_GZIP, _SIZE = 16 + zlib.MAX_WBITS, 4
 
 
 class BrokenGzip(Problem):
@@ -38,29 +47,66 @@ class BrokenGzip(Problem):
 
 
 class Share:
-    """What one body takes up of what is allowed to all."""
+    """What one body takes up of what is allowed to all, and to its sender, beyond the first 64 KiB."""
 
     def __init__(self, room: "LargeBodies") -> None:
         self._room = room
+        self._sender: Hashable = None
+        self._filled = 0
+        self._outlasting: asyncio.Future[Any] | None = None
         self.taken = 0
+        self.held = True
+
+    def is_of(self, sender: Hashable, *, held: bool = True) -> None:
+        """Say who is said to have sent it, before it is read. What is not `held` is dropped as it comes, and takes up
+        nothing but its sender's part."""
+        self._sender, self.held = sender, held
 
     def take(self, size: int) -> None:
         """QueueFull when there is no room for so many bytes."""
-        if self._room.taken + size > self._room.most:
-            raise QueueFull
-        self._room.taken += size
+        more = max(0, self.taken + size - SMALL) - self._filled
+        self._room.fill(self._sender, more, held=self.held)
+        self._filled += more
         self.taken += size
+
+    def outlast(self, task: "asyncio.Future[Any]") -> None:
+        """The body is held until this has ended, should it go on after the block."""
+        self._outlasting = task
+
+    def leave(self) -> None:
+        """Give back what was taken, as soon as the body is held by nobody."""
+        if self._outlasting is not None and not self._outlasting.done():
+            self._outlasting.add_done_callback(lambda _: self._give_back())
+        else:
+            self._give_back()
+
+    def _give_back(self) -> None:
+        self._room.fill(self._sender, -self._filled, held=self.held)
+        self._filled = 0
 
 
 class LargeBodies:
     """One per process."""
 
     def __init__(self, longest: int, most: int) -> None:
-        """`longest`: bytes of one body, unpacked; `most`: bytes of all at the same time."""
+        """`longest`: bytes of one body, unpacked; `most`: bytes of all at the same time, a quarter from one sender."""
         self.longest = longest
         self.most = most
-        self.taken = 0
+        self.filled = 0
+        self._filled_by: dict[Hashable, int] = {}
         self._unpacking = asyncio.Semaphore(_AT_ONCE)
+        self._unpacking_strangers = asyncio.Semaphore(1)
+
+    def fill(self, sender: Hashable, size: int, *, held: bool) -> None:
+        """Take so many bytes, or give them back; QueueFull."""
+        of_sender = self._filled_by.get(sender, 0) + size
+        of_all = self.filled + (size if held else 0)
+        if size > 0 and (of_all > self.most or of_sender > self.most // _PARTS):
+            raise QueueFull
+        self.filled = of_all
+        self._filled_by[sender] = of_sender
+        if not of_sender:
+            del self._filled_by[sender]
 
     @contextmanager
     def share(self) -> Iterator[Share]:
@@ -69,27 +115,38 @@ class LargeBodies:
         try:
             yield share
         finally:
-            self.taken -= share.taken
+            share.leave()
 
-    async def read(self, request: Request, share: Share) -> bytes:
-        """The body as it was sent; TooLarge, TooSlow, QueueFull."""
+    async def read(self, request: Request, share: Share, hear: Hear | None = None) -> bytes:
+        """The body as it was sent; of one that is not held its last bytes. `hear` is told every part of it.
+
+        TooLarge, TooSlow, QueueFull.
+        """
         if _announced(request) > self.longest:
             raise TooLarge
-        parts: list[bytes] = []
+        loop, body, quick = asyncio.get_running_loop(), bytearray(), _PORTION
         try:
-            async with asyncio.timeout(_PATIENCE):
+            async with asyncio.timeout(_PATIENCE) as limit:
+                last = loop.time() + _PATIENCE
                 async for part in request.stream():
                     share.take(len(part))
                     if share.taken > self.longest:
                         raise TooLarge
-                    parts.append(part)
+                    if hear is not None:
+                        await hear(part)
+                    body += part
+                    if not share.held:
+                        del body[:-_SIZE]
+                    if share.taken >= quick:
+                        quick = share.taken + _PORTION
+                        limit.reschedule(min(last, loop.time() + _PACE))
         except (TimeoutError, ClientDisconnect):
             raise TooSlow from None
-        return parts[0] if len(parts) == 1 else b"".join(parts)
+        return bytes(body)
 
-    async def unpack(self, packed: bytes, share: Share) -> bytes:
-        """What a gzip body holds; TooLarge, BrokenGzip, QueueFull."""
-        async with self._unpacking:
+    async def unpack(self, packed: bytes, share: Share, *, signed: bool) -> bytes:
+        """What a gzip body holds; `signed`: it is known by whom. TooLarge, BrokenGzip, QueueFull."""
+        async with self._unpacking if signed else self._unpacking_strangers:
             plain = await off_loop(len(packed) + self.longest, gunzip, packed, self.longest)
         share.take(len(plain))
         return plain
@@ -102,9 +159,14 @@ def _announced(request: Request) -> int:
 
 async def off_loop(size: int, work: Callable[P, Result], *args: P.args, **kwargs: P.kwargs) -> Result:
     """Do what goes through so many bytes without keeping others waiting."""
-    if size <= _SMALL:
+    if size <= SMALL:
         return work(*args, **kwargs)
     return await asyncio.to_thread(work, *args, **kwargs)
+
+
+def promised_size(packed: bytes) -> int:
+    """What the last bytes of a gzip body say of its size unpacked, true or not."""
+    return int.from_bytes(packed[-_SIZE:], "little")
 
 
 def gunzip(packed: bytes, longest: int) -> bytes:

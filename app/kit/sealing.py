@@ -95,6 +95,10 @@ class KeyRing:
         """The plain value; SealBrokenError when it is forged, moved, cut short or of an unknown key."""
         return _open(self.ciphers, sealed, identity)
 
+    def lacks_key_of(self, sealed: bytes) -> bool:
+        """Whether the value names a key that is not in this ring: another ring may open it."""
+        return len(sealed) > KEY_ID_BYTES and sealed[:KEY_ID_BYTES] not in self.ciphers
+
     def seal_token(self, plain: bytes, identity: bytes) -> bytes:
         """Seal what is handed out and must open for as long as the digest secret lasts, whichever keys rotate."""
         return _seal(self.token_id, self.token_ciphers, plain, identity)

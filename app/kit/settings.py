@@ -59,6 +59,9 @@ class Settings(BaseSettings):
     )
     webhook_connections: int = Field(200, ge=1, le=2000, description="webhooks one worker delivers at the same time")
     webhook_timeout_seconds: float = Field(10.0, gt=0, le=60, description="how long an endpoint may take to answer")
+    webhook_loopback: bool = Field(
+        False, description="whether endpoints may be on this machine, without TLS, while PUBLIC_URL is this machine's"
+    )
     worker_metrics_port: int | None = Field(
         None, ge=1, le=65535, description="where the worker shows its metrics, on this machine alone"
     )
@@ -124,6 +127,11 @@ class Settings(BaseSettings):
     def is_local(self) -> bool:
         """Whether links to this service lead whoever follows them to their own machine."""
         return is_here(urlsplit(self.public_url).hostname or "")
+
+    @property
+    def may_call_loopback(self) -> bool:
+        """Whether webhooks may go to this machine: only where that was said, and nobody else is served."""
+        return self.webhook_loopback and self.is_local
 
     @property
     def shown_outbox(self) -> Path | None:

@@ -8,6 +8,7 @@ special-purpose address registries), and the connection goes to the very address
 import asyncio
 import re
 import socket
+import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
@@ -59,8 +60,12 @@ _REFUSED_IPV4 = tuple(
 _GIVEN_IPV6 = ip_network("2000::/3")
 # Protocol assignments with Teredo and ORCHID, documentation, 6to4: the last two of the four hold an IPv4 address.
 _REFUSED_IPV6 = tuple(map(ip_network, ("2001::/23", "2001:db8::/32", "2002::/16", "3fff::/20")))
-# Each host that takes long is asked for by one of them at a time.
+# Look-ups at the same time, and with those that wait for one of them to end. A host is asked for by one at a time.
 _RESOLVERS = 64
+_MOST_LOOK_UPS = 512
+# Seconds after which nobody waits any more for a look-up, and for how long such a host is not asked for again.
+_HANGING = 5.0
+_AVOIDED = 30.0
 
 
 class TargetInvalid(Invalid):
@@ -107,23 +112,52 @@ class Resolver(Protocol):
 
 
 class SystemResolver:
-    """The system's resolver, in threads of its own: who asks for the same host shares one, so none is held by many."""
+    """The system's resolver, in threads of its own: who asks for the same host shares one, so none is held by many.
+
+    A host whose look-up hung has no address for a while, so that its name server cannot hold a thread for ever.
+    """
 
     def __init__(self) -> None:
         self._threads = ThreadPoolExecutor(_RESOLVERS, thread_name_prefix="resolver")
         self._asked: dict[str, asyncio.Future[list[str]]] = {}
+        # Moments (monotonic): when a thread began with a host, and until when one is not asked for.
+        self._begun: dict[str, float] = {}
+        self._avoided: dict[str, float] = {}
 
     async def __call__(self, host: str, port: int) -> Sequence[str]:
         """All addresses of the host, in the order in which the system would try them."""
-        asked = self._asked.get(host)
-        if asked is None:
-            asked = asyncio.get_running_loop().run_in_executor(self._threads, _resolved, host, port)
-            self._asked[host] = asked
-            asked.add_done_callback(lambda done: self._answered(host, done))
-        return await asyncio.shield(asked)
+        if self._hangs(host):
+            raise TimeoutError
+        asked = self._asked.get(host) or self._ask(host, port)
+        # Whoever asks may go: the others still wait.
+        await asyncio.wait([asked])
+        if asked.cancelled():
+            raise TimeoutError
+        return asked.result()
+
+    def _hangs(self, host: str) -> bool:
+        moment = time.monotonic()
+        return self._avoided.get(host, moment) > moment or moment - self._begun.get(host, moment) > _HANGING
+
+    def _ask(self, host: str, port: int) -> "asyncio.Future[list[str]]":
+        if len(self._asked) >= _MOST_LOOK_UPS:
+            raise TimeoutError
+        asked = asyncio.get_running_loop().run_in_executor(self._threads, self._look_up, host, port)
+        self._asked[host] = asked
+        asked.add_done_callback(lambda done: self._answered(host, done))
+        return asked
+
+    def _look_up(self, host: str, port: int) -> list[str]:
+        # What waits for a thread of ours does not hang.
+        self._begun[host] = time.monotonic()
+        return _resolved(host, port)
 
     def _answered(self, host: str, done: "asyncio.Future[list[str]]") -> None:
         del self._asked[host]
+        moment = time.monotonic()
+        if moment - self._begun.pop(host, moment) > _HANGING:
+            self._avoided = {each: until for each, until in self._avoided.items() if until > moment}
+            self._avoided[host] = moment + _AVOIDED
         if not done.cancelled():
             done.exception()  # whoever asked may have gone
 
@@ -210,12 +244,22 @@ def _host(text: str) -> str | None:
         return str(literal) if isinstance(literal, IPv6Address) else None
     name = text.lower() if text.isascii() else _in_ascii(text)
     labels = name.split(".")
-    if not all(map(_LABEL.fullmatch, labels)):
+    if not all(map(_LABEL.fullmatch, labels)) or not _is_international(name, labels):
         return None
     if _NUMBER.fullmatch(labels[-1]):
         # Octal, hexadecimal and short forms are no IPv4 address here, and no name of anybody's either.
         return name if isinstance(_literal(name), IPv4Address) else None
     return name
+
+
+def _is_international(name: str, labels: Sequence[str]) -> bool:
+    """Whether what is spelt as an international name is one, in all its labels (RFC 5891); true of others as well."""
+    if not any(label.startswith("xn--") for label in labels):
+        return True
+    try:
+        return bool(idna.decode(name))
+    except (idna.IDNAError, UnicodeError):
+        return False
 
 
 def _in_ascii(text: str) -> str:

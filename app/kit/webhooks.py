@@ -78,15 +78,34 @@ def _signatures(header: bytes) -> list[bytes]:
         raise MalformedError from None
 
 
+class Hearing:
+    """The digests of a body, one for each of these keys, made while it comes in."""
+
+    def __init__(self, keys: Sequence[bytes], begins: bytes = b"") -> None:
+        """`begins` is signed before the body."""
+        self._made = [hmac.new(key, begins, hashlib.sha256) for key in keys]
+
+    def hear(self, part: bytes) -> None:
+        """Go on with the body."""
+        for made in self._made:
+            made.update(part)
+
+    def signer(self, signatures: Sequence[bytes]) -> int | None:
+        """Which of the keys has made one of these; None when none has. All are tried, in a time that tells nothing."""
+        found = None
+        for number, made in enumerate(self._made):
+            expected = made.digest()
+            for given in signatures:
+                if hmac.compare_digest(expected, given):
+                    found = number
+        return found
+
+
 def signer_of(keys: Sequence[bytes], claim: Claim, body: bytes) -> int | None:
-    """Which of the keys has signed this body; None when none has. All are tried, in a time that tells nothing."""
-    found = None
-    for number, key in enumerate(keys):
-        expected = _digest(key, claim.signed, body)
-        for given in claim.signatures:
-            if hmac.compare_digest(expected, given):
-                found = number
-    return found
+    """Which of the keys has signed this body; None when none has."""
+    hearing = Hearing(keys, claim.signed)
+    hearing.hear(body)
+    return hearing.signer(claim.signatures)
 
 
 def _digest(key: bytes, signed: bytes, body: bytes) -> bytes:

@@ -17,10 +17,15 @@ _KEPT = timedelta(days=30)
 async def forget_webhooks(session: AsyncSession) -> Sequence[object]:
     """Delete up to `BATCH` of each that are older than 30 days; what was deleted.
 
-    What an endpoint that has been paused for so long was to be told goes as well: it would be no news to anybody.
+    What an endpoint that has been paused for so long was to be told goes as well: it would be no news to anybody. What
+    was replayed is new.
     """
     oldest = now() - _KEPT
-    sent = select(WebhookMessage.id).where(WebhookMessage.created_at < oldest).order_by(WebhookMessage.created_at)
+    sent = (
+        select(WebhookMessage.id)
+        .where(WebhookMessage.created_at < oldest, WebhookMessage.due_at < oldest)
+        .order_by(WebhookMessage.created_at)
+    )
     came = select(ReceivedWebhook.id).where(ReceivedWebhook.received_at < oldest).order_by(ReceivedWebhook.received_at)
     gone = delete(WebhookMessage).where(WebhookMessage.id.in_(sent.limit(BATCH)))
     over = delete(ReceivedWebhook).where(ReceivedWebhook.id.in_(came.limit(BATCH)))

@@ -8,7 +8,6 @@ from sqlalchemy import (
     BigInteger,
     CheckConstraint,
     ForeignKey,
-    Identity,
     Index,
     LargeBinary,
     Text,
@@ -33,9 +32,9 @@ class Partnership(Base):
     """A partner organization and a campaign, under written terms, which never change: new ones are a new partnership.
 
     Of one organization and campaign one is active at the most, and one more may be an invitation to follow it.
-    `petition_ids`: those it may feed; NULL is all of the campaign, those to come too. `consents` is a list of
-    `{"organization": slug, "answer": "given" | "asked" | "optional"}`. `default_country` stands in where a
-    signature comes without one. `*_by` are keys of whoever did it.
+    `petition_ids`: those it is about, to feed and to receive from; NULL is all of the campaign, those to come too.
+    `consents` is a list of `{"organization": slug, "answer": "given" | "asked" | "optional"}`. `default_country` stands
+    in where a signature comes without one. `*_by` are keys of whoever did it.
     """
 
     __tablename__ = "partnerships"
@@ -114,7 +113,9 @@ class ReceivedWebhook(Base):
 class WebhookEndpoint(Base):
     """Where an organization wants to be told. `sealed` holds its address, its secrets and whom to write to.
 
-    Whoever delivers to it holds it until `leased_until`. Messages whose order counts wait until `ordered_due_at`.
+    Whoever delivers to it holds it until `leased_until`. Messages whose order counts wait until `ordered_due_at`. What
+    waited when it was activated again is tried for as long as if it had been made then. One that was removed, which
+    `disabled` is too, is there for nobody but the sweep that deletes it.
     """
 
     __tablename__ = "webhook_endpoints"
@@ -133,6 +134,8 @@ class WebhookEndpoint(Base):
     leased_until: Mapped[datetime | None]
     mail_due_at: Mapped[datetime | None] = mapped_column()
     mail_count: Mapped[int] = mapped_column(default=0)
+    activated_at: Mapped[datetime | None]
+    removed_at: Mapped[datetime | None]
     created_at: Mapped[datetime] = mapped_column(default=now)
     updated_at: Mapped[datetime] = mapped_column(default=now, onupdate=now)
 
@@ -141,18 +144,34 @@ class WebhookMessage(Base):
     """Something one endpoint is told. `content` names it by ids; the body is written anew whenever it is sent.
 
     `due`: to be sent at `due_at`, until `retried_until`; then it is `dead`. `void`: there was nothing left to tell.
+    `ordered`: whether it waits for those before it. What is blocked by that must cost no reading, so each kind has an
+    index of its own.
     """
 
     __tablename__ = "webhook_messages"
     __table_args__ = (
         CheckConstraint(f"state IN {MESSAGE_STATES}", name="state"),
         Index("ix_webhook_messages__endpoint_id", "endpoint_id", "id"),
-        Index("ix_webhook_messages__due_at", "endpoint_id", "due_at", "id", postgresql_where=text("state = 'due'")),
+        Index(
+            "ix_webhook_messages__ordered",
+            "endpoint_id",
+            "due_at",
+            "id",
+            postgresql_where=text("state = 'due' AND ordered"),
+        ),
+        Index(
+            "ix_webhook_messages__unordered",
+            "endpoint_id",
+            "due_at",
+            "id",
+            postgresql_where=text("state = 'due' AND NOT ordered"),
+        ),
     )
 
     id: Mapped[UUID] = mapped_column(primary_key=True, default=uuid7)
     endpoint_id: Mapped[UUID] = mapped_column(ForeignKey("webhook_endpoints.id", ondelete="CASCADE"))
     type: Mapped[str]
+    ordered: Mapped[bool]
     content: Mapped[dict[str, Any]] = mapped_column(JSONB)
     state: Mapped[str] = mapped_column(default="due")
     due_at: Mapped[datetime] = mapped_column(default=now)
@@ -180,12 +199,13 @@ class SignerFeedEntry(Base):
     """A consent given with a signature to an organization, in the order in which its partner is told.
 
     Numbers are given by one sweep at a time to what has committed, so whoever has read up to a number has missed
-    nothing below it.
+    nothing below it. None is lower than the microseconds since 1970 at which it was given: also a database that was
+    restored goes on above all that it has ever given.
     """
 
     __tablename__ = "signer_feed_entries"
     __table_args__ = (Index("ix_signer_feed_entries__organization_id", "organization_id", "number"),)
 
-    number: Mapped[int] = mapped_column(BigInteger, Identity(always=True), primary_key=True)
+    number: Mapped[int] = mapped_column(BigInteger, primary_key=True, autoincrement=False)
     organization_id: Mapped[UUID]
     consent_id: Mapped[UUID] = mapped_column(ForeignKey("consents.id", ondelete="CASCADE"), unique=True)

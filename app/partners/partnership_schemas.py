@@ -37,7 +37,10 @@ class InvitationBody(Body):
     terms: Annotated[Text, Field(description="in writing", examples=["Show people the whole text they sign."])]
     petitions: Annotated[
         Annotated[list[Line], Field(max_length=1000)] | None,
-        Field(description="ids or slugs of those it may feed; without it all of the campaign, those to come too"),
+        Field(
+            description="ids or slugs of those it is about, to feed and to hear of; without it all of the campaign, "
+            "those to come too"
+        ),
     ] = None
     consents: Annotated[list[ConsentTerm], Field(max_length=20, default_factory=list), AfterValidator(_each_once)]
     receives_signers: Annotated[Flag, Field(description="whether it may have those who consented to it")] = False

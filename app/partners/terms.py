@@ -1,4 +1,4 @@
-"""What the terms of a partnership allow: which petitions may be fed, what must be brought, who may be received.
+"""What the terms of a partnership allow: which petitions it is about, what must be brought, who may be received.
 
 Everything that comes in is held against this, and what it does not allow is simply not there: a partner cannot tell a
 petition that is somebody else's from one that does not exist.
@@ -19,6 +19,29 @@ from app.kit.problems import Forbidden
 from app.partners.models import Partnership
 from app.petitions import queries as petitions
 from app.petitions.models import Petition
+
+
+def has_partnership(organization: str, petition: str, states: str = "'active'", *, receiving: bool = False) -> str:
+    """SQL: whether an organization (an id) has a partnership in one of these states that covers a petition (an alias).
+
+    What is covered is what `Terms.covers` says. `receiving`: one that lets it receive signers.
+    """
+    return f"""EXISTS (
+        SELECT FROM partnerships r WHERE r.organization_id = {organization} AND r.campaign_id = {petition}.campaign_id
+        AND (r.petition_ids IS NULL OR {petition}.id = ANY (r.petition_ids))
+        AND r.state IN ({states}) {"AND r.receives_signers" if receiving else ""}
+    )"""
+
+
+def receives(organization: str, petition: str) -> str:
+    """SQL: whether an organization (an id) may be told now of the signers of a petition (an alias) who consented to it.
+
+    The movement always; a partner while its terms say so and cover the petition, and the public may see that.
+    """
+    return f"""(
+        (SELECT o.kind FROM organizations o WHERE o.id = {organization}) = 'movement'
+        OR {petition}.moderation = 'approved' AND {has_partnership(organization, petition, receiving=True)}
+    )"""
 
 
 class NoPartnership(Forbidden):
@@ -43,7 +66,7 @@ class Terms:
     default_country: str | None
 
     def covers(self, petition_id: UUID, campaign_id: UUID) -> bool:
-        """Whether this petition may be fed."""
+        """Whether they are about this petition: `has_partnership` says the same in SQL."""
         return campaign_id == self.campaign_id and (self.petition_ids is None or petition_id in self.petition_ids)
 
 

@@ -85,9 +85,10 @@ async def _erase_entries(session: AsyncSession, signer: bytes) -> set[UUID]:
 
 
 def erased(ring: KeyRing, organization_id: UUID, signer: bytes, signature_ids: Iterable[UUID] = ()) -> Announcement:
-    """What an organization is told of an erasure: the person by the name it knows, and the signatures it brought."""
+    """What an organization is told of an erasure: when it was, the person by the name it knows, and what it brought."""
     content = {
         "person_id": person_id(ring, organization_id, signer),
         "signature_ids": [str(id_) for id_ in signature_ids],
+        "at": now().isoformat(),
     }
     return Announcement(PERSON_ERASED, content, organization_id)

@@ -1,6 +1,7 @@
 """Pseudonyms: the name by which one organization is told of a person, whatever it is told of them.
 
-It stays the same for that organization, and no two organizations can tell from theirs that they mean the same person.
+It stays the same for that organization, and by their names alone no two organizations can tell that they mean the same
+person. What else both are told of one signature (its id, the address) does tell them.
 """
 
 from uuid import UUID

@@ -1,5 +1,8 @@
 """What this room announces: that a petition has opened, has closed, or has reached a milestone.
 
+What the public may not see is not announced: a petition that is not approved opens and closes in silence, and whoever
+approves it announces it as it is then.
+
 The clock opens and closes petitions too. What it has decided is written down by whoever changes the petition next or by
 a sweep, whichever is first; and whoever writes it down announces it, so that it is said once.
 """
@@ -26,6 +29,7 @@ class Turn(NamedTuple):
     after: str
     opens_at: datetime | None
     closes_at: datetime | None
+    moderation: str
 
 
 async def announce_published(session: AsyncSession, petition_id: UUID, at: datetime | None) -> None:
@@ -41,7 +45,7 @@ async def announce_closed(session: AsyncSession, petition_id: UUID, at: datetime
 async def announce_turns(session: AsyncSession, turns: Iterable[Turn]) -> None:
     """What the clock has decided; both, of a draft that it has opened and closed before anybody looked."""
     said = []
-    for turn in turns:
+    for turn in (turn for turn in turns if turn.moderation == "approved"):
         if turn.before == "draft" and turn.after != "draft":
             said.append(_about(PUBLISHED, turn.petition_id, turn.opens_at))
         if turn.before != turn.after == "closed":

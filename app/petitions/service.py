@@ -109,7 +109,8 @@ async def lock(session: AsyncSession, ref: str) -> Petition:
     if petition is None:
         raise PetitionNotFound
     before, petition.state = petition.state, await queries.state_now(session, petition.id)
-    turn = announcing.Turn(petition.id, before, petition.state, petition.opens_at, petition.closes_at)
+    times = petition.opens_at, petition.closes_at
+    turn = announcing.Turn(petition.id, before, petition.state, *times, petition.moderation)
     await announcing.announce_turns(session, [turn])
     return petition
 
@@ -176,7 +177,8 @@ async def publish(session: AsyncSession, ref: str) -> Petition:
         petition.opens_at = moment
     petition.state = "open"
     await session.flush()
-    await announcing.announce_published(session, petition.id, petition.opens_at)
+    if petition.moderation == "approved":
+        await announcing.announce_published(session, petition.id, petition.opens_at)
     return petition
 
 
@@ -191,7 +193,8 @@ async def close(session: AsyncSession, ref: str) -> Petition:
     ended = moment if petition.opens_at is None else max(moment, petition.opens_at + _A_LITTLE)
     petition.state, petition.closes_at = "closed", ended
     await session.flush()
-    await announcing.announce_closed(session, petition.id, ended)
+    if petition.moderation == "approved":
+        await announcing.announce_closed(session, petition.id, ended)
     return petition
 
 
@@ -205,7 +208,8 @@ async def reopen(session: AsyncSession, ref: str, closes_at: datetime | None) ->
         _expect(petition, "closed", "reopened")
         _expect_personal_data(petition, moment)
         petition.state, petition.closes_at = "open", None
-        await announcing.announce_published(session, petition.id, moment)
+        if petition.moderation == "approved":
+            await announcing.announce_published(session, petition.id, moment)
     if closes_at is not None:
         petition.closes_at = closes_at
     await session.flush()
@@ -238,12 +242,14 @@ def _expect_personal_data(petition: Petition, moment: datetime) -> None:
 async def moderate(session: AsyncSession, ref: str, body: ModerationBody) -> Petition:
     """Decide whether the public may see and sign it; PetitionNotFound.
 
-    Of one that is open and was not approved before the public hears now.
+    Of one that was not approved before the public hears now that it is open, or closed.
     """
     petition = await lock(session, ref)
     newly_approved = body.moderation == "approved" and petition.moderation != "approved"
     if newly_approved and petition.state == "open":
         await announcing.announce_published(session, petition.id, await queries.moment(session))
+    if newly_approved and petition.state == "closed":
+        await announcing.announce_closed(session, petition.id, petition.closes_at)
     petition.moderation, petition.moderation_reason = body.moderation, body.reason
     await session.flush()
     return petition
@@ -261,13 +267,13 @@ async def turn_pages(session: AsyncSession) -> list[Turned]:
         .with_for_update(skip_locked=True)
         .subquery()
     )
-    told = (Petition.id, due.c.state, Petition.state, Petition.opens_at, Petition.closes_at, Petition.slug)
+    told = (Petition.id, due.c.state, Petition.state, Petition.opens_at, Petition.closes_at)
     statement = (
         update(Petition)
         .where(Petition.id == due.c.id)
         .values(state=STATE_NOW, updated_at=Petition.updated_at)
-        .returning(*told)
+        .returning(*told, Petition.moderation, Petition.slug)
     )
     rows = (await session.execute(statement, execution_options={"synchronize_session": False})).all()
-    await announcing.announce_turns(session, (announcing.Turn(*row[:5]) for row in sorted(rows)))
-    return [Turned(row[0], row[5], row[2]) for row in rows]
+    await announcing.announce_turns(session, (announcing.Turn(*row[:6]) for row in sorted(rows)))
+    return [Turned(row[0], row[6], row[2]) for row in rows]

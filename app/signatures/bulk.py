@@ -1,9 +1,12 @@
 """Many signatures at once: what partners bring joins the intake in few large batches, through a lane of its own.
 
-So those who sign one by one never wait behind ten thousand others.
+So those who sign one by one never wait behind ten thousand others. What is brought one by one shares transactions, as
+everybody's signatures do; large parts have one each, and are answered as soon as it is committed.
 """
 
+import asyncio
 from collections.abc import Awaitable, Callable, Sequence
+from itertools import chain, islice
 
 from app.kit.batches import Batches
 from app.kit.db import refused
@@ -14,25 +17,32 @@ from app.signatures.lanes import Lane
 # Signatures in one transaction: enough that its commit costs nothing, few enough that whoever is in it and signs
 # here at the same moment waits a fraction of a second.
 CHUNK = 2000
-# Chunks that may wait in one process; more get 503.
-_QUEUE = 32
+# Signatures of a part that shares its transaction with others.
+_SMALL = 20
+# Parts that may wait in one process, large and small ones; more get 503.
+_LARGE_WAITING, _SMALL_WAITING = 32, 512
 
 Part = Sequence[Signing]
 Write = Callable[[Callable[[Lane], Awaitable[Committed]]], Awaitable[Sequence[Outcome]]]
 
 
 class Bulk:
-    """The queue of what is brought. It starts with the first."""
+    """The queues of what is brought: of large parts, and of small ones. They take turns."""
 
     def __init__(self, write: Write, patience: float) -> None:
-        """`write` runs a verb on the lane of this queue, and claims another one if that is lost."""
+        """`write` runs a verb on the lane of these queues, one at a time, and claims another one if that is lost."""
         self._write = write
-        self._queue: Batches[Part, Sequence[Outcome]] = Batches(
-            self._commit, queue_limit=_QUEUE, batch_limit=1, patience=patience
+        self._turn = asyncio.Lock()
+        self._large: Batches[Part, Sequence[Outcome]] = Batches(
+            self._commit, queue_limit=_LARGE_WAITING, batch_limit=1, patience=patience, watched=False
+        )
+        self._small: Batches[Part, Sequence[Outcome]] = Batches(
+            self._commit, queue_limit=_SMALL_WAITING, batch_limit=CHUNK // _SMALL, patience=patience, watched=False
         )
 
     def start(self) -> None:
-        self._queue.start()
+        self._large.start()
+        self._small.start()
 
     async def bring(self, signings: Part) -> Sequence[Outcome]:
         """Commit up to `CHUNK` signatures; an outcome for each, in order. QueueFull, Unavailable.
@@ -40,20 +50,23 @@ class Bulk:
         Bringing them again is harmless, if they have the same ids: each is met as what it has become.
         """
         try:
-            return await self._queue.add(signings)
+            return await (self._small if len(signings) <= _SMALL else self._large).add(signings)
         except Exception as error:
             if not refused(error):
                 raise
         if len(signings) == 1:
-            return [Outcome.REFUSED]
+            return [Outcome.INVALID]
         # One that the database will not take must not cost its neighbours.
         middle = len(signings) // 2
         return [*await self.bring(signings[:middle]), *await self.bring(signings[middle:])]
 
     async def close(self) -> None:
         """Settle what was taken."""
-        await self._queue.drain()
+        await self._large.drain()
+        await self._small.drain()
 
     async def _commit(self, parts: Sequence[Part]) -> Sequence[Sequence[Outcome]]:
-        (part,) = parts
-        return [await self._write(lambda lane: intake.sign(lane, part, intake.BRING))]
+        together = list(chain.from_iterable(parts))
+        async with self._turn:
+            outcomes = iter(await self._write(lambda lane: intake.sign(lane, together, intake.BRING)))
+        return [list(islice(outcomes, len(part))) for part in parts]

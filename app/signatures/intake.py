@@ -19,34 +19,48 @@ from app.signatures import tallies
 from app.signatures.lanes import Lane
 from app.signatures.tallies import Facets
 
+# Attempts that partners brought and that others take the place of, the last of each partner: while a signature of this
+# person stands, those who brought one must hear what becomes of it (`telling.py`, `own.py`).
+BROUGHT_BY = """
+    CASE WHEN s.partner_id IS NULL THEN s.brought_by
+    ELSE array_append(array_remove(s.brought_by, s.partner_id), s.partner_id) END
+"""
+BROUGHT_IDS = """
+    CASE WHEN s.partner_id IS NULL THEN s.brought_ids ELSE array_append(
+        array_remove(s.brought_ids, s.brought_ids[array_position(s.brought_by, s.partner_id)]), s.id
+    ) END
+"""
+
 # Whoever withdrew may sign again; an import, which may be run twice, must not bring them back. What is pending nobody
 # has vouched for yet, so the newest attempt stands in its place: whoever signs for somebody else before them, or from
 # an address over the limit, does not keep them out. The mails somebody was sent stay counted through it all.
-_SIGN = """
+_SIGN = f"""
     INSERT INTO signatures AS s
         (petition_id, signer, id, signed_at, country, state, region, source, group_id, event_id, sealed,
          address_digest, domain_digest, disposable, partner_id, held, consents_due, mail_due_at, mail_since, due_mail)
-    SELECT $1, n.signer, n.id, n.signed_at, n.country, {state}, n.region, n.source, n.group_id, n.event_id, n.sealed,
+    SELECT $1, n.signer, n.id, n.signed_at, n.country, {{state}}, n.region, n.source, n.group_id, n.event_id, n.sealed,
         n.address_digest, n.domain_digest, n.disposable, n.partner_id, n.held, n.consents_due,
-        CASE WHEN {mailed} THEN now() END, CASE WHEN {mailed} THEN now() END,
-        CASE WHEN {mailed} THEN 'confirm_signature' END
+        CASE WHEN {{mailed}} THEN now() END, CASE WHEN {{mailed}} THEN now() END,
+        CASE WHEN {{mailed}} THEN 'confirm_signature' END
     FROM petitions p, unnest(
         $2::bytea[], $3::uuid[], $4::bytea[], $5::text[], $6::text[], $7::text[], $8::uuid[], $9::uuid[],
         $10::timestamptz[], $11::bytea[], $12::bytea[], $13::bool[], $14::uuid[], $15::bool[], $16::bool[]
     ) AS n (signer, id, sealed, country, region, source, group_id, event_id, signed_at,
             address_digest, domain_digest, disposable, partner_id, held, consents_due)
     WHERE p.id = $1
-    AND {accepting}
+    AND {{accepting}}
     AND (p.allowed_countries IS NULL OR n.country = ANY (p.allowed_countries))
     ORDER BY n.signer
     ON CONFLICT (petition_id, signer) DO UPDATE SET
         (id, signed_at, country, state, region, source, group_id, event_id, sealed, address_digest, domain_digest,
-         disposable, partner_id, held, consents_due, mail_due_at, mail_since, due_mail, proven) =
+         disposable, partner_id, held, consents_due, mail_due_at, mail_since, due_mail, proven,
+         brought_by, brought_ids) =
         (excluded.id, excluded.signed_at, excluded.country, excluded.state, excluded.region, excluded.source,
          excluded.group_id, excluded.event_id, excluded.sealed, excluded.address_digest, excluded.domain_digest,
          excluded.disposable, excluded.partner_id, excluded.held, excluded.consents_due, excluded.mail_due_at,
-         excluded.mail_since, excluded.due_mail, NULL)
-    WHERE {makes_way}
+         excluded.mail_since, excluded.due_mail, NULL,
+         {BROUGHT_BY}, {BROUGHT_IDS})
+    WHERE {{makes_way}}
     RETURNING s.petition_id, s.signer, s.state
 """
 # A loser's row is locked, so its transaction must be flushed like a winner's: both are answered after as long a time.
@@ -65,12 +79,14 @@ IMPORT = _SIGN.format(
     makes_way="s.state = 'pending' AND s.id <> excluded.id",
 )
 
-# A partner may post the same again, days later and after somebody has withdrawn: that must not bring them back.
+# A partner may post the same again, days later and after somebody has withdrawn: that must not bring them back. Nor may
+# it take the place of what it has itself brought: that one's mail is under way, with the consents it is to confirm.
 BRING = _SIGN.format(
     accepting=ACCEPTING_SQL,
     state="CASE p.confirmation WHEN 'email' THEN 'pending' ELSE 'confirmed' END",
     mailed="p.confirmation = 'email'",
-    makes_way="s.state = 'pending' AND s.id <> excluded.id",
+    makes_way="s.state = 'pending' AND s.id <> excluded.id"
+    " AND (s.held OR s.partner_id IS DISTINCT FROM excluded.partner_id)",
 )
 
 # Who did not win: has signed before, or was refused because the petition closed in this very moment? Once it is
@@ -114,12 +130,16 @@ class Signing(NamedTuple):
 
 
 class Outcome(Enum):
-    """What became of an attempt. The public is told `COUNTED`, `PENDING` and `DUPLICATE` in the same words."""
+    """What became of an attempt. The public is told `COUNTED`, `PENDING` and `DUPLICATE` in the same words.
+
+    `INVALID`: the database takes no such values.
+    """
 
     COUNTED = "counted"
     PENDING = "pending"
     DUPLICATE = "duplicate"
     REFUSED = "refused"
+    INVALID = "invalid"
     CONFIRMED = "confirmed"
     WITHDRAWN = "withdrawn"
     ERASED = "erased"
@@ -234,7 +254,8 @@ def _outcome(
 ) -> Outcome:
     key = signing[:2]
     if key in won:
-        return _TAKEN[won[key]] if firsts[key] is signing else Outcome.DUPLICATE
+        first = firsts[key]
+        return _TAKEN[won[key]] if first is signing or first.id == signing.id else Outcome.DUPLICATE
     if key not in known:
         return Outcome.REFUSED
     row = known[key]

@@ -15,7 +15,7 @@ LANES = 256
 
 
 class NoLaneError(Exception):
-    """All lanes are taken: more than 256 processes write to this database."""
+    """All 256 lanes are taken. A process takes one, and another once a partner has posted to it."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,7 +3,8 @@
 from datetime import datetime
 from uuid import UUID
 
-from sqlalchemy import BigInteger, CheckConstraint, ForeignKey, Index, LargeBinary, SmallInteger, text
+from sqlalchemy import BigInteger, CheckConstraint, ForeignKey, Index, LargeBinary, SmallInteger, Uuid, text
+from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.orm import Mapped, mapped_column
 
 from app.kit.clock import now
@@ -73,6 +74,9 @@ class Signature(Base):
     state_before: Mapped[str | None]
     # The attempt that was withdrawn, until those who were told of it have been told that too (`telling.py`).
     withdrawn_id: Mapped[UUID | None]
+    # Partners whose attempts gave way to others, and those attempts, in the same order (`intake.py`).
+    brought_by: Mapped[list[UUID] | None] = mapped_column(ARRAY(Uuid))
+    brought_ids: Mapped[list[UUID] | None] = mapped_column(ARRAY(Uuid))
 
 
 class Invalidation(Base):

@@ -30,7 +30,7 @@ _OWN = text("""
         CASE WHEN s.held AND p.confirmation = 'none' THEN 'confirmed' ELSE coalesce(s.state_before, s.state)
         END AS state,
         s.country, s.region, s.source, s.group_id, s.event_id, s.sealed, s.disposable IS NOT NULL AS disposable,
-        s.mail_count, s.partner_id
+        s.mail_count, s.partner_id, s.brought_by, s.brought_ids
     FROM petitions p JOIN signatures s ON s.petition_id = p.id AND s.signer = :signer
     ORDER BY s.signed_at DESC, p.id
 """)
@@ -101,6 +101,8 @@ class SignatureKeeper(Signers):
 def _told_to_partners(ring: KeyRing, signer: bytes, rows: Iterable[Any]) -> list[Announcement]:
     brought: dict[UUID, list[UUID]] = defaultdict(list)
     for row in rows:
+        for partner_id, id_ in zip(row.brought_by or (), row.brought_ids or (), strict=True):
+            brought[partner_id].append(id_)
         if row.partner_id is not None:
             brought[row.partner_id].append(row.id)
     return [erased(ring, partner_id, signer, ids) for partner_id, ids in sorted(brought.items())]

@@ -3,8 +3,11 @@
 Withdrawing itself tells nobody: the hot room only notes which attempt was withdrawn. This sweep takes the notes out and
 announces what they say, both in one transaction: each is announced exactly once. It hears who consented to what with
 the signature from the ledger; a consent that was not entered when the signature was withdrawn never is.
+
+Whoever brought an attempt is told of that very one: when it is withdrawn, and again when whatever took its place is.
 """
 
+from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, TypeAlias
 from uuid import UUID
@@ -20,10 +23,9 @@ from app.signatures.transitions import LIVING
 BATCH = 500
 SIGNATURE_WITHDRAWN = "signature.withdrawn"
 
-# Who signed anew and has withdrawn that too has withdrawn two attempts that may be known.
 _DUE = text(f"""
-    SELECT o.petition_id, o.signer, o.partner_id, o.withdrawn_id,
-        CASE WHEN {LIVING} = 'withdrawn' AND o.id <> o.withdrawn_id THEN o.id END AS withdrawn_since
+    SELECT o.petition_id, o.signer, o.id, o.partner_id, o.withdrawn_id, o.brought_by, o.brought_ids,
+        {LIVING} = 'withdrawn' AS is_withdrawn
     FROM signatures o
     WHERE o.withdrawn_id IS NOT NULL ORDER BY o.withdrawn_id LIMIT {BATCH} FOR UPDATE SKIP LOCKED
 """)
@@ -37,8 +39,10 @@ _ENTRIES = text(f"""
     FROM consents c JOIN {_KEYS} ON c.signer = n.signer AND c.petition_id = n.petition_id
 """)
 
-# Who may know a signature, by its key: organizations, and whether they brought it.
+# Who may know a signature, by its key: organizations, and whether they brought its consents.
 _Knowing: TypeAlias = Mapping[tuple[UUID, bytes], Mapping[UUID, bool]]
+# Who is told of which attempt, and whether they brought it.
+_Told: TypeAlias = dict[tuple[UUID, UUID], bool]
 
 
 class Telling:
@@ -52,21 +56,19 @@ class Telling:
         rows = (await session.execute(_DUE)).all()
         if rows:
             keys = {"petition_ids": [row.petition_id for row in rows], "signers": [row.signer for row in rows]}
-            knowing = _knowing(rows, await session.execute(_ENTRIES, keys))
+            knowing = _knowing(await session.execute(_ENTRIES, keys))
             await session.execute(_TAKEN, keys)
             await announce(session, self._announced(rows, knowing))
         return [row.signer for row in rows]
 
     def _announced(self, rows: Iterable[Any], knowing: _Knowing) -> list[Announcement]:
         return [
-            self._about(row, id_, organization_id, brought=brought)
+            self._about(row, organization_id, id_, brought=brought)
             for row in rows
-            for id_ in (row.withdrawn_id, row.withdrawn_since)
-            if id_ is not None
-            for organization_id, brought in sorted(knowing[row.petition_id, row.signer].items())
+            for (organization_id, id_), brought in _told(row, knowing[row.petition_id, row.signer]).items()
         ]
 
-    def _about(self, row: Any, id_: UUID, organization_id: UUID, *, brought: bool) -> Announcement:
+    def _about(self, row: Any, organization_id: UUID, id_: UUID, *, brought: bool) -> Announcement:
         content = {
             "petition_id": str(row.petition_id),
             "signature_id": str(id_),
@@ -76,12 +78,9 @@ class Telling:
         return Announcement(SIGNATURE_WITHDRAWN, content, organization_id)
 
 
-def _knowing(rows: Iterable[Any], entries: Iterable[Any]) -> _Knowing:
-    """Those to whom a consent was given with the signature, and those who brought it or its consents."""
-    knowing: dict[tuple[UUID, bytes], dict[UUID, bool]] = {(row.petition_id, row.signer): {} for row in rows}
-    for row in rows:
-        if row.partner_id is not None:
-            knowing[row.petition_id, row.signer][row.partner_id] = True
+def _knowing(entries: Iterable[Any]) -> _Knowing:
+    """Those to whom a consent was given with the signature, and those who brought its consents."""
+    knowing: dict[tuple[UUID, bytes], dict[UUID, bool]] = defaultdict(dict)
     for petition_id, signer, organization_id, given, partner_id in entries:
         known = knowing[petition_id, signer]
         if partner_id is not None:
@@ -89,3 +88,15 @@ def _knowing(rows: Iterable[Any], entries: Iterable[Any]) -> _Knowing:
         if given:
             known.setdefault(organization_id, False)
     return knowing
+
+
+def _told(row: Any, known: Mapping[UUID, bool]) -> _Told:
+    """Who signed anew and has withdrawn that too has withdrawn two attempts that may be known."""
+    ids = [row.withdrawn_id, *([row.id] if row.is_withdrawn and row.id != row.withdrawn_id else [])]
+    told = {(organization_id, id_): brought for id_ in ids for organization_id, brought in sorted(known.items())}
+    for partner_id, id_ in zip(row.brought_by or (), row.brought_ids or (), strict=True):
+        if row.is_withdrawn or id_ == row.withdrawn_id:
+            told[partner_id, id_] = True
+    if row.partner_id is not None and row.is_withdrawn:
+        told[row.partner_id, row.id] = True
+    return told

@@ -15,7 +15,7 @@ from uuid import UUID
 
 from app.kit.db import committing
 from app.signatures import tallies
-from app.signatures.intake import Committed, Outcome
+from app.signatures.intake import BROUGHT_BY, BROUGHT_IDS, Committed, Outcome
 from app.signatures.lanes import Lane
 from app.signatures.tallies import Facets
 
@@ -48,7 +48,7 @@ _WITHOUT_PERSON = f"""
 # A number that was counted, and nobody's: not even the minute is left.
 ANONYMOUS = f"""
     signer = uuid_send(gen_random_uuid()), id = gen_random_uuid(), signed_at = date_trunc('hour', s.signed_at, 'UTC'),
-    mail_count = NULL, withdrawn_id = NULL, {_WITHOUT_PERSON}
+    mail_count = NULL, withdrawn_id = NULL, brought_by = NULL, brought_ids = NULL, {_WITHOUT_PERSON}
 """
 # What it would be but for an invalidation.
 LIVING = "coalesce(o.state_before, o.state)"
@@ -63,6 +63,8 @@ def _becoming(state: str) -> str:
     """
 
 
+# Confirmed by the link of another attempt, a signature takes that one's id: who brought it knows it by its own.
+_IS_THEIRS = f"s.partner_id IS NULL OR {_NAMED.format(row='s')}"
 # Every link proves the mailbox, so any of them confirms what stands there. But the consents that came with it are
 # somebody's word only if the link is that attempt's own: another may have been made by a stranger, whose receipt then
 # opens nothing either.
@@ -70,6 +72,8 @@ _CONFIRM = UPDATE.format(
     changes=f"""{_becoming("confirmed")}, {NO_MAIL_DUE},
         consents_due = CASE WHEN {_NAMED.format(row="s")} THEN s.consents_due END,
         proven = CASE WHEN {_NAMED.format(row="s")} THEN true END,
+        brought_by = CASE WHEN {_IS_THEIRS} THEN s.brought_by ELSE {BROUGHT_BY} END,
+        brought_ids = CASE WHEN {_IS_THEIRS} THEN s.brought_ids ELSE {BROUGHT_IDS} END,
         id = CASE WHEN {_NAMED.format(row="s")} THEN s.id ELSE (
             SELECT n.id FROM unnest($2::bytea[], $3::uuid[]) AS n (signer, id) WHERE n.signer = s.signer LIMIT 1
         ) END""",

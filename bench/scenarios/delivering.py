@@ -25,10 +25,12 @@ _SILENCE, _PATIENCE = 20.0, 60.0
 # One of ten is of a type whose order is kept.
 _MESSAGES = """
     INSERT INTO webhook_messages
-        (id, endpoint_id, type, content, state, due_at, retried_until, attempt_count, created_at)
+        (id, endpoint_id, type, ordered, content, state, due_at, retried_until, attempt_count, created_at)
     SELECT gen_random_uuid(), e.id,
         CASE WHEN n % 10 = 0 THEN 'person.erased' ELSE 'petition.published' END,
-        CASE WHEN n % 10 = 0 THEN jsonb_build_object('person_id', repeat('0', 32), 'signature_ids', '[]'::jsonb)
+        n % 10 = 0,
+        CASE WHEN n % 10 = 0
+            THEN jsonb_build_object('person_id', repeat('0', 32), 'signature_ids', '[]'::jsonb, 'at', now())
             ELSE jsonb_build_object('petition_id', p.id, 'at', now()) END,
         'due', now(), now() + interval '3 days', 0, now()
     FROM webhook_endpoints e, petitions p, generate_series(1, $EACH) AS n WHERE p.slug = 'p0'
@@ -85,7 +87,7 @@ def _working(bench: Bench, database: Database) -> Iterator[subprocess.Popen[byte
     with (bench.folder / "worker.log").open("ab") as log:
         worker = subprocess.Popen(
             command("worker"),
-            env=environment(**bench.services.settings(database)),
+            env=environment(**bench.services.settings(database), MULTITUDE_WEBHOOK_LOOPBACK="true"),
             cwd=bench.folder,
             stdout=log,
             stderr=log,

@@ -1,7 +1,8 @@
 """Partners: partnerships, webhooks in and out, and what rooms announce to those above
 
-It must run while the previous version of the code is still serving: the one column that is added has no value. What
-takes long on a large table follows in a revision of its own.
+It must run while the previous version of the code is still serving: the columns that are added to `signatures` have no
+value, and come last, so that this table is locked for a moment only. Nothing here copies rows: consents of before are
+numbered by the worker. What takes long on a large table follows in a revision of its own.
 """
 
 import sqlalchemy as sa
@@ -13,32 +14,32 @@ down_revision = "20261122_people_indexes"
 branch_labels = None
 depends_on = None
 
-# What was entered before rooms announced anything, in the order of its making.
-_FEED = """
-    INSERT INTO signer_feed_entries (organization_id, consent_id)
-    SELECT organization_id, id FROM consents WHERE given AND petition_id IS NOT NULL ORDER BY id
-"""
-
 
 def upgrade() -> None:
-    op.add_column("signatures", sa.Column("withdrawn_id", sa.Uuid(), nullable=True))
     _create_outbox()
     _create_partnerships()
     _create_inbound()
     _create_outbound()
     _create_feed()
-    op.execute(_FEED)
+    # Whoever signs waits from here to the commit.
+    _add_to_signatures()
+
+
+def _add_to_signatures() -> None:
+    op.add_column("signatures", sa.Column("withdrawn_id", sa.Uuid(), nullable=True))
+    for name in ("brought_by", "brought_ids"):
+        op.add_column("signatures", sa.Column(name, postgresql.ARRAY(sa.Uuid()), nullable=True))
 
 
 def _create_outbox() -> None:
     op.create_table(
         "outbox_messages",
-        sa.Column("id", sa.Uuid(), nullable=False),
+        sa.Column("number", sa.BigInteger(), sa.Identity(always=True), nullable=False),
         sa.Column("type", sa.Text(), nullable=False),
         sa.Column("organization_id", sa.Uuid(), nullable=True),
         sa.Column("content", postgresql.JSONB(), nullable=False),
         sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),
-        sa.PrimaryKeyConstraint("id", name=op.f("pk_outbox_messages")),
+        sa.PrimaryKeyConstraint("number", name=op.f("pk_outbox_messages")),
     )
 
 
@@ -145,6 +146,8 @@ def _create_outbound() -> None:
         sa.Column("leased_until", sa.DateTime(timezone=True), nullable=True),
         sa.Column("mail_due_at", sa.DateTime(timezone=True), nullable=True),
         sa.Column("mail_count", sa.Integer(), nullable=False),
+        sa.Column("activated_at", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("removed_at", sa.DateTime(timezone=True), nullable=True),
         sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),
         sa.Column("updated_at", sa.DateTime(timezone=True), nullable=False),
         sa.CheckConstraint("state IN ('active', 'paused', 'disabled')", name=op.f("ck_webhook_endpoints__state")),
@@ -159,6 +162,7 @@ def _create_outbound() -> None:
         sa.Column("id", sa.Uuid(), nullable=False),
         sa.Column("endpoint_id", sa.Uuid(), nullable=False),
         sa.Column("type", sa.Text(), nullable=False),
+        sa.Column("ordered", sa.Boolean(), nullable=False),
         sa.Column("content", postgresql.JSONB(), nullable=False),
         sa.Column("state", sa.Text(), nullable=False),
         sa.Column("due_at", sa.DateTime(timezone=True), nullable=False),
@@ -176,12 +180,13 @@ def _create_outbound() -> None:
         sa.PrimaryKeyConstraint("id", name=op.f("pk_webhook_messages")),
     )
     op.create_index(op.f("ix_webhook_messages__created_at"), "webhook_messages", ["created_at"])
-    op.create_index(
-        "ix_webhook_messages__due_at",
-        "webhook_messages",
-        ["endpoint_id", "due_at", "id"],
-        postgresql_where=sa.text("state = 'due'"),
-    )
+    for name, those in (("ordered", "ordered"), ("unordered", "NOT ordered")):
+        op.create_index(
+            f"ix_webhook_messages__{name}",
+            "webhook_messages",
+            ["endpoint_id", "due_at", "id"],
+            postgresql_where=sa.text(f"state = 'due' AND {those}"),
+        )
     op.create_index("ix_webhook_messages__endpoint_id", "webhook_messages", ["endpoint_id", "id"])
     op.create_table(
         "delivery_attempts",
@@ -206,7 +211,7 @@ def _create_outbound() -> None:
 def _create_feed() -> None:
     op.create_table(
         "signer_feed_entries",
-        sa.Column("number", sa.BigInteger(), sa.Identity(always=True), nullable=False),
+        sa.Column("number", sa.BigInteger(), autoincrement=False, nullable=False),
         sa.Column("organization_id", sa.Uuid(), nullable=False),
         sa.Column("consent_id", sa.Uuid(), nullable=False),
         sa.ForeignKeyConstraint(
@@ -234,4 +239,5 @@ def downgrade() -> None:
         "outbox_messages",
     ):
         op.drop_table(table)
-    op.drop_column("signatures", "withdrawn_id")
+    for name in ("brought_ids", "brought_by", "withdrawn_id"):
+        op.drop_column("signatures", name)

@@ -27,6 +27,7 @@ def worker(settings: Settings) -> Iterator[int]:
         "DATABASE_URL": settings.database_url.get_secret_value(),
         "MULTITUDE_SECRET_KEYS": settings.secret_keys.get_secret_value(),
         "MULTITUDE_WEBHOOK_CONNECTIONS": str(CONNECTIONS),
+        "MULTITUDE_WEBHOOK_LOOPBACK": "true",
     }
     command = [sys.executable, "-m", "app.cli", "worker"]
     process = subprocess.Popen(command, cwd=ROOT, env=environment(**known), stderr=subprocess.DEVNULL)

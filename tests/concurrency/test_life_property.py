@@ -27,6 +27,7 @@ from app.signatures.transitions import Confirmation, Withdrawal
 
 PEOPLE = range(4)
 COUNTRIES = ("UG", "FR")
+PARTNERS = (UUID(int=7), UUID(int=8))
 _numbers = count()
 
 
@@ -35,6 +36,13 @@ class Sign(NamedTuple):
 
     person: int
     held: bool
+
+
+class Bring(NamedTuple):
+    """A partner brings somebody."""
+
+    person: int
+    partner: UUID
 
 
 class Confirm(NamedTuple):
@@ -77,6 +85,7 @@ _person = st.sampled_from(PEOPLE)
 _act = st.one_of(
     st.builds(Sign, _person, st.sampled_from([False, False, True])),
     st.builds(Sign, _person, st.just(False)),
+    st.builds(Bring, _person, st.sampled_from(PARTNERS)),
     st.builds(Confirm, _person, st.integers(0, 5)),
     st.builds(Confirm, _person, st.just(-1)),
     st.builds(Withdraw, _person),
@@ -85,7 +94,7 @@ _act = st.one_of(
     st.builds(Undo, st.integers(0, 5)),
     st.builds(Release),
 )
-Act = Sign | Confirm | Withdraw | Erase | Invalidate | Undo | Release
+Act = Sign | Bring | Confirm | Withdraw | Erase | Invalidate | Undo | Release
 
 
 @dataclass
@@ -97,10 +106,24 @@ class Life:
     attempt: UUID | None
     held: bool = False
     invalidated_by: UUID | None = None
+    partner: UUID | None = None
+    # Attempts that partners brought and that gave way, the last of each.
+    brought: dict[UUID, UUID | None] = field(default_factory=dict)
 
-    def makes_way(self, *, held: bool) -> bool:
-        """Whether a new attempt takes its place: of one that is pending, the newest stands."""
-        return self.state == "withdrawn" or (self.state == "pending" and (self.held or not held))
+    def makes_way(self, *, held: bool, partner: UUID | None = None) -> bool:
+        """Whether a new attempt takes its place: of one that is pending, the newest stands.
+
+        But a partner brings back nobody who has withdrawn, and takes no place of what it has itself brought.
+        """
+        if self.invalidated_by is not None:
+            return False
+        if self.state == "withdrawn":
+            return partner is None
+        return self.state == "pending" and (self.held or (not held and (partner is None or partner != self.partner)))
+
+    def gives_way(self) -> dict[UUID, UUID | None]:
+        """What is known of partners when another attempt takes its place."""
+        return self.brought | ({self.partner: self.attempt} if self.partner else {})
 
     @property
     def counts(self) -> bool:
@@ -134,6 +157,8 @@ class World:
         match act:
             case Sign(number, held):
                 await self.sign(number, held=held)
+            case Bring(number, partner):
+                await self.sign(number, held=False, partner=partner)
             case Confirm(number, attempt):
                 await self.confirm(number, attempt)
             case Withdraw(number):
@@ -147,16 +172,17 @@ class World:
             case Release():
                 await self.release()
 
-    async def sign(self, number: int, *, held: bool) -> None:
+    async def sign(self, number: int, *, held: bool, partner: UUID | None = None) -> None:
         country = COUNTRIES[number % 2]
         (signing,) = prepared(self.room.ring, self.petition_id, [person(number, country)])
-        signing = signing._replace(traces=signing.traces._replace(held=held or None))
-        await self.room.queue.add(signing)
+        signing = signing._replace(traces=signing.traces._replace(held=held or None, partner_id=partner))
+        await (self.room.bulk.bring([signing]) if partner else self.room.queue.add(signing))
         self.attempts.setdefault(number, []).append(signing.id)
         life = self.lives.get(number)
-        if life is None or (life.invalidated_by is None and life.makes_way(held=held)):
+        if life is None or life.makes_way(held=held, partner=partner):
             state = "pending" if held or self.by_mail else "confirmed"
-            self.lives[number] = Life(country, state, signing.id, held)
+            brought = life.gives_way() if life else {}
+            self.lives[number] = Life(country, state, signing.id, held, partner=partner, brought=brought)
 
     async def confirm(self, number: int, attempt: int) -> None:
         tried = self.attempts.get(number)
@@ -167,6 +193,8 @@ class World:
         life = self.lives.get(number)
         # Whichever link it is: each proves the mailbox, and its own receipt is the one that opens it from then on.
         if life and life.state == "pending" and not life.held:
+            if id_ != life.attempt:
+                life.brought = life.gives_way()
             life.state, life.attempt = "confirmed", id_
 
     async def withdraw(self, number: int) -> None:
@@ -236,7 +264,7 @@ class World:
         rows = await run(
             self.database,
             "SELECT signer, id, coalesce(state_before, state) AS state, held, invalidation_id, sealed, mail_due_at,"
-            " withdrawn_id"
+            " withdrawn_id, partner_id, brought_by, brought_ids"
             " FROM signatures WHERE petition_id = :id",
             id=self.petition_id,
         )
@@ -248,8 +276,11 @@ class World:
                 told = (row.state, bool(row.held), row.invalidation_id, row.id)
                 assert told == (life.state, life.held, life.invalidated_by, life.attempt)
                 assert row.withdrawn_id == self.noted.get(number)
+                assert row.partner_id == life.partner
+                assert dict(zip(row.brought_by or (), row.brought_ids or (), strict=True)) == life.brought
                 assert bool(row.sealed) == (life.state != "withdrawn")
                 assert row.mail_due_at is None or self.by_mail
+        assert not any(row.brought_by or row.brought_ids for row in by_signer.values())
         left = Counter((row.state, row.invalidation_id, row.sealed, row.withdrawn_id) for row in by_signer.values())
         assert left == Counter(("confirmed", life.invalidated_by, b"", None) for life in self.nobodys)
 

@@ -95,8 +95,8 @@ def test_up_and_down_and_up_again(fresh: Fresh) -> None:
     url = fresh()
     migrating.upgrade(url)
     first = _schema(url)
-    # The one sequence: numbers of the feed are never given twice, also when the newest entry is erased.
-    assert {row[1] for row in first if row[0] == "table"} == {*metadata.tables, "signer_feed_entries_number_seq"}
+    # The one sequence: what is announced later has the higher number.
+    assert {row[1] for row in first if row[0] == "table"} == {*metadata.tables, "outbox_messages_number_seq"}
     migrating.downgrade(url, "base")
     assert _schema(url) == set()
     migrating.upgrade(url)
@@ -146,3 +146,37 @@ def test_a_migration_is_named_by_its_date_and_says_what_it_does(version: Path) -
 def test_a_migration_gives_up_rather_than_wait_for_a_lock() -> None:
     env = (VERSIONS[0].parents[1] / "env.py").read_text(encoding="utf-8")
     assert re.search(r"SET lock_timeout = '[1-9]s'", env)
+
+
+async def _wait_for_a_lock(connection: "asyncpg.Connection[asyncpg.Record]") -> None:
+    waiting = "SELECT EXISTS (SELECT FROM pg_locks WHERE NOT granted AND relation = 'consents'::regclass)"
+    async with asyncio.timeout(20):
+        while not await connection.fetchval(waiting):
+            continue
+
+
+async def _enter_consents_while(url: str, migrate: Callable[[], None]) -> None:
+    """As the version before: whoever reads signatures waits for nobody while a migration waits for this."""
+    entering, signing = await asyncpg.connect(url), await asyncpg.connect(url)
+    transaction = entering.transaction()
+    await transaction.start()
+    await entering.execute("LOCK TABLE consents IN ROW EXCLUSIVE MODE")
+    migrating_ = asyncio.create_task(asyncio.to_thread(migrate))
+    await _wait_for_a_lock(signing)
+    await signing.execute("SET lock_timeout = '1s'")
+    assert await signing.fetchval("SELECT count(*) FROM signatures") == 0
+    await transaction.rollback()
+    await migrating_
+    for connection in (entering, signing):
+        await connection.close()
+
+
+def test_signatures_are_locked_last_when_partners_come(fresh: Fresh) -> None:
+    url = fresh()
+    migrating.upgrade(url, "20261122_people_indexes")
+    _done(_enter_consents_while(url, lambda: migrating.upgrade(url, "20261122_webhooks")))
+
+
+def test_no_migration_copies_rows_under_its_locks() -> None:
+    for version in VERSIONS:
+        assert not re.search(r"INSERT INTO \w+ \([^)]*\)\s+SELECT", version.read_text(encoding="utf-8"))

@@ -284,8 +284,8 @@ async def grown(house: House, counted: dict[str, tuple[int, int, int]]) -> UUID:
         copies = f"SELECT {values} FROM {one}, generate_series(1, {ENOUGH}) AS n"
         await run(house.database, f"INSERT INTO {table.name} ({', '.join(columns)}) {copies}")
     # Of a consent there is one entry.
-    entries = "SELECT organization_id, id FROM consents ON CONFLICT DO NOTHING"
-    await run(house.database, f"INSERT INTO signer_feed_entries (organization_id, consent_id) {entries}")
+    entries = "SELECT row_number() OVER (), organization_id, id FROM consents ON CONFLICT DO NOTHING"
+    await run(house.database, f"INSERT INTO signer_feed_entries (number, organization_id, consent_id) {entries}")
     await run(house.database, "ANALYZE")
     rows = await run(house.database, "SELECT id FROM petitions WHERE slug = :slug", slug=PETITION)
     petition_id: UUID = rows[0][0]

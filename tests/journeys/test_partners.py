@@ -224,6 +224,7 @@ async def test_a_partner_brings_signatures_and_is_told_until_the_partnership_end
         me = await sign_in(client, mailbox, 1)
         assert (await client.post("/v1/me/erasure", json={"signatures": "keep"}, headers=me)).status_code == 200
         told = await ear.next("person.erased")
+        assert told.pop("at") is not None
         assert told == {"person_id": amina, "signature_ids": [signature_of["crm:1"]]}
         assert await proven(database) == {"repeal-the-act": 2, "something-else": 0}
         assert (await sisters.pull())["items"] == [], "who has left is not there any more"

@@ -9,6 +9,7 @@ import asyncpg
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from prometheus_client.registry import REGISTRY
 
 from app.kit import batches
 from app.kit.batches import Batches, QueueFull
@@ -187,3 +188,22 @@ async def test_who_hangs_up_is_committed_all_the_same() -> None:
         store.go_on.set()
         assert await staying == 20
     assert store.taken == [[1, 2]]
+
+
+async def test_the_metrics_tell_of_the_public_queue_alone() -> None:
+    def told() -> dict[str, float | None]:
+        names = ("batch_size_count", "commit_seconds_count", "queue_depth")
+        return {name: REGISTRY.get_sample_value(f"multitude_{name}") for name in names}
+
+    store, before = Store(), told()
+    async with queue_of(store.commit, watched=False) as queue:
+        store.hold()
+        waiting = [asyncio.create_task(queue.add(number)) for number in range(3)]
+        await store.busy.wait()
+        assert told() == before
+        store.go_on.set()
+        await asyncio.gather(*waiting)
+    assert told() == before
+    async with queue_of(store.commit) as queue:
+        await queue.add(1)
+    assert told() != before

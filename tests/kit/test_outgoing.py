@@ -1,8 +1,10 @@
 """Posting to addresses of others: to the one that was checked, and with nothing they could make of it."""
 
 import asyncio
+import gc
 import ssl
 import sys
+import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from ipaddress import ip_address
@@ -11,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from app.kit import outgoing
-from app.kit.connections import MOST_BODY
+from app.kit.connections import MOST_ANSWER, MOST_BODY, Connection
 from app.kit.outgoing import KEPT, Answer, CheckedTransport, Outgoing
 from app.kit.targets import Address, Target, Targets
 
@@ -61,6 +63,28 @@ async def test_what_is_posted_arrives_as_it_is() -> None:
         "content-length": "2",
         "accept-encoding": "identity",
     }
+
+
+@pytest.mark.parametrize("path", ["/a/../b/./c?x=../", "/%zz?%", "/a//b/", "/?'", "/;a=@b", "/%2e%2E/a", "/a'b(c)"])
+async def test_the_path_is_sent_as_it_was_given(path: str) -> None:
+    async with receiving() as receiver, posting() as out:
+        assert (await out.post(receiver.url(path), {}, b"")).error is None
+    assert receiver.received[0].line == f"POST {path} HTTP/1.1"
+
+
+@pytest.mark.parametrize("url", ["https://xn--a/", "https://xn--bcher-kva.a_b.example/", "https://[::1", "", "\ud800"])
+async def test_what_cannot_be_called_is_an_end_and_no_error(url: str) -> None:
+    async with posting() as out:
+        assert (await out.post(url, {}, b"")).error == "refused-target"
+
+
+async def test_whatever_goes_wrong_is_an_end_and_no_error() -> None:
+    async def broken(host: str, port: int) -> Sequence[str]:
+        raise ZeroDivisionError(host, port)
+
+    async with receiving() as receiver, posting(found=Targets(broken, loopback=True)) as out:
+        assert (await out.post(receiver.url(host="localhost"), {}, b"")).error == "connection"
+        assert (await out.post(receiver.url(), {"webhook-id": "\ud800"}, b"")).error == "connection"
 
 
 async def test_connections_are_kept_for_a_while_and_no_longer(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -168,6 +192,105 @@ async def test_no_answer_at_all_is_given_up_in_time() -> None:
 async def test_what_is_no_answer_is_a_failure(said: bytes, error: str) -> None:
     async with receiving(lambda _received: said) as receiver:
         assert (await post(receiver)).error == error
+
+
+CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
+
+
+@pytest.mark.parametrize("connections", [1, 2])
+@pytest.mark.parametrize(
+    ("head", "piece"),
+    [
+        (CHUNKED + b"0\r\nX: ", b"a" * 1000),
+        (CHUNKED + b"0\r\n", b"X: a\r\n" * 100),
+        (CHUNKED + b"1;", b"a" * 1000),
+        (CHUNKED, b"1;" + b"a" * 100 + b"\r\nb\r\n"),
+        (b"HTTP/1.1 200 OK\r\nX: ", b"a" * 1000),
+        (b"HTTP/1.1 200 OK\r\n", b"X: a\r\n" * 100),
+        (b"", b"HTTP/1.1 103 Early Hints\r\n\r\n" * 100),
+        (b"", b"\r\n" * 500),
+    ],
+)
+async def test_an_answer_that_frames_nothing_without_end_is_ended(head: bytes, piece: bytes, connections: int) -> None:
+    taken = 0
+
+    async def endless(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal taken
+        try:
+            await reader.readuntil(b"\r\n\r\n")
+            if connections == 2 and taken == 0:
+                writer.write(answer(200))
+                await reader.readuntil(b"\r\n\r\n")
+            writer.write(head)
+            while taken < 50 * 1024 * 1024:
+                writer.write(piece)
+                taken += len(piece)
+                await writer.drain()
+        except (OSError, asyncio.IncompleteReadError):
+            pass
+        finally:
+            writer.close()
+
+    server = await asyncio.start_server(endless, "127.0.0.1", 0)
+    async with server, posting() as out:
+        url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/"
+        for _ in range(connections - 1):
+            assert (await out.post(url, {}, b"")).error is None
+        began = time.perf_counter()
+        assert (await out.post(url, {}, b"")).error == "too-large"
+        assert time.perf_counter() - began < 2
+    # What the sockets hold comes on top of what was looked at.
+    assert MOST_ANSWER < taken < 20 * 1024 * 1024
+
+
+POISONS = [
+    b"HTTP/1.1 204 No Content\r\n\r\nok",
+    b"HTTP/1.1 204 No Content\r\nContent-Length: 2\r\n\r\nok",
+    b"HTTP/1.1 304 Not Modified\r\nContent-Length: 2\r\n\r\n",
+    b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nokay",
+    b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok" * 2,
+    b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nokHTTP/1.1 500 No\r\nContent-Le",
+    b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok" + answer(500, b"x" * 100_000),
+]
+
+
+@pytest.mark.parametrize("said", POISONS)
+async def test_what_follows_an_answer_is_not_the_next_one(said: bytes) -> None:
+    async with receiving(lambda _received: said) as receiver, posting() as out:
+        ends = [await out.post(receiver.url(), {}, b"") for _ in range(5)]
+        assert [end.status_code for end in ends] == [int(said[9:12])] * 5
+        assert {end.body for end in ends} <= {b"", b"ok"}
+        assert (len(receiver.received), receiver.connections) == (5, 5)
+
+
+async def test_what_is_left_over_of_an_answer_is_not_the_next_one() -> None:
+    async with receiving(after(b"HTTP/1.1 204 No Content\r\n\r\n", b"ok" + answer(204))) as receiver, posting() as out:
+        for _ in range(2):
+            assert (await out.post(receiver.url(), {}, b"")).error is None
+        assert (len(receiver.received), receiver.connections) == (3, 2)
+
+
+def _alive() -> int:
+    gc.collect()
+    return sum(isinstance(one, Connection) for one in gc.get_objects())
+
+
+async def test_a_connection_that_was_closed_is_forgotten(authority: Authority) -> None:
+    said, found = answer(200, b"ok", "Connection: close"), Elsewhere(Rebinding("1.1.1.1"))
+    async with (
+        receiving(lambda _received: said, tls=authority.serving(HOST)) as far,
+        receiving(lambda _received: said) as near,
+        posting(tls=authority.trusting(), found=found) as safe,
+        posting() as plain,
+    ):
+        for _ in range(10):
+            assert (await safe.post(f"https://{HOST}:{far.port}/", {}, b"")).error is None
+            assert (await plain.post(near.url(), {}, b"")).error is None
+        for _ in range(20):
+            if not _alive():
+                break
+            await asyncio.sleep(0.01)
+        assert _alive() == 0
 
 
 async def test_an_answer_may_be_announced_or_end_with_its_connection() -> None:

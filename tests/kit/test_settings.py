@@ -162,6 +162,23 @@ def test_up_says_an_address_that_can_be_opened(bare: pytest.MonkeyPatch, tmp_pat
     assert settings.as_environment()["PUBLIC_URL"] == settings.public_url == url
 
 
+def test_only_up_lets_webhooks_go_to_this_machine(bare: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    bare.setenv("DATABASE_URL", URL)
+    url = url_of("127.0.0.1", 80)
+    assert not Settings().may_call_loopback
+    settings = completed(Settings(), tmp_path, url)
+    assert settings.may_call_loopback
+    for name, value in settings.as_environment().items():
+        bare.setenv(name, value)
+    assert Settings().may_call_loopback
+    bare.setenv("PUBLIC_URL", "https://movement.example")
+    assert not Settings().may_call_loopback
+    assert not completed(Settings(), tmp_path, url).may_call_loopback
+    bare.setenv("PUBLIC_URL", url)
+    bare.setenv("MULTITUDE_WEBHOOK_LOOPBACK", "false")
+    assert not completed(Settings(), tmp_path, url).may_call_loopback
+
+
 def test_up_wants_to_be_told_what_it_cannot_make_a_link_of(bare: pytest.MonkeyPatch, tmp_path: Path) -> None:
     bare.setenv("DATABASE_URL", URL)
     url = url_of("fe80::1%eth0", 80)

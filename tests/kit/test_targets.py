@@ -2,10 +2,14 @@
 
 import asyncio
 import threading
+import time
 from collections.abc import Sequence
 from ipaddress import ip_address
 
+import httpx
 import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
 
 from app.kit import targets
 from app.kit.targets import (
@@ -159,6 +163,12 @@ async def test_one_private_address_among_public_ones_refuses_them_all() -> None:
         "http://example.org/",
         "",
         "https://" + "a" * 64 + ".org/",
+        "https://xn--a/",
+        "https://xn--0.example/",
+        "https://hooks.xn--0.example/",
+        "https://xn---bbk.example/",
+        "https://xn--abc-.example/",
+        "https://XN--A.example/",
         "https://example.org/" + "a" * 2000,
     ],
 )
@@ -180,6 +190,22 @@ def test_an_address_is_taken_apart() -> None:
     assert found.read("https://hooks.example.org?a").path == "/?a"
     assert found.read("https://[2606:4700:0:0::1111]:444/").authority == "[2606:4700::1111]:444"
     assert found.read("https://bücher.example/").host == "xn--bcher-kva.example"
+    assert found.read("https://a.XN--Bcher-kva.example/").host == "a.xn--bcher-kva.example"
+
+
+_LABELS = st.text(st.sampled_from("abkz019-\u00e4\u00df\u05d0\u0661\u200d\u3002\U0001f600"), min_size=1, max_size=12)
+
+
+@given(st.lists(st.one_of(_LABELS, _LABELS.map("xn--{}".format)), min_size=1, max_size=3))
+@example(["xn--bcher-kva", "a_b"])
+def test_a_host_is_one_for_what_calls_it_or_none_at_all(labels: list[str]) -> None:
+    try:
+        target = resolving().read(f"https://{'.'.join(labels)}/")
+    except TargetInvalid:
+        return
+    request = httpx.Request("POST", target.url)
+    assert request.url.host
+    assert str(request.url) == target.url
 
 
 async def test_this_machine_may_be_called_only_where_it_is_allowed() -> None:
@@ -227,3 +253,70 @@ async def test_a_name_server_that_hangs_holds_one_thread_a_host(monkeypatch: pyt
     assert asked.count("slow.example") == 1
     assert await resolver("slow.example", 443) == ["1.1.1.1"]
     resolver.close()
+
+
+async def test_a_host_whose_look_up_hung_is_left_alone_for_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
+    let_go, asked = threading.Event(), []
+
+    def hang(host: str, port: int) -> list[str]:
+        asked.append(host)
+        let_go.wait(20)
+        return ["1.1.1.1"]
+
+    monkeypatch.setattr(targets, "_resolved", hang)
+    monkeypatch.setattr(targets, "_HANGING", 0.05)
+    resolver = SystemResolver()
+    slow = asyncio.create_task(resolver("slow.example", 443))
+    await asyncio.sleep(0.1)
+    # While it hangs, and when it has hung.
+    for _ in range(2):
+        with pytest.raises(TimeoutError):
+            await resolver("slow.example", 443)
+        let_go.set()
+        await slow
+    assert await resolver("fast.example", 443) == ["1.1.1.1"]
+    assert asked == ["slow.example", "fast.example"]
+    resolver.close()
+
+
+async def test_a_host_is_looked_up_again_when_it_was_left_alone_long_enough(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+
+    def late(host: str, port: int) -> list[str]:
+        asked.append(host)
+        time.sleep(0.1 if len(asked) == 1 else 0)
+        return ["1.1.1.1"]
+
+    monkeypatch.setattr(targets, "_resolved", late)
+    monkeypatch.setattr(targets, "_HANGING", 0.05)
+    monkeypatch.setattr(targets, "_AVOIDED", 0.5)
+    resolver = SystemResolver()
+    assert await resolver("slow.example", 443) == ["1.1.1.1"]
+    with pytest.raises(TimeoutError):
+        await resolver("slow.example", 443)
+    await asyncio.sleep(0.6)
+    assert await resolver("slow.example", 443) == ["1.1.1.1"]
+    assert len(asked) == 2
+    resolver.close()
+
+
+async def test_look_ups_that_wait_are_bounded_and_end_with_the_resolver(monkeypatch: pytest.MonkeyPatch) -> None:
+    let_go = threading.Event()
+
+    def hang(host: str, port: int) -> list[str]:
+        let_go.wait(2)
+        return ["1.1.1.1"]
+
+    monkeypatch.setattr(targets, "_resolved", hang)
+    monkeypatch.setattr(targets, "_RESOLVERS", 1)
+    monkeypatch.setattr(targets, "_MOST_LOOK_UPS", 3)
+    resolver = SystemResolver()
+    waiting = [asyncio.create_task(resolver(f"{number}.example", 443)) for number in range(3)]
+    await asyncio.sleep(0)
+    with pytest.raises(TimeoutError):
+        await resolver("more.example", 443)
+    resolver.close()
+    let_go.set()
+    ends = await asyncio.gather(*waiting, return_exceptions=True)
+    assert ends[0] == ["1.1.1.1"]
+    assert [type(end) for end in ends[1:]] == [TimeoutError] * 2

@@ -15,7 +15,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
-from movement import run
+from movement import run, until
 
 from app.kit.clock import now
 from app.kit.db import Database
@@ -25,6 +25,8 @@ from app.organizations.models import Organization
 from app.organizations.queries import find
 from app.partners.models import WebhookMessage
 from app.partners.outbound import endpoints
+from app.partners.outbound.delivering import deliver
+from app.partners.outbound.message_types import ORDERED
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 TEST = "webhook.test"
@@ -153,9 +155,16 @@ async def plant_messages(
     """Messages that are due; their `webhook-id`s in order."""
     said = content if content is not None else {}
     if type_ == "person.erased" and content is None:
-        said = {"person_id": "0" * 32, "signature_ids": []}
+        said = {"person_id": "0" * 32, "at": now().isoformat(), "signature_ids": []}
     messages = [
-        WebhookMessage(id=uuid7(), endpoint_id=endpoint_id, type=type_, content=said, retried_until=in_days(3))
+        WebhookMessage(
+            id=uuid7(),
+            endpoint_id=endpoint_id,
+            type=type_,
+            ordered=type_ in ORDERED,
+            content=said,
+            retried_until=in_days(3),
+        )
         for _ in range(count)
     ]
     async with database.transaction() as session:
@@ -171,6 +180,27 @@ async def make_due(database: Database) -> None:
     """What waits to be tried again is due now, as it will be after a while."""
     await run(database, "UPDATE webhook_messages SET due_at = least(due_at, now()) WHERE state = 'due'")
     await run(database, "UPDATE webhook_endpoints SET ordered_due_at = NULL")
+
+
+@asynccontextmanager
+async def delivering(settings: Settings, **more: Any) -> AsyncIterator[None]:
+    """What delivers, in this process, for as long as the block lasts."""
+    ending = asyncio.Event()
+    resolver = more.pop("resolver", None)
+    chosen = settings.model_copy(update={"sweep_seconds": 0.02, "webhook_timeout_seconds": 5.0, **more})
+    own = Database(chosen.database_url.get_secret_value(), name="worker")
+    task = asyncio.create_task(deliver(own, chosen, ending, resolver=resolver))
+    try:
+        yield
+    finally:
+        ending.set()
+        await task
+        await own.close()
+
+
+async def attempted(database: Database, count: int) -> None:
+    """Wait for so many attempts."""
+    await until(database, f"SELECT count(*) >= {count} FROM delivery_attempts")
 
 
 class Authority:

@@ -2,9 +2,7 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
-from typing import Any
+from collections.abc import Sequence
 from uuid import UUID
 
 import httpx
@@ -17,6 +15,8 @@ from receivers import (
     Saying,
     after,
     answer,
+    attempted,
+    delivering,
     make_due,
     plant_endpoint,
     plant_messages,
@@ -29,28 +29,10 @@ from app.kit.db import Database
 from app.kit.settings import Settings
 from app.partners.forgetting import forget_webhooks
 from app.partners.outbound.backoff import due_again
-from app.partners.outbound.delivering import deliver
 
 Headers = dict[str, str]
 URL = "/v1/organizations/movement/webhook-endpoints"
 NONE_DUE = "SELECT count(*) = 0 FROM webhook_messages WHERE state = 'due'"
-ATTEMPTED = "SELECT count(*) >= {} FROM delivery_attempts"
-
-
-@asynccontextmanager
-async def delivering(settings: Settings, **more: Any) -> AsyncIterator[None]:
-    """What delivers, in this process, for as long as the block lasts."""
-    ending = asyncio.Event()
-    resolver = more.pop("resolver", None)
-    chosen = settings.model_copy(update={"sweep_seconds": 0.02, "webhook_timeout_seconds": 5.0, **more})
-    own = Database(chosen.database_url.get_secret_value(), name="worker")
-    task = asyncio.create_task(deliver(own, chosen, ending, resolver=resolver))
-    try:
-        yield
-    finally:
-        ending.set()
-        await task
-        await own.close()
 
 
 async def states(database: Database) -> Counter[str]:
@@ -60,10 +42,6 @@ async def states(database: Database) -> Counter[str]:
 async def attempts(database: Database) -> list[tuple[int | None, str | None]]:
     rows = await run(database, "SELECT status_code, error FROM delivery_attempts ORDER BY attempted_at, id")
     return [(row[0], row[1]) for row in rows]
-
-
-async def attempted(database: Database, count: int) -> None:
-    await until(database, ATTEMPTED.format(count))
 
 
 async def test_what_is_asked_for_over_http_arrives_and_verifies(
@@ -314,6 +292,42 @@ async def test_what_has_nothing_left_to_tell_is_void_and_not_sent(database: Data
     assert set(await attempts(database)) == {(200, None), (None, "unwritable")}
 
 
+async def test_what_waited_through_a_long_pause_is_tried_for_three_days_more(
+    client: httpx.AsyncClient, owner: Headers, database: Database, settings: Settings
+) -> None:
+    async with receiving(after(*[answer(503)] * 3)) as receiver, delivering(settings):
+        endpoint_id = await plant_endpoint(database, settings, receiver.url())
+        url = f"{URL}/{endpoint_id}"
+        await client.patch(url, json={"state": "paused"}, headers=owner)
+        planted = [
+            *await plant_messages(database, endpoint_id, 2),
+            *await plant_messages(database, endpoint_id, 2, "person.erased"),
+        ]
+        aged = (
+            "UPDATE webhook_messages SET {0} = {0} - interval '10 days', due_at = due_at - interval '10 days',"
+            " retried_until = retried_until - interval '10 days', attempt_count = 9"
+        )
+        await run(database, aged.format("created_at"))
+        await client.patch(url, json={"state": "active"}, headers=owner)
+        await attempted(database, 3)
+        assert await states(database) == {"due": 4}
+        # It is tried again soon, as what has failed for the first time is.
+        soon = "SELECT bool_and(due_at < now() + interval '7 s') FROM webhook_messages"
+        assert (await run(database, soon))[0][0]
+        await make_due(database)
+        await until(database, NONE_DUE)
+        assert await states(database) == {"delivered": 4}
+        assert set(receiver.ids()) == set(planted)
+    # Only until then.
+    await run(database, "UPDATE webhook_endpoints SET activated_at = now() - interval '4 days', leased_until = NULL")
+    await run(database, "UPDATE webhook_messages SET state = 'due'")
+    async with receiving(lambda _received: answer(500)) as receiver, delivering(settings):
+        moved = {"url": receiver.url()}
+        assert (await client.patch(url, json=moved, headers=owner)).status_code == 200
+        await until(database, NONE_DUE)
+    assert await states(database) == {"dead": 4}
+
+
 async def test_what_waits_for_a_paused_endpoint_is_sent_when_it_is_activated(
     client: httpx.AsyncClient, owner: Headers, database: Database, settings: Settings
 ) -> None:
@@ -363,11 +377,29 @@ async def test_retry_after_is_honoured(database: Database, settings: Settings) -
     assert (await run(database, "SELECT due_at > now() + interval '3500 s' FROM webhook_messages"))[0][0]
 
 
+async def test_what_is_replayed_has_its_three_days_however_old_it_is(
+    client: httpx.AsyncClient, owner: Headers, database: Database, settings: Settings
+) -> None:
+    endpoint_id = await plant_endpoint(database, settings, "http://127.0.0.1:9/")
+    replayed, old = await plant_messages(database, endpoint_id, 2)
+    aged = "UPDATE webhook_messages SET {0} = {0} - interval '29 days', due_at = due_at - interval '29 days'"
+    await run(database, aged.format("created_at"))
+    answered = await client.post(f"{URL}/{endpoint_id}/messages/{replayed}/replay", headers=owner)
+    assert answered.status_code == 200
+    for column in ("created_at", "due_at"):
+        await run(database, f"UPDATE webhook_messages SET {column} = {column} - interval '2 days'")
+    async with database.transaction() as session:
+        assert [f"msg_{id_}" for id_ in await forget_webhooks(session)] == [old]
+
+
 async def test_what_was_sent_long_ago_is_forgotten(database: Database, settings: Settings) -> None:
     async with receiving() as receiver, delivering(settings):
         await plant_messages(database, await plant_endpoint(database, settings, receiver.url()), 3)
         await until(database, NONE_DUE)
-    old = "UPDATE webhook_messages SET created_at = created_at - interval '31 days' WHERE id IN ({})"
+    old = (
+        "UPDATE webhook_messages SET created_at = created_at - interval '31 days', due_at = due_at - interval '31 days'"
+        " WHERE id IN ({})"
+    )
     await run(database, old.format("SELECT id FROM webhook_messages ORDER BY id LIMIT 2"))
     async with database.transaction() as session:
         assert len(await forget_webhooks(session)) == 2

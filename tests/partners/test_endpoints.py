@@ -14,6 +14,7 @@ from receivers import plant_endpoint, plant_messages
 from app.kit.db import Database
 from app.kit.settings import Settings
 from app.kit.targets import Targets
+from app.partners.outbound.clearing import BATCH, clear_endpoints
 from app.partners.outbound.endpoints import MOST
 from app.partners.outbound.message_types import TYPES
 
@@ -223,6 +224,46 @@ async def test_to_activate_an_endpoint_forgets_its_failures(
     assert (await run(database, "SELECT due_at <= now() FROM webhook_messages"))[0][0]
 
 
+async def test_what_had_failed_is_tried_within_a_minute_of_activating_and_in_its_order(
+    client: httpx.AsyncClient, partner: Headers, database: Database, settings: Settings
+) -> None:
+    endpoint_id = await plant_endpoint(database, settings, HOOK, slug=SLUG)
+    ids = await plant_messages(database, endpoint_id, 1100)
+    later = "now() + interval '1 h' * (1 + get_byte(uuid_send(id), 15))"
+    await run(database, f"UPDATE webhook_messages SET attempt_count = 9, due_at = {later}")
+    before = await run(database, "SELECT id FROM webhook_messages ORDER BY due_at, id")
+    await client.patch(f"{URL}/{endpoint_id}", json={"state": "paused"}, headers=partner)
+    await client.patch(f"{URL}/{endpoint_id}", json={"state": "active"}, headers=partner)
+    times = (
+        "SELECT count(DISTINCT due_at), max(due_at) <= now() + interval '1 min', max(attempt_count)"
+        " FROM webhook_messages WHERE due_at > now() - interval '1 min'"
+    )
+    assert tuple((await run(database, times))[0]) == (len(ids), True, 0)
+    assert await run(database, "SELECT id FROM webhook_messages ORDER BY due_at, id") == before
+
+
+async def test_trying_and_replaying_need_an_active_endpoint_and_have_a_limit(
+    client: httpx.AsyncClient, partner: Headers, database: Database, settings: Settings
+) -> None:
+    endpoint_id = await plant_endpoint(database, settings, HOOK, slug=SLUG)
+    (webhook_id,) = await plant_messages(database, endpoint_id)
+    url = f"{URL}/{endpoint_id}"
+    replay = f"{url}/messages/{webhook_id}/replay"
+    for state in ("paused", "disabled"):
+        await run(database, f"UPDATE webhook_endpoints SET state = '{state}'")
+        for path in (f"{url}/test", replay):
+            refused = await client.post(path, headers=partner)
+            assert (refused.status_code, refused.json()["type"]) == (409, "urn:multitude:problem:endpoint-not-active")
+    await client.patch(url, json={"state": "active"}, headers=partner)
+    for path, most in ((f"{url}/test", 30), (replay, 300)):
+        codes = [(await client.post(path, headers=partner)).status_code for _ in range(most + 1)]
+        assert codes[-1] == 429
+        # Those that were refused before count as well.
+        assert codes.count(429) == 3
+    other = await plant_endpoint(database, settings, HOOK, slug=SLUG)
+    assert (await client.post(f"{URL}/{other}/test", headers=partner)).status_code == 201
+
+
 async def test_with_an_endpoint_goes_what_it_was_told(
     client: httpx.AsyncClient, partner: Headers, database: Database, settings: Settings
 ) -> None:
@@ -230,7 +271,42 @@ async def test_with_an_endpoint_goes_what_it_was_told(
     await plant_messages(database, endpoint_id, 3)
     assert (await client.delete(f"{URL}/{endpoint_id}", headers=partner)).status_code == 204
     assert (await client.delete(f"{URL}/{endpoint_id}", headers=partner)).status_code == 404
-    assert await run(database, "SELECT id FROM webhook_messages") == []
+    assert (await client.get(URL, headers=partner)).json()["items"] == []
+    assert await cleared(database) == 4
+    for table in ("webhook_messages", "webhook_endpoints"):
+        assert await run(database, f"SELECT id FROM {table}") == []
+
+
+async def cleared(database: Database) -> int:
+    async with database.transaction() as session:
+        return len(await clear_endpoints(session))
+
+
+async def test_a_long_history_is_deleted_bit_by_bit(
+    client: httpx.AsyncClient, partner: Headers, database: Database, settings: Settings
+) -> None:
+    endpoint_id = await plant_endpoint(database, settings, HOOK, slug=SLUG)
+    kept = await plant_endpoint(database, settings, HOOK, slug=SLUG)
+    await plant_messages(database, endpoint_id, BATCH + 10, "person.erased")
+    await plant_messages(database, kept, 5)
+    await client.delete(f"{URL}/{endpoint_id}", headers=partner)
+    assert len(await run(database, "SELECT id FROM webhook_messages")) == BATCH + 15
+    assert [await cleared(database) for _ in range(3)] == [BATCH, 11, 0]
+    assert len(await run(database, "SELECT id FROM webhook_messages")) == 5
+
+
+async def test_what_waits_for_a_disabled_endpoint_is_buried_bit_by_bit(
+    client: httpx.AsyncClient, partner: Headers, database: Database, settings: Settings
+) -> None:
+    endpoint_id = await plant_endpoint(database, settings, HOOK, slug=SLUG)
+    await plant_messages(database, endpoint_id, BATCH, "person.erased")
+    await plant_messages(database, endpoint_id, 10)
+    await run(database, "UPDATE webhook_endpoints SET state = 'paused'")
+    assert await cleared(database) == 0
+    await run(database, "UPDATE webhook_endpoints SET state = 'disabled', state_reason = 'gone'")
+    assert [await cleared(database) for _ in range(3)] == [BATCH, 10, 0]
+    assert (await run(database, "SELECT bool_and(state = 'dead') FROM webhook_messages"))[0][0]
+    assert (await client.get(f"{URL}/{endpoint_id}", headers=partner)).json()["state"] == "disabled"
 
 
 async def test_messages_are_listed_by_state_and_type(

@@ -16,6 +16,7 @@ from app.kit.clock import now
 from app.kit.db import Database
 from app.kit.ids import uuid7
 from app.partners.outbound import payloads
+from app.partners.outbound.feeding import KeyMissingError
 from app.partners.outbound.message_types import TEST, TYPES
 from app.partners.outbound.payload_schemas import PAYLOADS
 from app.people.pseudonyms import person_id
@@ -220,11 +221,12 @@ async def test_of_whoever_is_erased_nothing_is_left_to_tell_but_that(
     await sign(client, 1)
     await sign(client, 2)
     await sweep(database)
-    body = {"email": person(1)["email"], "signatures": choice}
+    before, body = now(), {"email": person(1)["email"], "signatures": choice}
     assert (await client.post("/v1/erasures", json=body, headers=data_officer)).status_code == 200
     await sweep(database)
     assert [signer["given_name"] for signer in await signers(database, listening)] == ["Given2"]
     (data,) = await news(database, listening, ERASED)
+    assert before < datetime.fromisoformat(data.pop("at")) < now()
     assert data == {"person_id": person_id(RING, partnership.organization_id, signer_of(1)), "signature_ids": []}
     body["email"] = person(2)["email"]
     assert (await client.post("/v1/erasures", json=body, headers=data_officer)).status_code == 200
@@ -242,7 +244,7 @@ async def test_who_signs_again_after_withdrawing_is_told_of_by_the_new_signature
     await sweep(database)
     assert {signer["signature_id"] for signer in await signers(database, listening)} == {second["id"]}
     assert [data["signature_id"] for data in await news(database, listening, WITHDRAWN)] == [first["id"]]
-    assert sorted(message.type for message in await waiting(database)) == [COUNTED, COUNTED, WITHDRAWN]
+    assert [message.type for message in await waiting(database)] == [COUNTED, WITHDRAWN, COUNTED]
 
 
 async def test_who_consented_twice_with_one_signature_is_named_once_in_a_message(
@@ -258,8 +260,8 @@ async def test_who_consented_twice_with_one_signature_is_named_once_in_a_message
     await run(
         database,
         "INSERT INTO webhook_messages"
-        " (id, endpoint_id, type, content, state, due_at, retried_until, attempt_count, created_at)"
-        " SELECT :id, :to, 'signature.counted', jsonb_build_object('from', min(number), 'to', max(number)),"
+        " (id, endpoint_id, type, ordered, content, state, due_at, retried_until, attempt_count, created_at)"
+        " SELECT :id, :to, 'signature.counted', true, jsonb_build_object('from', min(number), 'to', max(number)),"
         " 'due', now(), now(), 0, now() FROM signer_feed_entries",
         id=uuid7(), to=listening,
     )  # fmt: skip
@@ -283,13 +285,50 @@ async def test_the_reference_is_told_to_who_brought_the_signature_and_to_nobody_
     assert [signer["reference"] for signer in await signers(database, others)] == [None]
 
 
-async def test_what_no_key_opens_is_left_out(
+async def test_what_its_key_does_not_open_is_left_out(
     client: httpx.AsyncClient, database: Database, partnership: Partner, listening: Any
 ) -> None:
     await sign(client, 1)
     second = await sign(client, 2)
     await sweep(database)
-    await run(database, "UPDATE signatures SET sealed = :sealed WHERE id = :id", sealed=b"x" * 60, id=second["id"])
+    broken = RING.current_id + b"x" * 60
+    await run(database, "UPDATE signatures SET sealed = :sealed WHERE id = :id", sealed=broken, id=second["id"])
+    assert [signer["given_name"] for signer in await signers(database, listening)] == ["Given1"]
+
+
+async def test_what_is_under_a_key_that_is_missing_is_not_passed_over(
+    client: httpx.AsyncClient, database: Database, partnership: Partner, listening: Any
+) -> None:
+    await sign(client, 1)
+    await sweep(database)
+    (kept,) = await run(database, "SELECT sealed FROM signatures")
+    await run(database, "UPDATE signatures SET sealed = :sealed", sealed=b"xx" + kept[0][2:])
+    with pytest.raises(KeyMissingError):
+        await signers(database, listening)
+    await run(database, "UPDATE signatures SET sealed = :sealed", sealed=kept[0])
+    assert [signer["given_name"] for signer in await signers(database, listening)] == ["Given1"]
+
+
+async def test_of_a_petition_that_is_taken_down_partners_are_told_no_signers(
+    client: httpx.AsyncClient, database: Database, partnership: Partner, listening: Any
+) -> None:
+    movements = await endpoint(database, await movement(database))
+    await sign(client, 1)
+    await sign(client, 2, to="movement")
+    await sweep(database)
+    await run(database, "UPDATE petitions SET moderation = 'removed'")
+    assert await bodies(database, listening) == [None]
+    assert [signer["given_name"] for signer in await signers(database, movements)] == ["Given2"]
+
+
+async def test_of_petitions_that_the_terms_do_not_name_partners_are_told_no_signers(
+    client: httpx.AsyncClient, database: Database, partnership: Partner, listening: Any
+) -> None:
+    await further_petition(database, partnership.campaign_id, "second")
+    await sign(client, 1)
+    await sign(client, 2, petition="second")
+    await sweep(database)
+    await run(database, "UPDATE partnerships SET petition_ids = ARRAY[CAST(:id AS uuid)]", id=partnership.petition_id)
     assert [signer["given_name"] for signer in await signers(database, listening)] == ["Given1"]
 
 
@@ -299,8 +338,8 @@ async def test_a_test_says_so_and_what_is_unknown_says_nothing(database: Databas
         await run(
             database,
             "INSERT INTO webhook_messages"
-            " (id, endpoint_id, type, content, state, due_at, retried_until, attempt_count, created_at)"
-            " SELECT :id, id, :type, '{}', 'due', now(), now(), 0, now() FROM webhook_endpoints",
+            " (id, endpoint_id, type, ordered, content, state, due_at, retried_until, attempt_count, created_at)"
+            " SELECT :id, id, :type, false, '{}', 'due', now(), now(), 0, now() FROM webhook_endpoints",
             id=uuid7(),
             type=type_,
         )

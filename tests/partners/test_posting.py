@@ -76,6 +76,17 @@ async def test_one_bad_item_in_ten_thousand_costs_no_other(poster: Poster, datab
     assert await proven(database) == {PETITION: 9_999}
 
 
+async def test_half_a_letter_in_one_item_of_an_array_costs_no_other(poster: Poster, database: Database) -> None:
+    items = [json.dumps(item(number)) for number in range(10_000)]
+    items[7_777] = items[7_777].replace("Given7777", r"\ud83d")
+    answer = await poster.post(f"[{','.join(items)}]".encode(), "application/json")
+    assert answer.status_code == 200, answer.text
+    results = answer.json()["results"]
+    assert [result["index"] for result in results if result["status"] != "counted"] == [7_777]
+    assert slug_of(results[7_777]) == "not-json"
+    assert await proven(database) == {PETITION: 9_999}
+
+
 async def test_an_item_that_is_no_signature_is_refused_with_its_reason(poster: Poster, database: Database) -> None:
     body = b"\n".join(
         [

@@ -11,14 +11,8 @@ from posting import item
 
 from app.kit.bodies import TooLarge
 from app.kit.large_bodies import BrokenGzip, gunzip, is_utf8
-from app.partners.inbound.reading import (
-    DuplicateKeys,
-    NothingSent,
-    NotJsonText,
-    has_each_key_once,
-    look_closely,
-    read_items,
-)
+from app.partners.inbound.cutting import DuplicateKeys, NothingSent, NotJsonText, look_closely
+from app.partners.inbound.reading import has_each_key_once, read_items
 from app.partners.schemas import PartnerSigning
 
 KEYS = st.sampled_from(["email", "id", "petition", "given_name", "consents", ":", '":', r"\"", "a:b", "\\", "é", ""])

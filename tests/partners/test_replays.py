@@ -4,7 +4,7 @@ import asyncio
 import gzip
 import json
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import asynccontextmanager
 from datetime import timedelta
 from typing import Any
 
@@ -18,7 +18,6 @@ from app.kit.clock import now
 from app.kit.db import Database
 from app.kit.settings import Settings
 from app.organizations.models import Organization
-from app.partners.inbound.courtesy import AT_ONCE, WAITING
 from app.partners.inbound.receiving import Received
 from app.partners.secrets import add
 
@@ -252,20 +251,3 @@ async def test_after_30_days_it_is_forgotten(poster: Poster, database: Database)
     (again,) = await poster.bring(item(1), id_="msg_old")
     assert again["status"] == "duplicate"
     assert await proven(database) == {PETITION: 1}
-
-
-async def test_more_than_may_wait_are_asked_to_come_again(settings: Settings, partnership: Partner) -> None:
-    async with serving(settings) as (api, _, client), AsyncExitStack() as held:
-        courtesy = api.state.desk.courtesy
-        for _ in range(AT_ONCE):
-            await held.enter_async_context(courtesy.working())
-        poster = Poster(client, partnership)
-        waiting = [asyncio.create_task(poster.post(lines(item(number)))) for number in range(WAITING)]
-        while courtesy._waiting < WAITING:  # noqa: ASYNC110 - nobody is told
-            await asyncio.sleep(0)
-        refused = await poster.post(lines(item(WAITING)))
-        assert (refused.status_code, refused.json()["type"]) == (503, "urn:multitude:problem:queue-full")
-        assert refused.headers["retry-after"]
-        await held.aclose()
-        answers = await asyncio.gather(*waiting)
-        assert {answer.json()["counted"] for answer in answers} == {1}

@@ -6,7 +6,7 @@ import httpx
 import pytest
 from hearing import RING, sign, signer_of
 from movement import Json, person, plant, run, sweep
-from partnering import PETITION, SLUG, Headers, Partner, agree, found_organization
+from partnering import PETITION, SLUG, Headers, Partner, agree, found_organization, further_petition
 
 from app.kit.db import Database
 from app.people.pseudonyms import person_id
@@ -115,6 +115,54 @@ async def test_only_the_partner_itself_and_owners_may_pull(
     for headers, status in (({}, 401), (campaigner, 403), (data_officer, 403), (stranger, 404)):
         assert (await client.get(AT, headers=headers)).status_code == status
     assert (await client.get("/v1/partners/movement/signers", headers=owner)).status_code == 404
+
+
+async def test_a_partner_gets_those_of_the_petitions_that_its_terms_name(
+    client: httpx.AsyncClient, database: Database, partnership: Partner
+) -> None:
+    second = await further_petition(database, partnership.campaign_id, "second")
+    await sign(client, 1)
+    await sign(client, 2, petition="second")
+    await sweep(database)
+    assert names(await pull(client, partnership.key)) == ["1", "2"]
+    await run(database, "UPDATE partnerships SET petition_ids = ARRAY[CAST(:id AS uuid)]", id=second)
+    assert names(await pull(client, partnership.key)) == ["2"]
+    await run(database, "UPDATE petitions SET moderation = 'removed'")
+    assert names(await pull(client, partnership.key)) == []
+
+
+async def test_a_cursor_that_is_older_than_the_restored_database_skips_nobody(
+    client: httpx.AsyncClient, database: Database, partner: Headers
+) -> None:
+    for number in range(3):
+        await sign(client, number)
+    await sweep(database)
+    cursor = (await pull(client, partner))["cursor"]
+    # What came after the dump is not there any more.
+    for table in ("signer_feed_entries", "consents", "signatures"):
+        await run(database, f"DELETE FROM {table}")
+    for number in range(3, 5):
+        await sign(client, number)
+    await sweep(database)
+    assert names(await pull(client, partner, cursor=cursor)) == ["3", "4"]
+
+
+async def test_whom_no_key_opens_yet_is_waited_for(
+    client: httpx.AsyncClient, database: Database, partner: Headers
+) -> None:
+    for number in range(2):
+        await sign(client, number)
+    await sweep(database)
+    (kept,) = await run(database, "SELECT sealed FROM signatures WHERE signer = :signer", signer=signer_of(1))
+    change = "UPDATE signatures SET sealed = :sealed WHERE signer = :signer"
+    await run(database, change, sealed=b"xx" + kept[0][2:], signer=signer_of(1))
+    first = await pull(client, partner, limit=1)
+    assert names(first) == ["0"]
+    answer = await client.get(AT, params={"cursor": first["cursor"]}, headers=partner)
+    assert (answer.status_code, answer.json()["type"]) == (503, "urn:multitude:problem:unavailable")
+    assert answer.headers["retry-after"] == "60"
+    await run(database, change, sealed=kept[0], signer=signer_of(1))
+    assert names(await pull(client, partner, cursor=first["cursor"])) == ["1"]
 
 
 @pytest.mark.parametrize("change", ["receives_signers = false", "state = 'ended'", "state = 'invited'"])

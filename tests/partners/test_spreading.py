@@ -21,7 +21,8 @@ PETITIONS = ("petition.published", "petition.milestone_reached", "petition.close
 
 
 def about(type_: str, petition_id: UUID) -> Announcement:
-    return Announcement(type_, {"petition_id": str(petition_id), "at": now().isoformat()})
+    counts = {"threshold_count": 10, "signature_count": 12} if type_ == "petition.milestone_reached" else {}
+    return Announcement(type_, {"petition_id": str(petition_id), "at": now().isoformat(), **counts})
 
 
 def withdrawal(petition_id: UUID, to: UUID, *, brought: bool = False) -> Announcement:
@@ -38,6 +39,7 @@ def erasure(to: UUID, *signature_ids: UUID) -> Announcement:
     content: Json = {
         "person_id": "per_00000000000000000000000000000000",
         "signature_ids": list(map(str, signature_ids)),
+        "at": now().isoformat(),
     }
     return Announcement("person.erased", content, to)
 
@@ -128,7 +130,7 @@ async def test_what_should_name_an_organization_and_does_not_is_told_to_no_partn
 ) -> None:
     await endpoint(database, partnership.organization_id, type_)
     content = withdrawal(partnership.petition_id, partnership.organization_id, brought=True).content
-    await say(database, Announcement(type_, {**content, "signature_ids": []}))
+    await say(database, Announcement(type_, {**content, "signature_ids": [], "at": now().isoformat()}))
     await spread_all(database)
     assert await waiting(database) == []
 
@@ -140,6 +142,8 @@ async def test_what_should_name_an_organization_and_does_not_is_told_to_no_partn
         ({"receives_signers": True, "state": "ended"}, False, True),
         ({"receives_signers": True, "state": "invited"}, False, False),
         ({"receives_signers": False}, False, False),
+        ({"receives_signers": True, "petition_ids": []}, False, False),
+        ({"receives_signers": True, "petition_ids": []}, True, True),
         ({"receives_signers": False}, True, True),
     ],
 )
@@ -209,7 +213,9 @@ async def test_consents_are_told_by_spans_of_at_most_five_hundred(
         assert {message.type for message in messages} == {"signature.counted"}
 
 
-@pytest.mark.parametrize("terms", [{"receives_signers": False}, {"state": "invited"}, {"state": "ended"}])
+@pytest.mark.parametrize(
+    "terms", [{"receives_signers": False}, {"petition_ids": []}, {"state": "invited"}, {"state": "ended"}]
+)
 async def test_consents_are_told_to_no_partner_that_may_not_receive_signers(
     client: httpx.AsyncClient, database: Database, terms: Json
 ) -> None:
@@ -339,25 +345,3 @@ async def test_an_erasure_that_is_taken_back_leaves_the_consent_to_be_told_of(
         await connection.close()
     await spread_all(database)
     assert len(await waiting(database)) == 1
-
-
-async def test_a_backlog_of_twenty_thousand_is_spread_in_one_round(database: Database, partnership: Partner) -> None:
-    await endpoint(database, partnership.organization_id)
-    await run(
-        database,
-        "INSERT INTO consents"
-        " (id, signer, organization_id, purpose, given, proven, decided_at, petition_id, created_at)"
-        " SELECT gen_random_uuid(), substr(sha256(n::text::bytea), 1, 16), :to, 'news', true, true, now(), :petition,"
-        " now() FROM generate_series(1, 20000) AS n",
-        to=partnership.organization_id,
-        petition=partnership.petition_id,
-    )
-    await run(
-        database,
-        "INSERT INTO outbox_messages (id, type, organization_id, content, created_at)"
-        " SELECT gen_random_uuid(), 'consent.given', organization_id, jsonb_build_object('consent_id', id), now()"
-        " FROM consents",
-    )
-    await sweep(database)
-    assert await run(database, "SELECT 1 FROM outbox_messages") == []
-    assert len(await waiting(database)) == 20_000 / 500

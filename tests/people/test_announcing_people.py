@@ -1,6 +1,7 @@
 """What this room announces: consents given with a signature, and erasures; never by a name others could use."""
 
 from collections.abc import Awaitable, Callable
+from datetime import datetime
 from typing import Any
 from uuid import UUID
 
@@ -24,7 +25,7 @@ Enter = Callable[..., Awaitable[None]]
 
 async def said(database: Database, type_: str) -> list[tuple[UUID, Json]]:
     rows = await run(
-        database, "SELECT organization_id, content FROM outbox_messages WHERE type = :type ORDER BY id", type=type_
+        database, "SELECT organization_id, content FROM outbox_messages WHERE type = :type ORDER BY number", type=type_
     )
     return [(row.organization_id, row.content) for row in rows]
 
@@ -91,12 +92,14 @@ async def test_an_erasure_is_announced_to_whom_somebody_agreed_and_to_who_brough
     await enter_of(sisters.id)
     await enter_of(sisters.id, given=False)
     await enter_of(refused.id, given=False)
+    before = now()
     answer = await client.post("/v1/me/erasure", json={"signatures": "withdraw"}, headers=amina)
     assert answer.status_code == 200
     told = dict(await said(database, "person.erased"))
     assert set(told) == {sisters.id, brought.id}
     signer = settings.key_ring.digest(AMINA)
     for organization_id, content in told.items():
+        assert before <= datetime.fromisoformat(content.pop("at")) <= now()
         assert content == {"person_id": person_id(settings.key_ring, organization_id, signer), "signature_ids": []}
     assert len({content["person_id"] for content in told.values()}) == 2
 

@@ -25,7 +25,7 @@ HOUR = timedelta(hours=1)
 
 async def said(database: Database) -> list[tuple[str, Json]]:
     """What waits to be told, in the order in which it was announced."""
-    rows = await run(database, "SELECT type, content, organization_id FROM outbox_messages ORDER BY id")
+    rows = await run(database, "SELECT type, content, organization_id FROM outbox_messages ORDER BY number")
     assert all(row.organization_id is None for row in rows)
     return [(row.type, row.content) for row in rows]
 
@@ -144,3 +144,52 @@ async def test_an_open_petition_is_announced_when_it_is_approved(
         answer = await client.put(f"{AT}/moderation", json=body, headers=campaigner)
         assert answer.status_code == 200, answer.text
     assert await types(database) == ["published", "published"]
+
+
+async def moderate(client: httpx.AsyncClient, campaigner: Headers, moderation: str) -> None:
+    body = {"moderation": moderation, "reason": "as we agreed"}
+    answer = await client.put(f"{AT}/moderation", json=body, headers=campaigner)
+    assert answer.status_code == 200, answer.text
+
+
+@pytest.mark.parametrize("moderation", ["pending", "removed"])
+async def test_what_is_not_approved_opens_and_closes_in_silence_and_is_announced_once_it_is(
+    client: httpx.AsyncClient, campaigner: Headers, database: Database, draft: Draft, moderation: str
+) -> None:
+    await draft()
+    for verbs, told in (
+        (["publish"], ["published"]),
+        (["close"], ["closed"]),
+        (["reopen", "close", "reopen"], ["published"]),
+    ):
+        await moderate(client, campaigner, moderation)
+        before = await types(database)
+        for verb in verbs:
+            assert (await client.post(f"{AT}/{verb}", headers=campaigner)).status_code == 200
+        assert await types(database) == before
+        await moderate(client, campaigner, "approved")
+        assert await types(database) == before + told
+
+
+async def test_what_the_clock_does_to_a_petition_that_is_not_approved_is_announced_once_it_is(
+    client: httpx.AsyncClient, campaigner: Headers, database: Database, draft: Draft, let_pass: LetPass
+) -> None:
+    await draft(opens_at=(now() + HOUR).isoformat())
+    await moderate(client, campaigner, "pending")
+    await let_pass(2 * HOUR)
+    await sweep_the_clock(database)
+    assert await types(database) == []
+    await moderate(client, campaigner, "approved")
+    await sweep_the_clock(database)
+    assert await types(database) == ["published"]
+
+
+async def test_what_the_clock_has_opened_and_who_approves_sees_first_is_announced_once(
+    client: httpx.AsyncClient, campaigner: Headers, database: Database, draft: Draft, let_pass: LetPass
+) -> None:
+    await draft(opens_at=(now() + HOUR).isoformat())
+    await moderate(client, campaigner, "pending")
+    await let_pass(2 * HOUR)
+    await moderate(client, campaigner, "approved")
+    await sweep_the_clock(database)
+    assert await types(database) == ["published"]

@@ -1,5 +1,6 @@
 """Many signatures at once: brought through a queue of their own, as often as one likes, and counted once."""
 
+import asyncio
 from collections.abc import Sequence
 from typing import Any
 from uuid import UUID
@@ -16,7 +17,7 @@ from app.signatures.intake import Outcome, Signing
 from app.signatures.schemas import ImportedSigning
 from app.signatures.signing import prepare
 
-PARTNER = UUID(int=7)
+PARTNER, ANOTHER = UUID(int=7), UUID(int=8)
 
 
 @pytest.fixture
@@ -25,10 +26,12 @@ def room(served: Any) -> HotRoom:
     return room
 
 
-def prepared(room: HotRoom, petition_id: UUID, people: Sequence[int], **more: Any) -> list[Signing]:
+def prepared(
+    room: HotRoom, petition_id: UUID, people: Sequence[int], partner_id: UUID = PARTNER, **more: Any
+) -> list[Signing]:
     """These people's signatures, as a partner brings them."""
     bodies = [ImportedSigning.model_validate(person(number, **more)) for number in people]
-    return [prepare(room.ring, petition_id, body, now(), partner_id=PARTNER) for body in bodies]
+    return [prepare(room.ring, petition_id, body, now(), partner_id=partner_id) for body in bodies]
 
 
 async def test_bringing_the_same_again_answers_the_same_and_counts_nothing(room: HotRoom, database: Database) -> None:
@@ -81,7 +84,7 @@ async def test_one_that_the_database_will_not_take_costs_no_neighbour(room: HotR
     signings = prepared(room, await plant(database), range(5))
     signings[2] = signings[2]._replace(facets=signings[2].facets._replace(source="a\0b"))
     outcomes = await room.bulk.bring(signings)
-    assert outcomes == [*[Outcome.COUNTED] * 2, Outcome.REFUSED, *[Outcome.COUNTED] * 2]
+    assert outcomes == [*[Outcome.COUNTED] * 2, Outcome.INVALID, *[Outcome.COUNTED] * 2]
     assert await proven(database) == {"end-the-ban": 4}
 
 
@@ -101,3 +104,59 @@ async def test_who_brought_a_signature_and_how_they_know_it_is_kept(room: HotRoo
     row = (await run(database, "SELECT id, partner_id, sealed FROM signatures"))[0]
     assert (row.id, row.partner_id) == (id_, PARTNER)
     assert b"crm:4711" not in row.sealed
+
+
+async def test_what_is_pending_stays_as_its_own_partner_brought_it_first(room: HotRoom, database: Database) -> None:
+    petition_id = await plant(database, confirmation="email")
+    first = prepared(room, petition_id, [1])
+    assert await room.bulk.bring(first) == [Outcome.PENDING]
+    assert await room.bulk.bring(prepared(room, petition_id, [1])) == [Outcome.DUPLICATE]
+    assert await room.bulk.bring(first) == [Outcome.PENDING]
+    assert [row.id for row in await run(database, "SELECT id FROM signatures")] == [first[0].id]
+
+
+async def test_what_is_pending_gives_way_to_another_partner_and_to_whoever_signs_here(
+    room: HotRoom, client: httpx.AsyncClient, database: Database
+) -> None:
+    petition_id = await plant(database, confirmation="email")
+    first, second = (prepared(room, petition_id, [1], partner) for partner in (PARTNER, ANOTHER))
+    for signings in (first, second):
+        assert await room.bulk.bring(signings) == [Outcome.PENDING]
+    signed = (await client.post("/v1/petitions/end-the-ban/signatures", json=person(1))).json()
+    ((id_, partner_id, brought_by, brought_ids),) = await run(
+        database, "SELECT id, partner_id, brought_by, brought_ids FROM signatures"
+    )
+    assert (str(id_), partner_id) == (signed["id"], None)
+    assert (brought_by, brought_ids) == ([PARTNER, ANOTHER], [first[0].id, second[0].id])
+    # Of each partner the last is kept.
+    third = prepared(room, petition_id, [1])
+    await room.bulk.bring(third)
+    await room.bulk.bring(prepared(room, petition_id, [1], ANOTHER))
+    ((brought_by, brought_ids),) = await run(database, "SELECT brought_by, brought_ids FROM signatures")
+    assert (brought_by, brought_ids) == ([ANOTHER, PARTNER], [second[0].id, third[0].id])
+
+
+async def test_many_who_bring_one_each_share_transactions_and_each_is_answered(
+    room: HotRoom, database: Database
+) -> None:
+    signings = prepared(room, await plant(database), range(300))
+    signings[7] = signings[7]._replace(facets=signings[7].facets._replace(source="a\0b"))
+    # The very same twice is no duplicate, be it in one transaction.
+    signings.insert(20, signings[20]._replace())
+    outcomes = await asyncio.gather(*(room.bulk.bring([one]) for one in signings))
+    assert [number for number, outcome in enumerate(outcomes) if outcome != [Outcome.COUNTED]] == [7]
+    assert outcomes[7] == [Outcome.INVALID]
+    assert await proven(database) == {"end-the-ban": 299}
+    ((transactions,),) = await run(database, "SELECT count(DISTINCT xmin::text) FROM signatures")
+    assert transactions < 30
+
+
+async def test_large_and_small_parts_take_turns(room: HotRoom, database: Database) -> None:
+    petition_id = await plant(database)
+    large = [prepared(room, petition_id, range(start, start + 100)) for start in (0, 50, 100)]
+    small = [prepared(room, petition_id, [number]) for number in range(0, 220, 20)]
+    outcomes = await asyncio.gather(*(room.bulk.bring(part) for part in [*large, *small]))
+    told = [outcome for part in outcomes for outcome in part]
+    assert told.count(Outcome.COUNTED) == 201
+    assert set(told) == {Outcome.COUNTED, Outcome.DUPLICATE}
+    assert await proven(database) == {"end-the-ban": 201}

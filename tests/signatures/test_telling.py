@@ -7,14 +7,19 @@ import httpx
 import pytest
 from movement import Json, person, plant, proven, run
 
+from app.kit.clock import now
 from app.kit.db import Database
 from app.kit.settings import Settings
 from app.organizations.models import Organization
 from app.people.emails import canonical
 from app.people.pseudonyms import person_id
 from app.signatures.hot import HotRoom
+from app.signatures.intake import Outcome
 from app.signatures.ledger import Entering
 from app.signatures.own import SignatureKeeper
+from app.signatures.schemas import ImportedSigning
+from app.signatures.sealing import write_link, write_receipt
+from app.signatures.signing import prepare
 from app.signatures.telling import Telling
 
 Post = Callable[..., Awaitable[httpx.Response]]
@@ -44,6 +49,41 @@ def told(database: Database, settings: Settings) -> Callable[[], Awaitable[Said]
         return [(row.organization_id, row.content) for row in rows]
 
     return sweep
+
+
+Bring = Callable[..., Awaitable[UUID]]
+
+
+@pytest.fixture
+def bring(served: object, petition_id: UUID, partners: dict[str, UUID]) -> Bring:
+    """Bring the first person as this partner; the signature's id."""
+    room: HotRoom = served.api.state.hot  # type: ignore[attr-defined]
+
+    async def brought(by: str = "bringers") -> UUID:
+        body = ImportedSigning.model_validate(person(1))
+        signing = prepare(room.ring, petition_id, body, now(), partner_id=partners[by])
+        assert (await room.bulk.bring([signing]))[0] in {Outcome.COUNTED, Outcome.PENDING}
+        return signing.id
+
+    return brought
+
+
+@pytest.fixture
+def erase(served: object, database: Database, settings: Settings) -> Callable[[], Awaitable[Said]]:
+    """Erase the first person; what is announced of that by this room."""
+    room: HotRoom = served.api.state.hot  # type: ignore[attr-defined]
+
+    async def erased() -> Said:
+        await SignatureKeeper(room, database).erase(settings.key_ring.digest(canonical(person(1)["email"])), "withdraw")
+        query = "SELECT organization_id, content FROM outbox_messages WHERE type = 'person.erased' ORDER BY 1"
+        return [(row.organization_id, row.content) for row in await run(database, query)]
+
+    return erased
+
+
+def receipt_of(settings: Settings, petition_id: UUID, id_: UUID) -> str:
+    signer = settings.key_ring.digest(canonical(person(1)["email"]))
+    return write_receipt(settings.key_ring, petition_id, signer, id_)
 
 
 async def enter_consents(database: Database, settings: Settings) -> None:
@@ -82,9 +122,9 @@ async def test_withdrawing_itself_writes_no_message(
 ) -> None:
     receipt = (await sign(consenting(1, sisters=True))).json()["receipt"]
     await enter_consents(database, settings)
-    before = await run(database, "SELECT id FROM outbox_messages")
+    before = await run(database, "SELECT number FROM outbox_messages")
     await withdraw(receipt)
-    assert await run(database, "SELECT id FROM outbox_messages") == before
+    assert await run(database, "SELECT number FROM outbox_messages") == before
 
 
 async def test_a_consent_that_was_never_entered_lets_nobody_know(
@@ -179,6 +219,78 @@ async def test_partners_that_brought_a_signature_are_told_of_the_erasure_with_it
         await SignatureKeeper(room, database).erase(signer, "withdraw")
     rows = await run(database, "SELECT organization_id, content FROM outbox_messages WHERE type = 'person.erased'")
     named = person_id(settings.key_ring, partners["bringers"], signer)
-    assert [tuple(row) for row in rows] == [
-        (partners["bringers"], {"person_id": named, "signature_ids": [signed["id"]]})
+    (row,) = rows
+    assert row.organization_id == partners["bringers"]
+    assert row.content == {"person_id": named, "signature_ids": [signed["id"]], "at": row.content["at"]}
+
+
+@pytest.mark.parametrize("swept", [False, True])
+async def test_whoever_signs_anew_after_they_were_brought_is_not_forgotten_by_who_brought_them(
+    sign: Post, withdraw: Post, petition_id: UUID, settings: Settings, partners: dict[str, UUID], bring: Bring,
+    told: Callable[[], Awaitable[Said]], erase: Callable[[], Awaitable[Said]], swept: bool,
+) -> None:  # fmt: skip
+    id_ = await bring()
+    await withdraw(receipt_of(settings, petition_id, id_))
+    said = await told() if swept else []
+    signed = (await sign(person(1))).json()
+    said += await told()
+    assert [(organization_id, content["signature_id"], content["brought"]) for organization_id, content in said] == [
+        (partners["bringers"], str(id_), True)
     ]
+    ((organization_id, content),) = await erase()
+    assert (organization_id, content["signature_ids"]) == (partners["bringers"], [str(id_)])
+    assert signed["id"] not in str(content)
+
+
+async def test_whoever_signs_themself_while_what_was_brought_is_pending_lets_those_know_who_brought_it(
+    sign: Post, withdraw: Post, database: Database, partners: dict[str, UUID], bring: Bring,
+    told: Callable[[], Awaitable[Said]], erase: Callable[[], Awaitable[Said]],
+) -> None:  # fmt: skip
+    await run(database, "UPDATE petitions SET confirmation = 'email'")
+    ids = {partners[slug]: str(await bring(slug)) for slug in ("bringers", "sisters")}
+    signed = (await sign(person(1))).json()
+    assert await told() == []
+    await withdraw(signed["receipt"])
+    assert {organization_id: content["signature_id"] for organization_id, content in await told()} == ids
+    assert {organization_id: content["signature_ids"] for organization_id, content in await erase()} == {
+        organization_id: [id_] for organization_id, id_ in ids.items()
+    }
+
+
+async def test_what_is_confirmed_by_the_link_of_another_attempt_is_told_by_the_id_it_was_brought_by(
+    client: httpx.AsyncClient, sign: Post, withdraw: Post, petition_id: UUID, database: Database, settings: Settings,
+    partners: dict[str, UUID], bring: Bring, told: Callable[[], Awaitable[Said]],
+) -> None:  # fmt: skip
+    await run(database, "UPDATE petitions SET confirmation = 'email'")
+    signed = (await sign(person(1))).json()
+    id_ = await bring()
+    signer = settings.key_ring.digest(canonical(person(1)["email"]))
+    link = write_link(settings.key_ring, petition_id, signer, UUID(signed["id"]), now())
+    assert (await client.post("/v1/confirmations", json={"token": link})).status_code == 200
+    await withdraw(signed["receipt"])
+    said = [(organization_id, content["signature_id"]) for organization_id, content in await told()]
+    assert (partners["bringers"], str(id_)) in said
+    assert {organization_id for organization_id, _ in said} == {partners["bringers"]}
+
+
+async def test_who_brought_what_stands_is_told_nothing_of_what_was_withdrawn_before(
+    sign: Post, withdraw: Post, database: Database, bring: Bring, told: Callable[[], Awaitable[Said]]
+) -> None:
+    await run(database, "UPDATE petitions SET confirmation = 'email'")
+    await withdraw((await sign(person(1))).json()["receipt"])
+    await sign(person(1))
+    await bring()
+    assert await told() == []
+    ((left,),) = await run(database, "SELECT withdrawn_id FROM signatures")
+    assert left is None
+
+
+async def test_a_number_that_is_nobodys_knows_no_partner(
+    served: object, sign: Post, withdraw: Post, petition_id: UUID, database: Database, settings: Settings, bring: Bring
+) -> None:
+    await withdraw(receipt_of(settings, petition_id, await bring()))
+    await sign(person(1))
+    room: HotRoom = served.api.state.hot  # type: ignore[attr-defined]
+    await SignatureKeeper(room, database).erase(settings.key_ring.digest(canonical(person(1)["email"])), "keep")
+    assert await run(database, "SELECT brought_by, brought_ids FROM signatures") == [(None, None)]
+    assert await proven(database) == {"end-the-ban": 1}

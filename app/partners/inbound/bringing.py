@@ -8,7 +8,6 @@ import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack
 from datetime import datetime, timedelta
-from itertools import islice
 from typing import Any, NamedTuple, TypeAlias
 from uuid import UUID
 
@@ -31,11 +30,12 @@ Item: TypeAlias = PartnerSigning | Problem
 
 # By how much a partner's clock may be ahead of ours.
 CLOCKS_DIFFER = timedelta(minutes=5)
-# Items read at once: their petitions are asked for together.
+# Items whose petitions are asked for together.
 _PART = 32
 # The last bits of a webhook's id make room for the numbers of its items.
 _NUMBERS = 0x3FFF
-_STATUS = {Outcome.COUNTED: "counted", Outcome.PENDING: "pending", Outcome.REFUSED: "refused"}
+_STATUS = {Outcome.COUNTED: "counted", Outcome.PENDING: "pending"}
+_STANDS_AGAINST = {Outcome.REFUSED, Outcome.INVALID}
 
 
 class PetitionNotCovered(Forbidden):
@@ -142,17 +142,29 @@ class _Bringing:
 
     async def prepare(self, items: Iterator[Item]) -> None:
         """Read every item, and prepare or refuse it."""
-        courtesy, count = self._desk.courtesy, 0
+        part: list[Item] = []
         await self._read_asked()
         async with AsyncExitStack() as turn:
-            while part := list(islice(items, _PART)):
-                if count < FEW <= (count := count + len(part)):
-                    await turn.enter_async_context(courtesy.preparing())
-                await self._learn({item.petition for item in part if isinstance(item, PartnerSigning)})
-                for item in part:
-                    self._take(item)
-                    if courtesy.is_due():
-                        await courtesy.rest()
+            for count, item in enumerate(items, 1):
+                if count == FEW:
+                    await turn.enter_async_context(self._desk.courtesy.preparing())
+                part.append(item)
+                # One item may be long: each is read by itself.
+                await self._rest()
+                if len(part) == _PART:
+                    await self._take_all(part)
+                    part.clear()
+            await self._take_all(part)
+
+    async def _take_all(self, part: Sequence[Item]) -> None:
+        await self._learn({item.petition for item in part if isinstance(item, PartnerSigning)})
+        for item in part:
+            self._take(item)
+            await self._rest()
+
+    async def _rest(self) -> None:
+        if self._desk.courtesy.is_due():
+            await self._desk.courtesy.rest()
 
     async def _read_asked(self) -> None:
         """Ask once which consents may be brought, and which texts they may be about."""
@@ -228,12 +240,14 @@ class _Bringing:
             outcomes = await self._desk.room.bulk.bring([one.signing for one in chunk])
             for one, outcome in zip(chunk, outcomes, strict=True):
                 self._settle(one, outcome)
-                if self._desk.courtesy.is_due():
-                    await self._desk.courtesy.rest()
+                await self._rest()
 
     def _settle(self, one: _Prepared, outcome: Outcome) -> None:
-        if outcome is not Outcome.REFUSED:
+        if outcome not in _STANDS_AGAINST:
             self.results.take(one.number, one.reference, outcome)
+            return
+        if outcome is Outcome.INVALID:
+            self.results.refuse(one.number, one.reference, Invalid())
             return
         allowed = one.fed.allowed_countries
         elsewhere = allowed is not None and one.signing.facets.country not in allowed

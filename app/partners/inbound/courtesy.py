@@ -9,13 +9,35 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from app.kit import batches, metrics
+from app.kit.large_bodies import SMALL
 
 # Seconds of Python work after which the loop is given back: a signer waits no longer than this for their turn.
 SLICE = 0.002
-# Webhooks worked on at the same time in one process, and how many more may wait.
-AT_ONCE, WAITING = 4, 16
+# Large webhooks worked on at the same time in one process, and how many more may wait.
+AT_ONCE, WAITING = 4, 64
+# The same of small ones: they do not stand behind the large ones, and are bounded by what joins the intake at once.
+FEW_AT_ONCE, FEW_WAITING = 16, 496
 # Signatures that join whatever is being prepared: a single one does not wait behind ten thousand.
 FEW = 100
+
+
+class Places:
+    """Those of one size of webhooks: some are worked on, some wait, more are asked to come again."""
+
+    def __init__(self, at_once: int, waiting: int) -> None:
+        self.working = asyncio.Semaphore(at_once)
+        self._free = at_once + waiting
+
+    def take(self) -> None:
+        """One of all places, to be left; QueueFull when there is none."""
+        if not self._free:
+            metrics.queue_refusals.inc()
+            raise batches.QueueFull
+        self._free -= 1
+
+    def leave(self) -> None:
+        """It is free again."""
+        self._free += 1
 
 
 class Courtesy:
@@ -23,9 +45,13 @@ class Courtesy:
 
     def __init__(self) -> None:
         self._since = time.perf_counter()
-        self._free = asyncio.Semaphore(AT_ONCE)
-        self._waiting = 0
+        self._large = Places(AT_ONCE, WAITING)
+        self._small = Places(FEW_AT_ONCE, FEW_WAITING)
         self._preparing = asyncio.Lock()
+
+    def places(self, size: int) -> Places:
+        """Those of webhooks with so many bytes."""
+        return self._small if size <= SMALL else self._large
 
     def is_due(self) -> bool:
         """Whether the slice is used up; cheap enough to be asked for every signature."""
@@ -35,26 +61,6 @@ class Courtesy:
         """Give the loop back until everybody else has had their turn."""
         await asyncio.sleep(0)
         self._since = time.perf_counter()
-
-    def check_room(self) -> None:
-        """QueueFull when too many wait already."""
-        if self._waiting >= WAITING:
-            metrics.queue_refusals.inc()
-            raise batches.QueueFull
-
-    @asynccontextmanager
-    async def working(self) -> AsyncIterator[None]:
-        """A place among those worked on; QueueFull."""
-        self.check_room()
-        self._waiting += 1
-        try:
-            await self._free.acquire()
-        finally:
-            self._waiting -= 1
-        try:
-            yield
-        finally:
-            self._free.release()
 
     @asynccontextmanager
     async def preparing(self) -> AsyncIterator[None]:

@@ -14,11 +14,12 @@ from typing import NamedTuple, TypeAlias
 from uuid import UUID
 
 from app.kit.db import Database
+from app.kit.large_bodies import Share
 from app.kit.logs import failure_of, log
 from app.kit.problems import Conflict, Problem, Unavailable
 from app.kit.sealing import KeyRing
 from app.partners.inbound import received
-from app.partners.inbound.courtesy import Courtesy
+from app.partners.inbound.courtesy import Courtesy, Places
 from app.partners.inbound.received import Answered, Claimed
 from app.partners.inbound.runner import Runner
 from app.partners.sealing import answers_identity
@@ -30,6 +31,8 @@ _FIRST_PAUSE, _LONGEST_PAUSE = 0.02, 0.5
 # Seconds that what is being worked on is given when the process ends.
 _ENDING = 10
 _FIRST_FAILURE = 500
+# Rows that are looked for at the same time: a crowd waits here, not for connections that others need as well.
+_CLAIMS = 4
 # Of zlib's levels the quickest.
 _COMPRESSION = 1
 
@@ -64,23 +67,26 @@ class Reception:
         self._ring = ring
         self._courtesy = courtesy
         self._runner = Runner(database)
+        self._claiming = asyncio.Semaphore(_CLAIMS)
         self._running: dict[_Key, _Running] = {}
 
     def digest_of(self, body: bytes) -> bytes:
         """By what a body is known again, 16 bytes. It gives nobody's data away."""
         return self._ring.digest(f"webhook body {hashlib.sha256(body).hexdigest()}")
 
-    async def receive(self, organization_id: UUID, webhook_id: str, body_digest: bytes, bring: Bring) -> bytes:
+    async def receive(
+        self, organization_id: UUID, webhook_id: str, body_digest: bytes, bring: Bring, share: Share | None = None
+    ) -> bytes:
         """The answer to this webhook: that of `bring`, called once, or the one it was given before.
 
-        `webhook_id` begins with its scheme ("osdi:..."). A `Problem` below 500 that `bring` raises says that nothing
-        was counted: the webhook is forgotten then, and its id is free. WebhookIdTaken, QueueFull, Unavailable.
+        `webhook_id` begins with its scheme ("osdi:..."). `share` is that of its body, if it had one of its own. A
+        `Problem` below 500 that `bring` raises says that nothing was counted: the webhook is forgotten then, and its
+        id is free. WebhookIdTaken, QueueFull, Unavailable.
         """
         key = organization_id, self._ring.digest(f"webhook {webhook_id}")
         running = self._running.get(key)
         if running is None:
-            self._courtesy.check_room()
-            running = self._start(key, body_digest, bring)
+            running = self._start(key, body_digest, bring, share)
         if running.body_digest != body_digest:
             raise WebhookIdTaken
         # Whoever goes away does not end what others wait for.
@@ -89,20 +95,26 @@ class Reception:
             raise Unavailable("It is still being worked on: send it again.", retry_after=5)
         return running.task.result()
 
-    def _start(self, key: _Key, body_digest: bytes, bring: Bring) -> _Running:
-        running = _Running(body_digest, asyncio.create_task(self._attend(key, body_digest, bring), name="webhook"))
-        self._running[key] = running
+    def _start(self, key: _Key, body_digest: bytes, bring: Bring, share: Share | None) -> _Running:
+        """QueueFull before anything is done."""
+        places = self._courtesy.places(share.taken if share is not None else 0)
+        places.take()
+        task = asyncio.create_task(self._attend(key, body_digest, bring, places), name="webhook")
+        self._running[key] = running = _Running(body_digest, task)
+        if share is not None:
+            share.outlast(task)
 
         def end(task: "asyncio.Task[bytes]") -> None:
+            places.leave()
             del self._running[key]
             if not task.cancelled():
                 # Nobody may be left to be told.
                 task.exception()
 
-        running.task.add_done_callback(end)
+        task.add_done_callback(end)
         return running
 
-    async def _attend(self, key: _Key, body_digest: bytes, bring: Bring) -> bytes:
+    async def _attend(self, key: _Key, body_digest: bytes, bring: Bring, places: Places) -> bytes:
         loop, pause = asyncio.get_running_loop(), _FIRST_PAUSE
         until = loop.time() + PATIENCE
         while (known := await self._claim(key, body_digest)) is None:
@@ -111,14 +123,14 @@ class Reception:
             await asyncio.sleep(pause)
             pause = min(pause * 2, _LONGEST_PAUSE)
         if isinstance(known, Claimed):
-            return await self._work(known, bring)
+            return await self._work(known, bring, places)
         assert known.sealed is not None
         return await asyncio.to_thread(self._opened, known.id, known.sealed)
 
     async def _claim(self, key: _Key, body_digest: bytes) -> Claimed | Answered | None:
         """What is to be worked on, or has its answer; None while another process works on it. WebhookIdTaken."""
         runner = await self._runner.number()
-        async with self._database.transaction() as session:
+        async with self._claiming, self._database.transaction() as session:
             claimed = await received.claim(session, *key, body_digest, runner)
             known = claimed or await received.find(session, *key)
         if isinstance(known, Answered):
@@ -127,9 +139,9 @@ class Reception:
             return known if known.sealed is not None else None
         return known
 
-    async def _work(self, claimed: Claimed, bring: Bring) -> bytes:
+    async def _work(self, claimed: Claimed, bring: Bring, places: Places) -> bytes:
         try:
-            async with self._courtesy.working():
+            async with places.working:
                 answer = await bring(Received(claimed.id, claimed.received_at))
             return await self._record(claimed.id, answer)
         except BaseException as error:

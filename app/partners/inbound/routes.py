@@ -10,8 +10,9 @@ from app.kit import webhooks
 from app.kit.large_bodies import Share, off_loop
 from app.organizations.models import Organization
 from app.partners.inbound.bringing import bring
+from app.partners.inbound.cutting import MOST_ITEMS
 from app.partners.inbound.desk import Desk, desk_of
-from app.partners.inbound.reading import MOST_ITEMS, read_items
+from app.partners.inbound.reading import read_items
 from app.partners.inbound.receiving import Bring, Received
 from app.partners.inbound.verifying import JSON, LINES, verify
 from app.partners.schemas import PartnerSigning, ReceivedView
@@ -83,9 +84,8 @@ async def bring_signatures(
     desk = desk_of(request)
     with desk.bodies.share() as share:
         webhook = await _taken_in(desk, request, partner, share)
-        answer = await desk.reception.receive(
-            webhook.organization.id, f"standard:{webhook.id}", webhook.digest, webhook.bring
-        )
+        id_ = f"standard:{webhook.id}"
+        answer = await desk.reception.receive(webhook.organization.id, id_, webhook.digest, webhook.bring, share)
     return Response(answer, media_type=JSON)
 
 

@@ -5,19 +5,24 @@ nothing is parsed.
 """
 
 import os
-from typing import NamedTuple
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import NamedTuple, TypeVar
 
 from fastapi import Request
 
 from app.kit import webhooks
+from app.kit.bodies import TooLarge
 from app.kit.clock import now
-from app.kit.large_bodies import Share, is_utf8, off_loop
+from app.kit.large_bodies import BrokenGzip, Share, is_utf8, off_loop, promised_size
 from app.kit.problems import Problem, Unauthorized
-from app.kit.webhooks import Claim, MalformedError
+from app.kit.webhooks import Claim, Hearing, MalformedError
 from app.organizations import queries as organizations
 from app.organizations.models import Organization
 from app.partners.inbound.desk import Desk
-from app.partners.secrets import LiveSecret, key_of, live_secrets, note_use
+from app.partners.secrets import LIVE_LIMIT, LiveSecret, key_of, live_secrets, note_use
+
+Key = TypeVar("Key")
 
 JSON, LINES = "application/json", "application/x-ndjson"
 # In the field lines go by several names; none is registered.
@@ -68,15 +73,35 @@ class Verified(NamedTuple):
     lines: bool
 
 
-class _Signers(NamedTuple):
-    """Who may have signed. Nobody's key stands in for those of a partner that is not known."""
+class Signers(NamedTuple):
+    """Who may have signed what was posted to this name, and with what."""
 
+    name: str
     organization: Organization | None
     secrets: list[LiveSecret]
 
-    @property
-    def keys(self) -> list[bytes]:
-        return [key_of(one.secret) for one in self.secrets] or [os.urandom(32)]
+    def filled_up(self, stranger: Callable[[], Key]) -> list[Key]:
+        """Nobody's keys, to stand in for those that a partner might have: the work is the same for every name."""
+        return [stranger() for _ in range(LIVE_LIMIT - len(self.secrets))]
+
+    def known(self, number: int | None) -> tuple[Organization, LiveSecret]:
+        """The partner, and its secret of this number; NotVerified."""
+        if self.organization is None or number is None or number >= len(self.secrets):
+            raise NotVerified
+        return self.organization, self.secrets[number]
+
+    def send(self, share: Share, *, held: bool = True) -> None:
+        """Have what is read taken up for them: not at all, if nobody of this name can have signed it."""
+        share.is_of(self.organization.id if self.organization else self.name, held=held and bool(self.secrets))
+
+
+async def signers_of(desk: Desk, partner: str, scheme: str) -> Signers:
+    """Who may sign in this scheme as the partner of this name."""
+    async with desk.database.transaction() as session:
+        found = await organizations.find(session, partner)
+        if found is None or found.kind != "partner":
+            return Signers(partner, None, [])
+        return Signers(partner, found, await live_secrets(session, desk.ring, found.id, scheme))
 
 
 async def verify(desk: Desk, request: Request, partner: str, share: Share) -> Verified:
@@ -86,22 +111,52 @@ async def verify(desk: Desk, request: Request, partner: str, share: Share) -> Ve
     """
     claim = _claim_of(request)
     lines, packed = _is_lines(request), _is_packed(request)
-    signers = await _signers(desk, partner)
-    body = await desk.bodies.read(request, share)
-    number = await _signer_of(signers, claim, body)
+    signers = await signers_of(desk, partner, "standard")
+    # Too late or too early it is heard to the end, for whoever has the secret is told which; but never read.
+    held = bool(claim.signatures) and (packed or claim.is_timely(now().timestamp()))
+    signers.send(share, held=held)
+    keys = [key_of(one.secret) for one in signers.secrets] + signers.filled_up(lambda: os.urandom(32))
+    body, number = await heard(desk, request, share, Hearing(keys, claim.signed), claim.signatures)
     if packed:
-        body = await desk.bodies.unpack(body, share)
-        if number is None:
-            # Libraries that can sign nothing but text have signed what was packed afterwards.
-            number = await _signer_of(signers, claim, body)
-    if signers.organization is None or number is None:
-        raise NotVerified
+        body, number = await _unpacked(desk, share, body, number, partial(webhooks.signer_of, keys, claim))
+    organization, secret = signers.known(number)
     _check_time(claim)
     if not await off_loop(len(body), is_utf8, body):
         raise NotUtf8
     async with desk.database.transaction() as session:
-        await note_use(session, signers.secrets[number].id)
-    return Verified(signers.organization, claim.id, body, lines)
+        await note_use(session, secret.id)
+    return Verified(organization, claim.id, body, lines)
+
+
+async def heard(
+    desk: Desk, request: Request, share: Share, hearing: Hearing, signatures: Sequence[bytes]
+) -> tuple[bytes, int | None]:
+    """The body, as far as it is held, and the number of the key that has signed it."""
+
+    async def hear(part: bytes) -> None:
+        await off_loop(len(part) * LIVE_LIMIT, hearing.hear, part)
+
+    body = await desk.bodies.read(request, share, hear)
+    return body, hearing.signer(signatures)
+
+
+async def _unpacked(
+    desk: Desk, share: Share, packed: bytes, number: int | None, signer: Callable[[bytes], int | None]
+) -> tuple[bytes, int | None]:
+    """What is packed, and who has signed either. What a stranger may have packed is unpacked only if need be."""
+    if number is not None:
+        return await desk.bodies.unpack(packed, share, signed=True), number
+    if promised_size(packed) > desk.bodies.longest:
+        raise TooLarge
+    if not share.held:
+        raise NotVerified
+    # Libraries that can sign nothing but text have signed what was packed afterwards.
+    try:
+        plain = await desk.bodies.unpack(packed, share, signed=False)
+    except (TooLarge, BrokenGzip):
+        # Nobody else would be told.
+        raise NotVerified from None
+    return plain, await off_loop(len(plain) * LIVE_LIMIT, signer, plain)
 
 
 def _claim_of(request: Request) -> Claim:
@@ -117,19 +172,6 @@ def _check_time(claim: Claim) -> None:
     if not claim.is_timely(moment):
         when = "in the past" if claim.timestamp < moment else "in the future"
         raise NotVerified(f"It was signed more than five minutes {when}: send it again, signed anew.")
-
-
-async def _signers(desk: Desk, partner: str) -> _Signers:
-    async with desk.database.transaction() as session:
-        found = await organizations.find(session, partner)
-        if found is None or found.kind != "partner":
-            return _Signers(None, [])
-        return _Signers(found, await live_secrets(session, desk.ring, found.id, "standard"))
-
-
-async def _signer_of(signers: _Signers, claim: Claim, body: bytes) -> int | None:
-    number = await off_loop(len(body) * len(signers.keys), webhooks.signer_of, signers.keys, claim, body)
-    return number if signers.secrets else None
 
 
 def _is_lines(request: Request) -> bool:

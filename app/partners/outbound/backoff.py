@@ -11,6 +11,8 @@ _DELAYS = (5, 30, 120, 600, 1800, 3600, 2 * 3600, 4 * 3600, 8 * 3600, 12 * 3600)
 _JITTER = 0.2
 # How long a receiver can ask us to wait.
 _LONGEST_ASKED = timedelta(hours=12)
+# Characters of what asks for it: a date has 29, and what is longer is neither that nor a number of seconds.
+_LONGEST_TEXT = 64
 
 
 def due_again(moment: datetime, attempt_count: int, retry_after: str | None) -> datetime:
@@ -22,11 +24,13 @@ def due_again(moment: datetime, attempt_count: int, retry_after: str | None) -> 
 def _asked(moment: datetime, retry_after: str | None) -> timedelta:
     """What the receiver asks for, within bounds: seconds, or a date (RFC 9110, section 10.2.3)."""
     text = (retry_after or "").strip()
+    if len(text) > _LONGEST_TEXT:
+        return timedelta(0)
     if text.isascii() and text.isdigit():
-        return min(timedelta(seconds=int(text[:9])), _LONGEST_ASKED)
+        return timedelta(seconds=min(int(text), _LONGEST_ASKED.total_seconds()))
     try:
         date = parsedate_to_datetime(text)
-    except (TypeError, ValueError):
+        asked = (date if date.tzinfo else date.replace(tzinfo=UTC)) - moment
+    except Exception:  # noqa: BLE001 - a stranger wrote it, and of what parsing raises no list is promised
         return timedelta(0)
-    aware = date if date.tzinfo else date.replace(tzinfo=UTC)
-    return min(max(aware - moment, timedelta(0)), _LONGEST_ASKED)
+    return min(max(asked, timedelta(0)), _LONGEST_ASKED)

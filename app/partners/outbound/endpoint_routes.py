@@ -11,6 +11,7 @@ from fastapi import APIRouter, Depends, Query, Request, Response
 from app.kit.clock import now
 from app.kit.db import Database, Session
 from app.kit.fields import changed
+from app.kit.limiting import TooManyRequests
 from app.kit.paging import Page, Paging, page_of
 from app.kit.targets import SystemResolver, Targets, TargetUnresolvable
 from app.organizations.models import Organization
@@ -27,12 +28,14 @@ from app.partners.outbound.endpoint_schemas import (
     WebhookEndpointView,
     WebhookMessageView,
 )
-from app.people.callers import Ring
+from app.people.callers import Ring, limiter_of
 
 router = APIRouter(tags=["partners"])
 
 # Seconds in which a host must have been resolved.
 _PATIENCE = 5.0
+# Each has somebody else's server called.
+_TESTS = "30 per hour"
 _ALL = "/v1/organizations/{organization}/webhook-endpoints"
 _ONE = f"{_ALL}/{{endpoint}}"
 
@@ -41,21 +44,12 @@ def targets_of(request: Request) -> Targets:
     """Which addresses may be called, in this process."""
     state = request.app.state
     if not hasattr(state, "targets"):
-        state.targets = Targets(SystemResolver(), loopback=state.settings.is_local)
+        state.targets = Targets(SystemResolver(), loopback=state.settings.may_call_loopback)
     targets: Targets = state.targets
     return targets
 
 
 Known = Annotated[Targets, Depends(targets_of)]
-
-
-def database_of(request: Request) -> Database:
-    """For those who must not hold a session while an address is looked up."""
-    database: Database = request.app.state.database
-    return database
-
-
-AtDatabase = Annotated[Database, Depends(database_of)]
 
 
 async def _look_at(targets: Targets, url: str) -> None:
@@ -68,7 +62,8 @@ async def _look_at(targets: Targets, url: str) -> None:
         raise TargetUnresolvable from None
 
 
-async def _acted_for(database: Database, acting: Acting, organization: str) -> Organization:
+async def _acted_for(request: Request, acting: Acting, organization: str) -> Organization:
+    database: Database = request.app.state.database
     async with database.transaction() as session:
         return await find_organization(session, organization, acting)
 
@@ -76,7 +71,7 @@ async def _acted_for(database: Database, acting: Acting, organization: str) -> O
 @router.post(_ALL, status_code=201)
 async def create_webhook_endpoint(
     acting: Acting,
-    database: AtDatabase,
+    request: Request,
     ring: Ring,
     targets: Known,
     response: Response,
@@ -84,8 +79,9 @@ async def create_webhook_endpoint(
     body: WebhookEndpointBody,
 ) -> NewWebhookEndpointView:
     """Be told of what happens: 20 endpoints at the most. This answer alone shows the secret that signs."""
-    own = await _acted_for(database, acting, organization)
+    own = await _acted_for(request, acting, organization)
     await _look_at(targets, body.url)
+    database: Database = request.app.state.database
     async with database.transaction() as session:
         endpoint, whereabouts = await endpoints.create(session, ring, own, **body.model_dump())
     response.headers["Cache-Control"] = "no-store"
@@ -117,7 +113,7 @@ async def show_webhook_endpoint(
 @router.patch(_ONE)
 async def change_webhook_endpoint(
     acting: Acting,
-    database: AtDatabase,
+    request: Request,
     ring: Ring,
     targets: Known,
     organization: str,
@@ -125,9 +121,10 @@ async def change_webhook_endpoint(
     body: WebhookEndpointChanges,
 ) -> WebhookEndpointView:
     """Change an endpoint, pause it, or activate it again: what waits for it is sent then."""
-    own, changes = await _acted_for(database, acting, organization), changed(body)
+    own, changes = await _acted_for(request, acting, organization), changed(body)
     if "url" in changes:
         await _look_at(targets, changes["url"])
+    database: Database = request.app.state.database
     async with database.transaction() as session:
         found = await endpoints.find(session, own.id, endpoint, locked=True)
         return WebhookEndpointView.of(found, await endpoints.change(session, ring, found, changes))
@@ -135,7 +132,7 @@ async def change_webhook_endpoint(
 
 @router.delete(_ONE, status_code=204)
 async def delete_webhook_endpoint(organization: OwnOrganization, session: Session, endpoint: str) -> None:
-    """End an endpoint. What it was told, and was to be told, goes with it."""
+    """End an endpoint. What it was told, and was to be told, goes with it, a little later if it is much."""
     await endpoints.remove(session, await endpoints.find(session, organization.id, endpoint, locked=True))
 
 
@@ -151,7 +148,11 @@ async def renew_webhook_endpoint_secret(
 
 
 @router.post(f"{_ONE}/test", status_code=201)
-async def test_webhook_endpoint(organization: OwnOrganization, session: Session, endpoint: str) -> WebhookMessageView:
-    """Send the endpoint a `webhook.test` message, which says nothing but that it came."""
+async def test_webhook_endpoint(
+    request: Request, organization: OwnOrganization, session: Session, endpoint: str
+) -> WebhookMessageView:
+    """Send the endpoint a `webhook.test` message, which says nothing but that it came; 30 an hour at the most."""
     found = await endpoints.find(session, organization.id, endpoint)
+    if not await limiter_of(request).hit(_TESTS, "webhook-test", str(found.id)):
+        raise TooManyRequests
     return WebhookMessageView.of(await endpoints.test(session, found), found)

@@ -12,7 +12,7 @@ from app.kit.paging import Paging
 from app.kit.targets import LONGEST
 from app.partners.models import DeliveryAttempt, WebhookEndpoint, WebhookMessage
 from app.partners.outbound.addressing import Whereabouts
-from app.partners.outbound.message_types import ORDERED, TYPES, TypeName
+from app.partners.outbound.message_types import TYPES, TypeName
 from app.people.schemas import Email
 
 EndpointState = Literal["active", "paused", "disabled"]
@@ -129,7 +129,7 @@ class WebhookMessageView(View):
     def of(cls, message: WebhookMessage, endpoint: WebhookEndpoint) -> Self:
         """Of a row: where order is kept, the endpoint may know that it waits for another."""
         due_at = message.due_at if message.state == "due" else None
-        if due_at and message.type in ORDERED and endpoint.ordered_due_at:
+        if due_at and message.ordered and endpoint.ordered_due_at:
             due_at = max(due_at, endpoint.ordered_due_at)
         columns = ("id", "type", "state", "attempt_count", "created_at", "delivered_at")
         values = {name: getattr(message, name) for name in columns}
@@ -147,7 +147,7 @@ class DeliveryAttemptView(View):
         str | None,
         Field(
             description="null when it was taken; else `status`, `redirect`, `timeout`, `connection`, `tls`, "
-            "`unresolvable`, `refused-target`, `too-large`, `protocol` or `unwritable`"
+            "`unresolvable`, `refused-target`, `too-large`, `protocol`, `unwritable` or `failed`"
         ),
     ]
     answer: Annotated[str, Field(description="up to 1,024 bytes of the answer's body, as UTF-8")]

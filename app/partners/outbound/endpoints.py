@@ -4,10 +4,11 @@ An address has been looked at (`kit/targets.py`) before it comes here, outside o
 """
 
 from collections.abc import Collection
+from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Select, func, select, update
+from sqlalchemy import Select, func, select, text
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.kit.clock import now
@@ -24,6 +25,18 @@ from app.partners.outbound.message_types import TEST
 MOST = 20
 # What stands in the sealed part rather than in columns.
 _SEALED = ("url", "contact", "contact_locale")
+# Within so long what has failed before is tried when an endpoint is activated, if it is more than a few.
+_SPREAD = timedelta(minutes=1)
+# Those whose order counts are due since they were made.
+_TRY_ANEW = text("""
+    UPDATE webhook_messages AS m SET attempt_count = 0,
+        due_at = least(m.due_at, CAST(:now AS timestamptz) + n.place * CAST(:within AS interval) / n.count)
+    FROM (
+        SELECT id, row_number() OVER (ORDER BY due_at, id) - 1 AS place, greatest(count(*) OVER (), 1000) AS count
+        FROM webhook_messages WHERE endpoint_id = :id AND state = 'due'
+            AND (attempt_count > 0 OR due_at > :now)
+    ) AS n WHERE m.id = n.id
+""")
 
 
 class WebhookEndpointNotFound(NotFound):
@@ -44,9 +57,16 @@ class EndpointNotActive(Conflict):
     slug = "endpoint-not-active"
 
 
+def require_active(endpoint: WebhookEndpoint) -> None:
+    """What is to be sent at once needs an endpoint that is sent to; EndpointNotActive."""
+    if endpoint.state != "active":
+        raise EndpointNotActive
+
+
 def of_organization(organization_id: UUID) -> Select[WebhookEndpoint]:
-    """All endpoints of an organization."""
-    return select(WebhookEndpoint).where(WebhookEndpoint.organization_id == organization_id)
+    """All endpoints of an organization that were not removed."""
+    own = WebhookEndpoint.organization_id == organization_id
+    return select(WebhookEndpoint).where(own, WebhookEndpoint.removed_at.is_(None))
 
 
 async def find(session: AsyncSession, organization_id: UUID, ref: str, *, locked: bool = False) -> WebhookEndpoint:
@@ -111,12 +131,15 @@ async def change(
 
 
 async def _begin_anew(session: AsyncSession, endpoint: WebhookEndpoint) -> None:
-    """Forget its failures; what waits for it is due at once."""
+    """Forget its failures; what waits for it is due, what waits to be tried again within a minute.
+
+    That it is tried for another three days its own row says: what was never tried, which may be very much, stays as it
+    is.
+    """
     endpoint.state_reason = endpoint.failing_since = endpoint.ordered_due_at = endpoint.mail_due_at = None
-    endpoint.failure_count = 0
-    waiting = update(WebhookMessage).where(WebhookMessage.endpoint_id == endpoint.id, WebhookMessage.state == "due")
-    moment = now()
-    await session.execute(waiting.where(WebhookMessage.due_at > moment).values(due_at=moment))
+    endpoint.failure_count, endpoint.activated_at = 0, now()
+    values = {"id": endpoint.id, "now": endpoint.activated_at, "within": _SPREAD}
+    await session.execute(_TRY_ANEW, values)
 
 
 async def renew_secret(session: AsyncSession, ring: KeyRing, endpoint: WebhookEndpoint) -> Secret:
@@ -129,12 +152,12 @@ async def renew_secret(session: AsyncSession, ring: KeyRing, endpoint: WebhookEn
 
 async def test(session: AsyncSession, endpoint: WebhookEndpoint) -> WebhookMessage:
     """A message that says nothing but that it came; EndpointNotActive."""
-    if endpoint.state != "active":
-        raise EndpointNotActive
+    require_active(endpoint)
     moment = now()
     message = WebhookMessage(
         endpoint_id=endpoint.id,
         type=TEST,
+        ordered=False,
         content={},
         created_at=moment,
         due_at=moment,
@@ -146,6 +169,6 @@ async def test(session: AsyncSession, endpoint: WebhookEndpoint) -> WebhookMessa
 
 
 async def remove(session: AsyncSession, endpoint: WebhookEndpoint) -> None:
-    """The endpoint goes, with all it was told."""
-    await session.delete(endpoint)
+    """The endpoint is gone for everybody; what it was told goes with it as soon as it is cleared up (`clearing.py`)."""
+    endpoint.state, endpoint.removed_at = "disabled", now()
     await session.flush()

@@ -2,7 +2,9 @@
 
 Ids are made before the transaction commits, so in their order something may turn up behind a reader. Numbers are given
 by one transaction at a time, to consents that are committed: whoever has read up to a number has missed nothing below
-it. What a number stands for is looked up when somebody is told of it, and is left out if it is no longer true.
+it. Nor do they go back: a database that was restored from a dump goes on above all that it has ever given.
+
+What a number stands for is looked up when somebody is told of it, and is left out if it is no longer true.
 """
 
 from collections.abc import Collection, Sequence
@@ -15,6 +17,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from app.kit.logs import log
 from app.kit.sealing import KeyRing, SealBrokenError
 from app.partners.outbound.signer_schemas import SignerConsent, SignerView
+from app.partners.terms import receives
 from app.people.pseudonyms import person_id
 from app.people.queries import PRECEDENCE
 from app.signatures.sealing import Personal, unseal
@@ -24,8 +27,14 @@ _LOCK = 0x66656564
 _ALONE = text("SELECT pg_advisory_xact_lock(:lock)")
 # The entry is held, so that it does not go before the transaction commits. Whoever is erasing it is not waited for.
 _NUMBER = text("""
-    INSERT INTO signer_feed_entries (organization_id, consent_id)
-    SELECT held.organization_id, held.id FROM (
+    WITH last AS MATERIALIZED (
+        SELECT greatest(
+            (SELECT max(number) FROM signer_feed_entries),
+            CAST(extract(epoch FROM clock_timestamp()) * 1000000 AS bigint)
+        ) AS number
+    )
+    INSERT INTO signer_feed_entries (number, organization_id, consent_id)
+    SELECT last.number + held.place, held.organization_id, held.id FROM last, (
         SELECT c.id, c.organization_id, n.place
         FROM unnest(CAST(:consent_ids AS uuid[])) WITH ORDINALITY AS n (id, place) JOIN consents c ON c.id = n.id
         FOR KEY SHARE OF c SKIP LOCKED
@@ -36,14 +45,7 @@ _HELD_BY_OTHERS = text("""
     SELECT c.id FROM consents c WHERE c.id = ANY (:consent_ids)
     AND NOT EXISTS (SELECT 1 FROM signer_feed_entries f WHERE f.consent_id = c.id)
 """)
-# Whether the organization may be told of the signers of the petition's campaign: whichever petitions it may feed, it is
-# those who named this very organization.
-_RECEIVES = """
-    ((SELECT o.kind FROM organizations o WHERE o.id = f.organization_id) = 'movement' OR EXISTS (
-        SELECT 1 FROM partnerships r WHERE r.organization_id = f.organization_id AND r.campaign_id = p.campaign_id
-        AND r.state = 'active' AND r.receives_signers
-    ))
-"""
+_RECEIVES = receives("f.organization_id", "p")
 _RECEIVED = text(f"""
     SELECT f.number FROM signer_feed_entries f
     JOIN consents c ON c.id = f.consent_id JOIN petitions p ON p.id = c.petition_id
@@ -69,6 +71,10 @@ _SIGNERS = text(f"""
     WHERE f.organization_id = :organization_id AND f.number BETWEEN :first AND :last AND {_RECEIVES}
     ORDER BY f.number
 """)
+
+
+class KeyMissingError(Exception):
+    """A signature is under a key that this ring lacks: it can be told of when the key is back, so not passed over."""
 
 
 class Numbered(NamedTuple):
@@ -119,7 +125,8 @@ async def numbers_behind(session: AsyncSession, organization_id: UUID, behind: i
 async def signers_in(session: AsyncSession, ring: KeyRing, span: Span) -> list[SignerView]:
     """Those of this span whose consent stands and whose signature is confirmed now, in the order of their numbers.
 
-    Who is in it twice with one signature is told once. What no key opens is left out.
+    Who is in it twice with one signature is told once. What its key does not open is left out; KeyMissingError when
+    this ring lacks that key.
     """
     rows = (await session.execute(_SIGNERS, span._asdict())).all()
     # Of two places the later.
@@ -135,6 +142,8 @@ def _view(ring: KeyRing, organization_id: UUID, row: Any) -> SignerView | None:
     try:
         personal = unseal(ring, row.petition_id, row.signer, row.sealed)
     except SealBrokenError:
+        if ring.lacks_key_of(row.sealed):
+            raise KeyMissingError from None
         return None
     return SignerView(
         signature_id=row.id,

@@ -2,18 +2,21 @@
 
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Query
+from fastapi import APIRouter, Query, Request
 
 from app.kit.db import Session
+from app.kit.limiting import TooManyRequests
 from app.kit.paging import Page, Paging, page_of
 from app.partners.callers import OwnOrganization
 from app.partners.models import DeliveryAttempt, WebhookMessage
 from app.partners.outbound import endpoints, messages
 from app.partners.outbound.endpoint_schemas import DeliveryAttemptView, MessagePaging, WebhookMessageView
-from app.people.callers import Ring
+from app.people.callers import Ring, limiter_of
 
 router = APIRouter(tags=["partners"])
 
+# A day of failures may have made hundreds dead.
+_REPLAYS = "300 per hour"
 _ALL = "/v1/organizations/{organization}/webhook-endpoints/{endpoint}/messages"
 
 
@@ -51,9 +54,14 @@ async def list_delivery_attempts(
 
 @router.post(f"{_ALL}/{{message}}/replay")
 async def replay_webhook_message(
-    organization: OwnOrganization, session: Session, endpoint: str, message: str
+    request: Request, organization: OwnOrganization, session: Session, endpoint: str, message: str
 ) -> WebhookMessageView:
-    """Send a message again at once, whatever has become of it: the same `webhook-id`, and three days anew."""
+    """Send a message again at once, whatever has become of it: the same `webhook-id`, and three days anew.
+
+    An endpoint can have 300 an hour.
+    """
     found = await endpoints.find(session, organization.id, endpoint, locked=True)
+    if not await limiter_of(request).hit(_REPLAYS, "webhook-replay", str(found.id)):
+        raise TooManyRequests
     replayed = await messages.replay(session, found, await messages.find(session, found, message))
     return WebhookMessageView.of(replayed, found)

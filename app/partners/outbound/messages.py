@@ -12,7 +12,7 @@ from app.kit.problems import NotFound
 from app.kit.sealing import KeyRing, SealBrokenError
 from app.partners.models import DeliveryAttempt, WebhookEndpoint, WebhookMessage
 from app.partners.outbound.backoff import LIFETIME
-from app.partners.outbound.message_types import ORDERED
+from app.partners.outbound.endpoints import require_active
 from app.partners.sealing import attempts_identity
 
 
@@ -56,12 +56,13 @@ def open_answer(ring: KeyRing, attempt: DeliveryAttempt) -> bytes:
 async def replay(session: AsyncSession, endpoint: WebhookEndpoint, message: WebhookMessage) -> WebhookMessage:
     """Send it again at once, whatever has become of it, under the same id and for another three days.
 
-    The endpoint is locked: where order is kept, what waits is tried at once as well.
+    EndpointNotActive. The endpoint is locked: where order is kept, what waits is tried at once as well.
     """
+    require_active(endpoint)
     moment = now()
     message.state, message.due_at, message.retried_until = "due", moment, moment + LIFETIME
     message.attempt_count, message.delivered_at = 0, None
-    if message.type in ORDERED:
+    if message.ordered:
         endpoint.ordered_due_at = None
     await session.flush()
     return message

@@ -64,9 +64,14 @@ class WithdrawnSignature(BaseModel):
 
 
 class ErasedPerson(BaseModel):
-    """Somebody who is to be erased at yours too."""
+    """Somebody who is to be erased at yours too.
+
+    What you have by this `person_id` that is later than `at` (`signed_at`, the consent's `decided_at`) they have said
+    since then, and it stays.
+    """
 
     person_id: PersonId
+    at: Annotated[datetime, Field(description="when it was asked for")]
     signature_ids: Annotated[list[UUID], Field(description="those of their signatures that you brought")]
 
 

@@ -1,7 +1,8 @@
 """The body of a webhook message, written at the moment it is sent and from what is true then.
 
-Nobody is named who has taken a consent back, withdrawn or been erased since the message was made, and a partner is told
-nothing that its partnership does not cover any more. When nothing is left to tell there is no body.
+Nobody is named who has taken a consent back, withdrawn or been erased since the message was made. Of petitions and of
+signers a partner is told nothing that its partnership does not cover any more; withdrawals and erasures it is told as
+they were announced, also when its partnership has ended. When nothing is left to tell there is no body.
 """
 
 from collections import defaultdict
@@ -10,13 +11,12 @@ from datetime import datetime
 from typing import Any, Protocol, TypeAlias
 from uuid import UUID
 
-from sqlalchemy import Row, any_, exists, or_, select
+from sqlalchemy import Row, or_, select, text
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.campaigns.models import Campaign
 from app.kit.sealing import KeyRing
 from app.organizations.models import Organization
-from app.partners.models import Partnership
 from app.partners.outbound.feeding import Span, signers_in
 from app.partners.outbound.payload_schemas import (
     PAYLOADS,
@@ -29,10 +29,12 @@ from app.partners.outbound.payload_schemas import (
     TrialNews,
     WithdrawnSignature,
 )
+from app.partners.terms import has_partnership
 from app.petitions.models import Petition
 from app.petitions.queries import STATE_NOW
 from app.petitions.showing import links_of
 
+_COVERED = text(has_partnership("organizations.id", "petitions"))
 _SAID_IN_A_TEST = "This is a test."
 
 
@@ -101,16 +103,10 @@ async def _petitions_for(
     session: AsyncSession, pairs: Collection[tuple[UUID, UUID]]
 ) -> dict[tuple[UUID, UUID], ToldPetition]:
     """Petitions by organization and petition, as far as that organization is told of them."""
-    covered = exists().where(
-        Partnership.organization_id == Organization.id,
-        Partnership.campaign_id == Petition.campaign_id,
-        Partnership.state == "active",
-        or_(Partnership.petition_ids.is_(None), Petition.id == any_(Partnership.petition_ids)),
-    )
     query = (
         select(Organization.id, Petition, STATE_NOW, Campaign)
         .join_from(Petition, Campaign, Campaign.id == Petition.campaign_id)
-        .join(Organization, or_(Organization.kind == "movement", covered))
+        .join(Organization, or_(Organization.kind == "movement", _COVERED))
         .where(
             Organization.id.in_({organization_id for organization_id, _ in pairs}),
             Petition.id.in_({petition_id for _, petition_id in pairs}),
@@ -154,10 +150,11 @@ async def _tell_of_withdrawals(session: AsyncSession, ring: KeyRing, messages: M
     ids = {UUID(message.content["petition_id"]) for message in messages}
     rows = await session.execute(select(Petition.id, Petition.slug).where(Petition.id.in_(ids)))
     slugs = {str(id_): slug for id_, slug in rows}
-    return [
-        WithdrawnSignature.model_validate({**message.content, "petition": slugs[message.content["petition_id"]]})
-        for message in messages
-    ]
+    return [_withdrawn(message.content, slugs.get(message.content["petition_id"])) for message in messages]
+
+
+def _withdrawn(content: Mapping[str, Any], slug: str | None) -> WithdrawnSignature | None:
+    return WithdrawnSignature.model_validate({**content, "petition": slug}) if slug is not None else None
 
 
 async def _tell_of_erasures(session: AsyncSession, ring: KeyRing, messages: Messages) -> _Told:

@@ -6,25 +6,37 @@ from uuid import UUID
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from app.kit.logs import failure_of, log
 from app.kit.paging import Paging, UnknownCursor
+from app.kit.problems import Unavailable
 from app.kit.sealing import KeyRing, SealBrokenError
-from app.partners.outbound.feeding import Span, numbers_behind, signers_in
-from app.partners.outbound.signer_schemas import SignersPage
+from app.partners.outbound.feeding import KeyMissingError, Span, numbers_behind, signers_in
+from app.partners.outbound.signer_schemas import SignersPage, SignerView
 from app.partners.terms import NoPartnership, receiving_campaigns
 
 _NUMBER_BYTES = 8
+# Seconds; an operator has to bring a key back.
+_LATER = 60
 
 
 async def pull(session: AsyncSession, ring: KeyRing, organization_id: UUID, paging: Paging) -> SignersPage:
-    """The next page of a partner's feed, oldest first; NoPartnership, UnknownCursor."""
+    """The next page of a partner's feed, oldest first; NoPartnership, UnknownCursor, Unavailable."""
     if not await receiving_campaigns(session, organization_id):
         raise NoPartnership("No active partnership lets you receive signers.")
     behind = _read(ring, organization_id, paging.cursor) if paging.cursor is not None else 0
     numbers = await numbers_behind(session, organization_id, behind, paging.limit + 1)
     shown = numbers[: paging.limit]
-    items = await signers_in(session, ring, Span(organization_id, shown[0], shown[-1])) if shown else []
+    items = await _signers(session, ring, Span(organization_id, shown[0], shown[-1])) if shown else []
     cursor = _write(ring, organization_id, shown[-1] if shown else behind)
     return SignersPage(items=items, next_cursor=cursor if len(numbers) > len(shown) else None, cursor=cursor)
+
+
+async def _signers(session: AsyncSession, ring: KeyRing, span: Span) -> list[SignerView]:
+    try:
+        return await signers_in(session, ring, span)
+    except KeyMissingError as error:
+        log.error("signers cannot be read", **failure_of(error))
+        raise Unavailable("Some signers cannot be read right now.", retry_after=_LATER) from None
 
 
 def _identity(organization_id: UUID) -> bytes:

@@ -15,7 +15,8 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from app.kit import metrics
 from app.kit.clock import now
 from app.kit.db import Database
-from app.partners.models import WebhookEndpoint, WebhookMessage
+from app.partners.models import WebhookEndpoint
+from app.partners.outbound.backoff import LIFETIME
 
 # Without anything delivered for so long, and so many failures, an endpoint is paused.
 PATIENCE = timedelta(hours=24)
@@ -39,19 +40,18 @@ _MOVE = text("""
         state = CASE
             WHEN n.ending = 'delivered' THEN 'delivered'
             WHEN m.state <> 'due' THEN m.state
-            WHEN n.ending = 'gone' OR n.due_at > m.retried_until THEN 'dead'
+            WHEN n.ending = 'gone' OR n.due_at > greatest(m.retried_until, n.retried_until) THEN 'dead'
             ELSE 'due' END,
         due_at = CASE WHEN n.ending = 'failed' AND NOT n.is_ordered THEN n.due_at ELSE m.due_at END,
         delivered_at = CASE WHEN n.ending = 'delivered' THEN n.attempted_at ELSE m.delivered_at END
     FROM unnest(
         CAST(:messages AS uuid[]), CAST(:endings AS text[]), CAST(:due AS timestamptz[]), CAST(:ordered AS boolean[]),
-        CAST(:times AS timestamptz[])
-    ) AS n (id, ending, due_at, is_ordered, attempted_at)
+        CAST(:times AS timestamptz[]), CAST(:lives AS timestamptz[])
+    ) AS n (id, ending, due_at, is_ordered, attempted_at, retried_until)
     WHERE m.id = n.id
     RETURNING m.id, m.state
 """)
 _VOID = text("UPDATE webhook_messages SET state = 'void' WHERE id = ANY(:ids) AND state = 'due'")
-_BURY = update(WebhookMessage).where(WebhookMessage.state == "due").values(state="dead")
 
 Ending = Literal["delivered", "failed", "gone", "void"]
 
@@ -80,7 +80,13 @@ class Standing(NamedTuple):
     failure_count: int
     failing_since: datetime | None
     ordered_due_at: datetime | None
+    activated_at: datetime | None
     updated_at: datetime
+
+    @property
+    def retried_until(self) -> datetime | None:
+        """Until when what waited as it was activated last is tried again."""
+        return self.activated_at and self.activated_at + LIFETIME
 
 
 class Recording:
@@ -95,7 +101,7 @@ class Recording:
         void = sorted(one.message_id for one in attempts if one.ending == "void")
         async with self._database.transaction() as session:
             endpoints = await _locked(session, {one.endpoint_id for one in made})
-            states = await _move(session, made)
+            states = await _move(session, made, endpoints)
             await _follow(session, endpoints, made, states)
             if void:
                 await session.execute(_VOID, {"ids": void})
@@ -117,7 +123,9 @@ async def _locked(session: AsyncSession, ids: set[UUID]) -> dict[UUID, Standing]
     return {row.id: Standing(*row) for row in await session.execute(query.with_for_update(key_share=True))}
 
 
-async def _move(session: AsyncSession, attempts: Sequence[Attempt]) -> dict[UUID, str]:
+async def _move(
+    session: AsyncSession, attempts: Sequence[Attempt], endpoints: Mapping[UUID, Standing]
+) -> dict[UUID, str]:
     """Write the attempts, and move their messages; the states of those that were moved."""
     if not attempts:
         return {}
@@ -138,6 +146,7 @@ async def _move(session: AsyncSession, attempts: Sequence[Attempt]) -> dict[UUID
         "due": [one.due_at for one in moving],
         "ordered": [one.is_ordered for one in moving],
         "times": [one.attempted_at for one in moving],
+        "lives": [endpoints[one.endpoint_id].retried_until for one in moving],
     }
     return {row.id: row.state for row in await session.execute(_MOVE, ends)}
 
@@ -157,8 +166,6 @@ async def _follow(
     for id_, changed in changes.items():
         if changed:
             await session.execute(update(WebhookEndpoint).where(WebhookEndpoint.id == id_).values(**changed))
-        if changed.get("state") == "disabled":
-            await session.execute(_BURY.where(WebhookMessage.endpoint_id == id_))
 
 
 def _change(endpoint: Standing, attempts: Sequence[Attempt], states: Mapping[UUID, str]) -> dict[str, Any]:

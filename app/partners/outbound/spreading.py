@@ -1,105 +1,108 @@
 """Spreading: outbox messages become webhook messages, one for every endpoint that wants them.
 
 What is taken out goes in the transaction in which the webhook messages are written: each is told once to each endpoint,
-and what commits late is found late, whatever its id. Messages are made in the order in which they were announced.
+and what commits late is found late, whatever its number. Messages are made in the order in which they were announced:
+one transaction makes them at a time, and the time by which they are ordered is the database's.
 
-The movement hears everything it asks for. A partner hears of petitions that its partnership covers, of signers of
-campaigns whose terms let it receive them, of withdrawals if it brought the signature or may have received it, and of
+The movement hears everything it asks for. A partner hears of petitions that its partnership covers, of signers of these
+petitions if its terms let it receive them, of withdrawals if it brought the signature or may have received it, and of
 every erasure that is addressed to it.
 """
 
+import json
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from operator import attrgetter
 from typing import Any, NamedTuple
 from uuid import UUID
 
-from sqlalchemy import insert, select, text
+from sqlalchemy import select, text
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.kit.announcing import OutboxMessage
-from app.kit.clock import now
 from app.kit.ids import uuid7
-from app.partners.models import WebhookMessage
 from app.partners.outbound import feeding
+from app.partners.outbound.announced import Said, understood
 from app.partners.outbound.backoff import LIFETIME
 from app.partners.outbound.feeding import Numbered
+from app.partners.outbound.message_types import ORDERED
+from app.partners.terms import has_partnership
 from app.people.consents import CONSENT_GIVEN
 from app.people.leaving import PERSON_ERASED
 
-BATCH = 5000
+# Few: what a transaction holds, an erasure waits for.
+BATCH = 500
 COUNTED = "signature.counted"
 # Signatures in a message.
 MOST_TOLD = 500
 
 # Endpoints are held: one that is being deleted at this moment is waited for, and told nothing.
-_TARGETS = text("""
-    SELECT m.id, e.id AS endpoint_id
-    FROM outbox_messages m
+_TARGETS = text(f"""
+    SELECT m.number, e.id AS endpoint_id
+    FROM unnest(
+        CAST(:numbers AS bigint[]), CAST(:types AS text[]), CAST(:organization_ids AS uuid[]),
+        CAST(:petition_ids AS uuid[]), CAST(:brought AS boolean[])
+    ) AS m (number, type, organization_id, petition_id, brought)
     JOIN webhook_endpoints e ON e.state <> 'disabled' AND m.type = ANY (e.types)
         AND (m.organization_id IS NULL OR m.organization_id = e.organization_id)
     JOIN organizations o ON o.id = e.organization_id
-    LEFT JOIN petitions p ON p.id = CAST(m.content ->> 'petition_id' AS uuid)
-    WHERE m.id = ANY (:ids) AND (
-        o.kind = 'movement'
-        OR m.type = 'person.erased' AND m.organization_id IS NOT NULL
-        OR m.type LIKE 'petition.%' AND EXISTS (
-            SELECT 1 FROM partnerships r WHERE r.organization_id = o.id AND r.campaign_id = p.campaign_id
-            AND r.state = 'active' AND (r.petition_ids IS NULL OR p.id = ANY (r.petition_ids))
+    LEFT JOIN petitions p ON p.id = m.petition_id
+    WHERE o.kind = 'movement'
+        OR m.type = 'person.erased'
+        OR m.type LIKE 'petition.%' AND {has_partnership("o.id", "p")}
+        OR m.type = 'signature.withdrawn' AND (
+            m.brought OR {has_partnership("o.id", "p", "'active', 'ended'", receiving=True)}
         )
-        OR m.type = 'signature.withdrawn' AND m.organization_id IS NOT NULL AND (
-            CAST(m.content ->> 'brought' AS bool) OR EXISTS (
-                SELECT 1 FROM partnerships r WHERE r.organization_id = o.id AND r.campaign_id = p.campaign_id
-                AND r.state IN ('active', 'ended') AND r.receives_signers
-            )
-        )
-    )
-    ORDER BY m.id, e.id FOR KEY SHARE OF e
+    ORDER BY m.number, e.id FOR KEY SHARE OF e
 """)
 _COUNTED_TARGETS = text(f"""
     SELECT e.organization_id, e.id FROM webhook_endpoints e
     WHERE e.organization_id = ANY (:organization_ids) AND e.state <> 'disabled' AND '{COUNTED}' = ANY (e.types)
     ORDER BY e.id FOR KEY SHARE
 """)
-_TAKEN = text("DELETE FROM outbox_messages WHERE id = ANY (:ids)")
-
-
-class _Said(NamedTuple):
-    """An outbox message."""
-
-    id: UUID
-    type: str
-    organization_id: UUID | None
-    content: dict[str, Any]
+_TAKEN = text("DELETE FROM outbox_messages WHERE number = ANY (:numbers)")
+_WRITE = text("""
+    WITH at AS MATERIALIZED (SELECT clock_timestamp() AS made)
+    INSERT INTO webhook_messages
+        (id, endpoint_id, type, ordered, content, state, attempt_count, created_at, due_at, retried_until)
+    SELECT n.id, n.endpoint_id, n.type, n.type = ANY (:ordered), CAST(n.content AS jsonb), 'due', 0,
+        at.made, at.made, at.made + CAST(:lifetime AS interval)
+    FROM at, unnest(
+        CAST(:ids AS uuid[]), CAST(:endpoint_ids AS uuid[]), CAST(:types AS text[]), CAST(:contents AS text[])
+    ) AS n (id, endpoint_id, type, content)
+""")
 
 
 class _Told(NamedTuple):
     """What an endpoint is told, in the place of an outbox message."""
 
-    place: UUID
+    place: int
     endpoint_id: UUID
     type: str
     content: dict[str, Any]
 
 
-async def spread(session: AsyncSession) -> Sequence[UUID]:
-    """Take up to `BATCH` outbox messages out and write webhook messages; the ids of what was taken out."""
+async def spread(session: AsyncSession) -> Sequence[int]:
+    """Take up to `BATCH` outbox messages out and write webhook messages; the numbers of what was taken out.
+
+    What makes no sense is taken out too: it would be there for ever.
+    """
     await feeding.alone(session)
-    columns = (OutboxMessage.id, OutboxMessage.type, OutboxMessage.organization_id, OutboxMessage.content)
-    rows = await session.execute(select(*columns).order_by(OutboxMessage.id).limit(BATCH))
-    said = [_Said(*row) for row in rows]
-    places = {UUID(one.content["consent_id"]): one.id for one in said if one.type == CONSENT_GIVEN}
+    columns = (OutboxMessage.number, OutboxMessage.type, OutboxMessage.organization_id, OutboxMessage.content)
+    rows = (await session.execute(select(*columns).order_by(OutboxMessage.number).limit(BATCH))).all()
+    said = understood(rows)
+    places = {UUID(one.content["consent_id"]): one.number for one in said if one.type == CONSENT_GIVEN}
     numbered, held = await feeding.number(session, list(places)) if places else ([], set())
     told = await _counted(session, places, numbered)
     told += await _announced(session, _merged(one for one in said if one.type != CONSENT_GIVEN))
     await _write(session, sorted(told, key=attrgetter("place")))
     left = {places[consent_id] for consent_id in held}
-    taken = [one.id for one in said if one.id not in left]
-    await session.execute(_TAKEN, {"ids": taken})
+    taken = [row.number for row in rows if row.number not in left]
+    await session.execute(_TAKEN, {"numbers": taken})
     return taken
 
 
-async def _counted(session: AsyncSession, places: Mapping[UUID, UUID], numbered: Iterable[Numbered]) -> list[_Told]:
+async def _counted(session: AsyncSession, places: Mapping[UUID, int], numbered: Iterable[Numbered]) -> list[_Told]:
     """Consents by spans of numbers, each in the place of its last; for whom there is nothing in it there is none."""
     by_organization: dict[UUID, list[Numbered]] = defaultdict(list)
     for one in numbered:
@@ -129,36 +132,45 @@ def _parts(numbered: Sequence[Numbered]) -> Iterator[Sequence[Numbered]]:
         yield numbered[start : start + MOST_TOLD]
 
 
-def _merged(said: Iterable[_Said]) -> dict[UUID, _Said]:
-    """The messages by their ids. Of an erasure that two rooms announce to one organization the last, saying both."""
-    last: dict[object, _Said] = {}
+def _merged(said: Iterable[Said]) -> dict[int, Said]:
+    """The messages by number. Of an erasure that two rooms announce to one organization the last, saying both."""
+    last: dict[object, Said] = {}
     for one in said:
         if one.type == PERSON_ERASED:
             key = (one.organization_id, one.content["person_id"])
             last[key] = _with_signatures_of(last.get(key), one)
         else:
-            last[one.id] = one
-    return {one.id: one for one in last.values()}
+            last[one.number] = one
+    return {one.number: one for one in last.values()}
 
 
-def _with_signatures_of(earlier: _Said | None, one: _Said) -> _Said:
+def _with_signatures_of(earlier: Said | None, one: Said) -> Said:
     ids = [*(earlier.content["signature_ids"] if earlier else []), *one.content["signature_ids"]]
     return one._replace(content=one.content | {"signature_ids": list(dict.fromkeys(ids))})
 
 
-async def _announced(session: AsyncSession, said: Mapping[UUID, _Said]) -> list[_Told]:
+async def _announced(session: AsyncSession, said: Mapping[int, Said]) -> list[_Told]:
     if not said:
         return []
-    targets = await session.execute(_TARGETS, {"ids": list(said)})
-    return [_Told(id_, endpoint_id, said[id_].type, said[id_].content) for id_, endpoint_id in targets]
+    petition_ids = [one.content.get("petition_id") for one in said.values()]
+    columns = {
+        "numbers": list(said),
+        "types": [one.type for one in said.values()],
+        "organization_ids": [one.organization_id for one in said.values()],
+        "petition_ids": [UUID(id_) if id_ is not None else None for id_ in petition_ids],
+        "brought": [one.content.get("brought", False) for one in said.values()],
+    }
+    targets = await session.execute(_TARGETS, columns)
+    return [_Told(number, endpoint_id, said[number].type, said[number].content) for number, endpoint_id in targets]
 
 
-async def _write(session: AsyncSession, told: Iterable[_Told]) -> None:
-    moment = now()
-    times = {"created_at": moment, "due_at": moment, "retried_until": moment + LIFETIME}
-    rows = [
-        {"id": uuid7(), "endpoint_id": one.endpoint_id, "type": one.type, "content": one.content, **times}
-        for one in told
-    ]
-    if rows:
-        await session.execute(insert(WebhookMessage), rows)
+async def _write(session: AsyncSession, told: Sequence[_Told]) -> None:
+    columns = {
+        # A clock that steps back meanwhile must not turn their order round.
+        "ids": sorted(uuid7() for _ in told),
+        "endpoint_ids": [one.endpoint_id for one in told],
+        "types": [one.type for one in told],
+        "contents": [json.dumps(one.content) for one in told],
+    }
+    if told:
+        await session.execute(_WRITE, columns | {"lifetime": LIFETIME, "ordered": list(ORDERED)})

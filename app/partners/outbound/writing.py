@@ -15,6 +15,7 @@ from app.kit.logs import failure_of, log
 from app.kit.sealing import KeyRing, SealBrokenError
 from app.partners.outbound.addressing import Whereabouts, open_whereabouts
 from app.partners.outbound.claiming import Due
+from app.partners.outbound.message_types import KNOWN
 from app.partners.outbound.payloads import bodies_of
 
 # As they are at this moment: one may have been paused, moved or deleted since it was claimed.
@@ -39,7 +40,7 @@ class Sendable(NamedTuple):
 
 
 class Written(NamedTuple):
-    """What to send, and where; no `body` when there is nothing left to tell, no `whereabouts` when it is broken."""
+    """What to send, and where; no `body` when nothing is left to tell, no `whereabouts` when it cannot be written."""
 
     message: Sendable
     whereabouts: Whereabouts | None
@@ -85,6 +86,9 @@ class Writing:
 
     def _written(self, message: Sendable, body: "bytes | _Broken | None") -> Written:
         if isinstance(body, _Broken):
+            return Written(message, None, None)
+        if body is None and message.type not in KNOWN:
+            # A later version has made it, beside which this one is still running: it can tell it soon.
             return Written(message, None, None)
         return Written(message, self._open(message.endpoint_id, message.sealed), body)
 

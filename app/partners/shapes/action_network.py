@@ -9,7 +9,8 @@ import hmac
 import json
 from collections.abc import Iterator, Sequence
 
-from app.partners.inbound.reading import LONGEST_ITEM, Item, ItemTooLarge, NoSignature
+from app.partners.inbound.cutting import ItemTooLarge, is_too_large
+from app.partners.inbound.reading import Item, NoSignature
 from app.partners.shapes import osdi_signatures
 from app.partners.shapes.parsing import read_array
 from app.partners.shapes.rules import Frame, as_text
@@ -31,22 +32,22 @@ def _digest(text: str) -> bytes:
     return hashlib.sha256(text.encode(errors="surrogatepass")).digest()
 
 
-def keys_of(text: str) -> bytes:
+def keys_of(body: bytes) -> bytes:
     """What makes this webhook the one it is: the keys of its items, in order; of one without a key, its very words.
 
     Goes through the whole body: what `parsing.read_array` raises about it is raised here.
     """
-    keys = [_key_of(item) or [_digest(written).hex()] for item, written in read_array(text)]
+    keys = [_key_of(item) or [hashlib.sha256(written).hexdigest()] for item, written in read_array(body)]
     return json.dumps(keys).encode()
 
 
-def read_items(frame: Frame, text: str) -> Iterator[Item]:
+def read_items(frame: Frame, body: bytes) -> Iterator[Item]:
     """What the body brings, in order."""
-    return (_read(frame, item, written) for item, written in read_array(text))
+    return (_read(frame, item, written) for item, written in read_array(body))
 
 
-def _read(frame: Frame, item: object, written: str) -> Item:
-    if len(written) > LONGEST_ITEM:
+def _read(frame: Frame, item: object, written: bytes) -> Item:
+    if item is None and is_too_large(written):
         return ItemTooLarge()
     if not isinstance(item, dict) or not isinstance(item.get(_SIGNATURE), dict):
         return NoSignature([_MISSING])

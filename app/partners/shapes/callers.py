@@ -1,21 +1,23 @@
 """Who sends a webhook in another system's shape, and under which terms a petition is fed by it."""
 
+import os
 import secrets
 from collections.abc import Callable, Sequence
 from typing import NamedTuple, TypeAlias
 
 from fastapi import Request
 
-from app.kit.large_bodies import off_loop
+from app.kit.large_bodies import Share
 from app.kit.problems import Forbidden, Unauthorized
-from app.organizations import queries as organizations
+from app.kit.webhooks import Hearing
 from app.organizations import service
 from app.organizations.keys import looks_like_a_key
 from app.organizations.models import Organization
 from app.partners.inbound.bringing import PetitionNotCovered
 from app.partners.inbound.desk import Desk
-from app.partners.inbound.verifying import NotVerified
-from app.partners.secrets import live_secrets, note_use
+from app.partners.inbound.verifying import Signers, heard, signers_of
+from app.partners.secrets import note_use
+from app.partners.shapes import controlshift
 from app.partners.shapes.rules import Frame
 from app.partners.terms import Fed, fed_petitions
 
@@ -48,23 +50,33 @@ async def by_token(desk: Desk, request: Request) -> Organization:
         return await service.find(session, str(principal.organization_id))
 
 
-async def by_secret(desk: Desk, partner: str, scheme: str, opens: Opens, size: int = 0) -> Organization:
+async def by_secret(desk: Desk, partner: str, scheme: str, opens: Opens) -> Organization:
     """The partner, if `opens` finds one of its live secrets to be the one; NotVerified, alike whatever is wrong.
 
-    For a partner that is not known, or that has no secret, one that nobody has stands in. `size`: bytes that are gone
-    through for each secret.
+    For those that a partner might have, secrets that nobody has stand in.
     """
+    signers = await signers_of(desk, partner, scheme)
+    texts = [one.secret for one in signers.secrets] + signers.filled_up(secrets.token_urlsafe)
+    return await recognized(desk, signers, opens(texts))
+
+
+async def recognized(desk: Desk, signers: Signers, number: int | None) -> Organization:
+    """The partner whose secret of this number was used; NotVerified."""
+    organization, secret = signers.known(number)
     async with desk.database.transaction() as session:
-        found = await organizations.find(session, partner)
-        known = found is not None and found.kind == "partner"
-        live = await live_secrets(session, desk.ring, found.id, scheme) if found is not None and known else []
-    texts = [one.secret for one in live] or [secrets.token_urlsafe()]
-    number = await off_loop(size * len(texts), opens, texts)
-    if found is None or not live or number is None:
-        raise NotVerified
-    async with desk.database.transaction() as session:
-        await note_use(session, live[number].id)
-    return found
+        await note_use(session, secret.id)
+    return organization
+
+
+async def by_signature(desk: Desk, request: Request, partner: str, share: Share) -> tuple[Organization, bytes]:
+    """The partner that has signed this body as ControlShift does, and the body; NotVerified, TooLarge, TooSlow,
+    QueueFull."""
+    signers = await signers_of(desk, partner, "controlshift")
+    given = controlshift.signatures_of(request.headers.getlist(controlshift.HEADER))
+    signers.send(share, held=bool(given))
+    keys = [one.secret.encode() for one in signers.secrets] + signers.filled_up(lambda: os.urandom(32))
+    body, number = await heard(desk, request, share, Hearing(keys), given)
+    return await recognized(desk, signers, number), body
 
 
 async def feeding(desk: Desk, organization: Organization, petition: str) -> Feeding:

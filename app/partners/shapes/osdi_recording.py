@@ -12,6 +12,7 @@ from datetime import datetime
 from typing import Any
 
 from app.kit.ids import uuid7
+from app.kit.large_bodies import Share
 from app.kit.problems import Problem, render
 from app.partners.inbound.bringing import bring
 from app.partners.inbound.desk import Desk
@@ -34,8 +35,8 @@ class _Refused(Problem):
         return render(self.status, self.slug, self._title, request_id, self.detail, self.errors)
 
 
-async def record(desk: Desk, found: Feeding, signature: Mapping[str, Any]) -> bytes:
-    """Record it; an `OsdiSignature`, in JSON. A refusal leaves the identifier free.
+async def record(desk: Desk, found: Feeding, signature: Mapping[str, Any], share: Share) -> bytes:
+    """Record it, which was the body of this share; an `OsdiSignature`, in JSON. A refusal leaves the identifier free.
 
     Raises what stands against it, NoSignature, WebhookIdTaken, QueueFull and Unavailable.
     """
@@ -48,7 +49,7 @@ async def record(desk: Desk, found: Feeding, signature: Mapping[str, Any]) -> by
         return _answer(desk, found, item, answer["results"][0], received.received_at)
 
     digest = desk.reception.digest_of(_said(found, signature))
-    return await desk.reception.receive(found.organization.id, _named(found, signature), digest, recorded)
+    return await desk.reception.receive(found.organization.id, _named(found, signature), digest, recorded, share)
 
 
 def _named(found: Feeding, signature: Mapping[str, Any]) -> str:

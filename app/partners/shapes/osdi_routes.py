@@ -89,6 +89,7 @@ async def record_osdi_signature(
     organization = await by_token(desk, request)
     check_type(request, JSON, MEDIA_TYPE)
     with desk.bodies.share() as share:
-        signature = read_object(await desk.bodies.read(request, share))
-        answer = await osdi_recording.record(desk, await feeding(desk, organization, petition), signature)
+        share.is_of(organization.id)
+        signature = await read_object(await desk.bodies.read(request, share))
+        answer = await osdi_recording.record(desk, await feeding(desk, organization, petition), signature, share)
     return Response(b"{}" if osdi_recording.wants_no_answer(signature) else answer, media_type=MEDIA_TYPE)

@@ -1,110 +1,50 @@
-"""JSON that other systems write, whatever its fields: read value by value, never all of a large body at once.
+"""JSON that other systems write, whatever its fields: one object, or an array read item by item.
 
 What could be read in two ways is refused as a whole, as in `inbound/reading.py`.
 """
 
-import json
-import re
 from collections.abc import Iterator
 from typing import Any
 
-from app.partners.inbound.reading import (
-    DEEPEST,
-    MOST_ITEMS,
-    DuplicateKeys,
+from app.kit.large_bodies import off_loop
+from app.partners.inbound.cutting import (
+    SPACE,
     NothingSent,
     NotJsonText,
-    TooDeep,
-    TooManyItems,
+    behind_mark,
+    counted,
+    is_too_large,
+    look_closely,
+    values_of,
 )
 
-# As many digits as an id may have. Python would refuse a number of more than 4,300.
-_LONGEST_NUMBER = 40
-_SPACE = re.compile(r"[ \t\r\n]*")
+# Decoding goes through so many bytes in the time that others, such as hashing, take for one.
+SLOWER = 16
 
 
-def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) < len(pairs):
-        raise DuplicateKeys
-    return found
-
-
-def _whole(digits: str) -> int | None:
-    return int(digits) if len(digits) <= _LONGEST_NUMBER else None
-
-
-def _none(name: str) -> None:
-    raise ValueError(name)
-
-
-_DECODER = json.JSONDecoder(object_pairs_hook=_once, parse_int=_whole, parse_constant=_none)
-
-
-def text_of(body: bytes) -> str:
-    """The body as text; NotJsonText when it is not UTF-8, NothingSent when there is none."""
-    try:
-        text = body.decode("utf-8-sig")
-    except UnicodeDecodeError:
-        raise NotJsonText from None
-    if not text.strip(" \t\r\n"):
-        raise NothingSent
-    return text
-
-
-def read_object(body: bytes) -> dict[str, Any]:
+async def read_object(body: bytes) -> dict[str, Any]:
     """The one object that is the body; NotJsonText, DuplicateKeys, TooDeep, NothingSent."""
-    text = text_of(body)
-    value, end = _value_at(text, _behind_space(text, 0))
-    if _behind_space(text, end) < len(text):
-        raise NotJsonText
+    return await off_loop(len(body) * SLOWER, _object, body)
+
+
+def _object(body: bytes) -> dict[str, Any]:
+    text = body[behind_mark(body) :]
+    if not text.strip(SPACE):
+        raise NothingSent
+    value = look_closely(text)
     if not isinstance(value, dict):
         raise NotJsonText("It must be an object.")
     return value
 
 
-def read_array(text: str) -> Iterator[tuple[Any, str]]:
-    """The items of the array that is the text, each as it was read and as it is written.
+def read_array(body: bytes) -> Iterator[tuple[Any, bytes]]:
+    """The items of the array that is the body, each as it was read and as it is written; of one that is too large to be
+    read, None. An array of nothing holds none.
 
-    NotJsonText, DuplicateKeys, TooDeep and TooManyItems are about the whole of it, whenever they come.
+    NotJsonText, DuplicateKeys, TooDeep and TooManyItems, and ItemTooLarge of an item that has no end in sight, are
+    about the whole of it, whenever they come.
     """
-    at = _behind_space(text, 0)
-    if text[at : at + 1] != "[":
-        raise NotJsonText("It must be an array.")
-    at = _behind_space(text, at + 1)
-    count, mark = 0, "," if text[at : at + 1] != "]" else "]"
-    while mark == ",":
-        begin = _behind_space(text, at)
-        value, end = _value_at(text, begin)
-        if (count := count + 1) > MOST_ITEMS:
-            raise TooManyItems
-        yield value, text[begin:end]
-        end = _behind_space(text, end)
-        mark, at = text[end : end + 1], end + 1
-    if mark != "]" or _behind_space(text, at if count else at + 1) < len(text):
-        raise NotJsonText
-
-
-def _behind_space(text: str, at: int) -> int:
-    match = _SPACE.match(text, at)
-    assert match is not None
-    return match.end()
-
-
-def _value_at(text: str, at: int) -> tuple[Any, int]:
-    try:
-        value, end = _DECODER.raw_decode(text, at)
-    except RecursionError:
-        raise TooDeep from None
-    except ValueError:
-        raise NotJsonText from None
-    _check_depth(value, DEEPEST)
-    return value, end
-
-
-def _check_depth(value: object, left: int) -> None:
-    if isinstance(value, dict | list):
-        if not left:
-            raise TooDeep
-        for inner in value.values() if isinstance(value, dict) else value:
-            _check_depth(inner, left - 1)
+    if not body[behind_mark(body) :].lstrip(SPACE).startswith(b"["):
+        raise NotJsonText("It must be an array.") if body.strip(SPACE) else NothingSent
+    for text in counted(values_of(body)):
+        yield (None if is_too_large(text) else look_closely(text)), text

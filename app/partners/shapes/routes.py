@@ -9,15 +9,16 @@ from fastapi import APIRouter, Request, Response, Security
 from fastapi.security import APIKeyHeader
 
 from app.kit.bodies import NotJson
-from app.kit.large_bodies import off_loop
+from app.kit.large_bodies import Share, off_loop
 from app.partners.inbound.bringing import bring
+from app.partners.inbound.cutting import MOST_ITEMS
 from app.partners.inbound.desk import Desk, desk_of
-from app.partners.inbound.reading import MOST_ITEMS, Item
+from app.partners.inbound.reading import Item
 from app.partners.inbound.receiving import Received
 from app.partners.schemas import ReceivedView
 from app.partners.shapes import action_network, controlshift
-from app.partners.shapes.callers import Feeding, by_secret, feeding
-from app.partners.shapes.parsing import read_object, text_of
+from app.partners.shapes.callers import Feeding, by_secret, by_signature, feeding
+from app.partners.shapes.parsing import SLOWER, read_object
 
 JSON = "application/json"
 
@@ -54,9 +55,11 @@ async def bring_from_action_network(request: Request, partner: str, petition: st
     check_type(request, JSON)
     found = await feeding(desk, organization, petition)
     with desk.bodies.share() as share:
-        text, keys = await _opened(await desk.bodies.read(request, share))
-        items = action_network.read_items(found.frame, text)
-        answer = await _received(desk, found, "action_network", keys, items)
+        share.is_of(organization.id)
+        body = await desk.bodies.read(request, share)
+        keys = await off_loop(len(body) * SLOWER, action_network.keys_of, body)
+        items = action_network.read_items(found.frame, body)
+        answer = await _received(desk, found, "action_network", keys, items, share)
     return Response(answer, media_type=JSON)
 
 
@@ -71,33 +74,26 @@ async def bring_from_controlshift(
     """Take ControlShift's webhook in: `signature.created` is brought, every other type is answered and left."""
     desk = desk_of(request)
     with desk.bodies.share() as share:
-        body = await desk.bodies.read(request, share)
-        signed = partial(controlshift.signer_of, request.headers.getlist(controlshift.HEADER), body)
-        organization = await by_secret(desk, partner, "controlshift", signed, len(body))
+        organization, body = await by_signature(desk, request, partner, share)
         check_type(request, JSON)
-        event = read_object(body)
+        event = await read_object(body)
         if not controlshift.is_new_signature(event):
             return Response(_NOTHING, media_type=JSON)
         found = await feeding(desk, organization, petition)
         name = (controlshift.identifier(event) or hashlib.sha256(body).hexdigest()).encode(errors="surrogatepass")
-        answer = await _received(desk, found, "controlshift", name, [controlshift.read(found.frame, event)])
+        answer = await _received(desk, found, "controlshift", name, [controlshift.read(found.frame, event)], share)
     return Response(answer, media_type=JSON)
 
 
-async def _opened(body: bytes) -> tuple[str, bytes]:
-    """The body's text, and what tells it from others."""
-    text = await off_loop(len(body), text_of, body)
-    return text, await off_loop(len(body), action_network.keys_of, text)
-
-
-async def _received(desk: Desk, found: Feeding, scheme: str, name: bytes, items: Iterable[Item]) -> bytes:
+async def _received(desk: Desk, found: Feeding, scheme: str, name: bytes, items: Iterable[Item], share: Share) -> bytes:
     """The answer to a webhook that its name alone tells from others: whatever else moves, it is the same again."""
 
     def brought(received: Received) -> Awaitable[bytes]:
         return bring(desk, found.organization, received, items)
 
     id_ = f"{scheme}:{found.petition.id}:{hashlib.sha256(name).hexdigest()}"
-    return await desk.reception.receive(found.organization.id, id_, desk.reception.digest_of(name), brought)
+    digest = await off_loop(len(name), desk.reception.digest_of, name)
+    return await desk.reception.receive(found.organization.id, id_, digest, brought, share)
 
 
 def check_type(request: Request, *allowed: str) -> None:

@@ -1,0 +1,165 @@
+"""Consents that were entered by code that announces nothing are told of in the end, each once."""
+
+from datetime import timedelta
+from uuid import UUID
+
+import httpx
+import pytest
+from hearing import endpoint, news, sign, spread_all, waiting
+from movement import run, sweep
+from partnering import SLUG, Headers, Partner
+
+from app.kit.clock import now
+from app.kit.db import Database
+from app.partners.outbound import catching_up
+from app.partners.outbound.catching_up import CatchingUp
+
+HOUR = timedelta(hours=1)
+
+
+def id_at(moment: timedelta, number: int) -> UUID:
+    """An id as it was made so long ago."""
+    milliseconds = int((now() - moment).timestamp() * 1000)
+    return UUID(int=milliseconds << 80 | 0x7 << 76 | 0b10 << 62 | number)
+
+
+async def enter_silently(database: Database, partnership: Partner, ago: timedelta = HOUR) -> None:
+    """What was said with signatures, put into the ledger as the version before did."""
+    rows = await run(
+        database,
+        "SELECT signer FROM signatures s WHERE NOT EXISTS (SELECT FROM consents c WHERE c.signer = s.signer)"
+        " ORDER BY signed_at",
+    )
+    for number, row in enumerate(rows):
+        await run(
+            database,
+            "INSERT INTO consents"
+            " (id, signer, organization_id, purpose, given, proven, decided_at, petition_id, created_at)"
+            " VALUES (:id, :signer, :to, 'news', true, true, now(), :petition, now())",
+            id=id_at(ago, number),
+            signer=row[0],
+            to=partnership.organization_id,
+            petition=partnership.petition_id,
+        )
+    await run(database, "UPDATE signatures SET consents_due = NULL")
+
+
+async def pulled(client: httpx.AsyncClient, key: Headers) -> list[str]:
+    answer = await client.get(f"/v1/partners/{SLUG}/signers", headers=key)
+    assert answer.status_code == 200, answer.text
+    return [signer["given_name"].removeprefix("Given") for signer in answer.json()["items"]]
+
+
+@pytest.mark.parametrize("slice_", [1, 2, 5000])
+async def test_what_was_entered_by_the_version_before_is_told_and_pulled(
+    client: httpx.AsyncClient, database: Database, partnership: Partner, monkeypatch: pytest.MonkeyPatch, slice_: int
+) -> None:
+    monkeypatch.setattr(catching_up, "SLICE", slice_)
+    listening = await endpoint(database, partnership.organization_id, "signature.counted")
+    for number in range(5):
+        await sign(client, number)
+    await enter_silently(database, partnership)
+    catch_up = CatchingUp()
+    for _ in range(10):
+        async with database.transaction() as session:
+            await catch_up(session)
+        await spread_all(database)
+    told = [signer for data in await news(database, listening, "signature.counted") for signer in data["signatures"]]
+    assert [signer["given_name"] for signer in told] == [f"Given{number}" for number in range(5)]
+    assert await pulled(client, partnership.key) == ["0", "1", "2", "3", "4"]
+    assert len(await waiting(database)) == -(-5 // slice_)
+
+
+async def test_the_worker_catches_up(client: httpx.AsyncClient, database: Database, partnership: Partner) -> None:
+    await sign(client, 1)
+    await enter_silently(database, partnership)
+    await sweep(database)
+    await sweep(database)
+    assert await pulled(client, partnership.key) == ["1"]
+    assert await run(database, "SELECT 1 FROM outbox_messages") == []
+
+
+async def test_what_waits_or_is_told_already_is_not_announced_again(
+    client: httpx.AsyncClient, database: Database, partnership: Partner
+) -> None:
+    await sign(client, 1)
+    await enter_silently(database, partnership)
+    catch_up = CatchingUp()
+    for expected in (1, 0, 0):
+        async with database.transaction() as session:
+            assert len(await catch_up(session)) == expected
+    await spread_all(database)
+    for again in (catch_up, CatchingUp()):
+        async with database.transaction() as session:
+            assert await again(session) == []
+    assert await run(database, "SELECT 1 FROM outbox_messages") == []
+
+
+async def test_a_round_that_fails_is_made_up_for(
+    client: httpx.AsyncClient, database: Database, partnership: Partner
+) -> None:
+    await sign(client, 1)
+    await enter_silently(database, partnership)
+    catch_up = CatchingUp()
+
+    async def catch_up_and_fail() -> None:
+        async with database.transaction() as session:
+            assert len(await catch_up(session)) == 1
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        await catch_up_and_fail()
+    async with database.transaction() as session:
+        assert len(await catch_up(session)) == 1
+
+
+async def test_what_was_entered_a_moment_ago_is_left_until_it_is_certain_to_have_been_committed(
+    client: httpx.AsyncClient, database: Database, partnership: Partner
+) -> None:
+    await sign(client, 1)
+    await enter_silently(database, partnership, timedelta(minutes=9))
+    catch_up = CatchingUp()
+    async with database.transaction() as session:
+        assert await catch_up(session) == []
+    await sign(client, 2)
+    await enter_silently(database, partnership, timedelta(minutes=11))
+    async with database.transaction() as session:
+        assert len(await catch_up(session)) == 1
+
+
+async def test_consents_without_a_signature_and_refusals_are_not_announced(
+    client: httpx.AsyncClient, database: Database, partnership: Partner
+) -> None:
+    await sign(client, 1)
+    await enter_silently(database, partnership)
+    for number, (given, petition) in enumerate((("false", "petition_id"), ("true", "NULL"))):
+        await run(
+            database,
+            "INSERT INTO consents"
+            " (id, signer, organization_id, purpose, given, proven, decided_at, petition_id, created_at)"
+            f" SELECT :id, signer, organization_id, purpose, {given}, proven, decided_at, {petition}, created_at"
+            " FROM consents WHERE given AND petition_id IS NOT NULL",
+            id=id_at(HOUR, 100 + number),
+        )
+    async with database.transaction() as session:
+        assert len(await CatchingUp()(session)) == 1
+
+
+async def test_while_much_waits_to_be_told_catching_up_waits(
+    client: httpx.AsyncClient, database: Database, partnership: Partner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(catching_up, "_MANY", 2)
+    await sign(client, 1)
+    await enter_silently(database, partnership)
+    await run(
+        database,
+        "INSERT INTO outbox_messages (type, content, created_at)"
+        " SELECT 'petition.closed', jsonb_build_object('petition_id', p.id, 'at', NULL), now()"
+        " FROM petitions p, generate_series(1, 2)",
+    )
+    catch_up = CatchingUp()
+    async with database.transaction() as session:
+        assert await catch_up(session) == []
+    await spread_all(database)
+    async with database.transaction() as session:
+        assert len(await catch_up(session)) == 1

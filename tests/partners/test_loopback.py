@@ -1,0 +1,60 @@
+"""Whether webhooks may go to this very machine: only where that was said and nobody else is served, at both doors."""
+
+from typing import Any
+
+import httpx
+import pytest
+from movement import run
+from receivers import plant_endpoint, plant_messages, receiving
+from test_delivering import attempted, attempts, delivering
+
+from app.kit.db import Database
+from app.kit.settings import Settings
+
+URL = "/v1/organizations/movement/webhook-endpoints"
+REFUSED = pytest.mark.parametrize(
+    "more",
+    [{"webhook_loopback": False}, {"public_url": "https://movement.example"}],
+    ids=["it was not said", "others are served"],
+)
+
+
+@REFUSED
+async def test_the_worker_calls_nobody_on_its_own_machine(
+    database: Database, settings: Settings, more: dict[str, object]
+) -> None:
+    async with receiving() as receiver, delivering(settings, **more):
+        for scheme in ("http", "https"):
+            url = receiver.url(scheme=scheme)
+            await plant_messages(database, await plant_endpoint(database, settings, url))
+        await attempted(database, 2)
+        assert receiver.connections == 0
+    assert await attempts(database) == [(None, "refused-target")] * 2
+
+
+@REFUSED
+async def test_no_endpoint_is_made_on_this_machine(
+    served: Any, owner: dict[str, str], database: Database, settings: Settings, more: dict[str, object]
+) -> None:
+    served.api.state.settings = settings.model_copy(update=more)
+    for url, slug in (("http://127.0.0.1:9/", "target-invalid"), ("https://127.0.0.1:9/", "target-refused")):
+        body = {"url": url, "types": ["petition.published"]}
+        refused = await served.client.post(URL, json=body, headers=owner)
+        assert (refused.status_code, refused.json()["type"].rpartition(":")[2]) == (422, slug)
+    assert not await run(database, "SELECT id FROM webhook_endpoints")
+
+
+async def test_an_endpoint_on_this_machine_is_for_development(client: httpx.AsyncClient, owner: dict[str, str]) -> None:
+    body = {"url": "http://127.0.0.1:9/", "types": ["petition.published"]}
+    assert (await client.post(URL, json=body, headers=owner)).status_code == 201
+
+
+async def test_a_receiver_that_says_too_much_gets_every_message_once(database: Database, settings: Settings) -> None:
+    said = b"HTTP/1.1 204 No Content\r\n\r\nok"
+    async with receiving(lambda _received: said) as receiver, delivering(settings):
+        endpoint_id = await plant_endpoint(database, settings, receiver.url())
+        planted = await plant_messages(database, endpoint_id, 20, "person.erased")
+        planted += await plant_messages(database, endpoint_id, 20)
+        await attempted(database, 40)
+        assert sorted(receiver.ids()) == sorted(planted)
+    assert await attempts(database) == [(204, None)] * 40

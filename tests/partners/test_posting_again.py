@@ -1,0 +1,136 @@
+"""The same people posted again under another id: what stands stays, and its mail goes on confirming it."""
+
+import asyncio
+import json
+import time
+from collections.abc import Iterator, Sequence
+from typing import Any
+from uuid import UUID
+
+import httpx
+import pytest
+from movement import proven, run, sweep
+from partnering import PETITION, Partner
+from posting import Poster, item, lines, slug_of
+from sqlalchemy import event
+
+from app.kit.clock import now
+from app.kit.db import Database
+from app.kit.ids import uuid7
+from app.kit.problems import Problem
+from app.kit.settings import Settings
+from app.organizations.models import Organization
+from app.partners.inbound.bringing import bring
+from app.partners.inbound.courtesy import SLICE
+from app.partners.inbound.reading import NoSignature
+from app.partners.inbound.receiving import Received
+from app.people.emails import canonical
+from app.signatures.bulk import CHUNK
+from app.signatures.sealing import write_link
+
+MOST_ITEMS = 10_000
+
+
+@pytest.fixture
+async def poster(client: httpx.AsyncClient, partnership: Partner, database: Database) -> Poster:
+    """Whose signatures are confirmed by mail."""
+    await run(database, "UPDATE petitions SET confirmation = 'email'")
+    return Poster(client, partnership)
+
+
+async def _rows(database: Database) -> Sequence[Any]:
+    return await run(
+        database, "SELECT id, state, partner_id, sealed, consents_due, mail_due_at, due_mail FROM signatures"
+    )
+
+
+async def test_what_is_pending_is_not_replaced_by_its_own_partner_and_keeps_its_consents(
+    poster: Poster, database: Database, settings: Settings
+) -> None:
+    given = item(1, consents=[{"organization": poster.partner.slug, "given": True}])
+    (first,) = await poster.bring(given)
+    await run(database, "UPDATE signatures SET mail_due_at = NULL, mail_since = NULL, due_mail = NULL, mail_count = 1")
+    before = await _rows(database)
+    (again,) = await poster.bring(given)
+    assert (first["status"], again["status"]) == ("pending", "duplicate")
+    assert await _rows(database) == before
+    # The link of the one mail there is.
+    signer = settings.key_ring.digest(canonical(given["email"]))
+    id_ = UUID(first["signature_id"])
+    link = write_link(settings.key_ring, poster.partner.petition_id, signer, id_, now())
+    assert (await poster.client.post("/v1/confirmations", json={"token": link})).status_code == 200
+    await sweep(database)
+    ((organization_id, partner_id),) = await run(database, "SELECT organization_id, partner_id FROM consents")
+    assert organization_id == partner_id == poster.partner.organization_id
+    assert [row.id for row in await _rows(database)] == [id_]
+    assert await proven(database) == {PETITION: 1}
+
+
+async def test_somebody_twice_is_pending_once_wherever_a_batch_ends(poster: Poster, database: Database) -> None:
+    items = [item(number) for number in range(CHUNK + 3)]
+    items[5] = items[2] | {"id": "crm:twin"}
+    items[CHUNK + 2] = items[2] | {"id": "crm:late-twin"}
+    results = await poster.bring(*items)
+    twins = [index for index, result in enumerate(results) if result["status"] == "duplicate"]
+    assert twins == [5, CHUNK + 2]
+    assert {result["status"] for index, result in enumerate(results) if index not in twins} == {"pending"}
+    ids = {result["signature_id"] for result in results if result["status"] == "pending"}
+    assert ids == {str(row.id) for row in await _rows(database)}
+
+
+async def test_petitions_that_are_unknown_are_asked_for_together(
+    served: Any, poster: Poster, database: Database
+) -> None:
+    asked = 0
+
+    def note(*_: object) -> None:
+        nonlocal asked
+        asked += 1
+
+    items = [item(number, f"unheard-of-{number}") for number in range(MOST_ITEMS)]
+    engine = served.api.state.database.engine.sync_engine
+    event.listen(engine, "before_cursor_execute", note)
+    answer = await poster.post(lines(*items))
+    event.remove(engine, "before_cursor_execute", note)
+    assert answer.json()["refused"] == MOST_ITEMS
+    assert slug_of(answer.json()["results"][0]) == "petition-not-covered"
+    assert asked < MOST_ITEMS / 10
+
+
+async def test_after_each_item_that_takes_long_to_read_others_have_their_turn(
+    served: Any, poster: Poster, database: Database
+) -> None:
+    reading, turns, seen = True, 0, set()
+
+    async def others() -> None:
+        nonlocal turns
+        while reading:
+            turns += 1
+            await asyncio.sleep(0)
+
+    def items() -> Iterator[Problem]:
+        for _ in range(50):
+            seen.add(turns)
+            until = time.perf_counter() + SLICE
+            while time.perf_counter() <= until:
+                pass
+            yield NoSignature([])
+
+    async with database.transaction() as session:
+        organization = await session.get_one(Organization, poster.partner.organization_id)
+    task = asyncio.create_task(others())
+    answer = await bring(served.api.state.desk, organization, Received(uuid7(), now()), items())
+    reading = False
+    await task
+    assert json.loads(answer)["refused"] == 50
+    assert len(seen) == 50
+
+
+async def test_what_the_database_will_not_take_is_invalid_and_not_a_closed_petition(
+    poster: Poster, database: Database
+) -> None:
+    await run(database, "ALTER TABLE signatures ADD CONSTRAINT short CHECK (octet_length(region) < 3)")
+    taken, refused, other = await poster.bring(item(1), item(2, region="North"), item(3))
+    assert (taken["status"], other["status"]) == ("pending", "pending")
+    assert slug_of(refused) == "invalid"
+    assert refused["problem"]["status"] == 422
