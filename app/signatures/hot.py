@@ -110,8 +110,8 @@ class HotRoom:
 
     async def close(self) -> None:
         """Settle everything that was taken, then let the lane go."""
-        await self.bulk.close()
         await self.queue.drain()
+        await self.bulk.close()
         await self.bulk_writer.close()
         await self.writer.close()
 

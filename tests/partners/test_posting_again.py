@@ -130,7 +130,10 @@ async def test_what_the_database_will_not_take_is_invalid_and_not_a_closed_petit
     poster: Poster, database: Database
 ) -> None:
     await run(database, "ALTER TABLE signatures ADD CONSTRAINT short CHECK (octet_length(region) < 3)")
-    taken, refused, other = await poster.bring(item(1), item(2, region="North"), item(3))
+    try:
+        taken, refused, other = await poster.bring(item(1), item(2, region="North"), item(3))
+    finally:
+        await run(database, "ALTER TABLE signatures DROP CONSTRAINT short")
     assert (taken["status"], other["status"]) == ("pending", "pending")
     assert slug_of(refused) == "invalid"
     assert refused["problem"]["status"] == 422

@@ -331,7 +331,8 @@ _ROWS = {
 }
 _MESSAGE = (
     "INSERT INTO webhook_messages"
-    " (id, endpoint_id, type, ordered, content, state, due_at, retried_until, attempt_count, created_at) SELECT gen_random_uuid(), id, 'webhook.test', false, '{}', 'due', now(), now(), 0, now()"
+    " (id, endpoint_id, type, ordered, content, state, due_at, retried_until, attempt_count, created_at)"
+    " SELECT gen_random_uuid(), id, 'webhook.test', false, '{}', 'due', now(), now(), 0, now()"
     " FROM webhook_endpoints"
 )
 _COLUMNS = {
