@@ -53,6 +53,7 @@ class Batches(Generic[Item, Result]):
         self._waiting: deque[tuple[Item, asyncio.Future[Result]]] = deque()
         self._some = asyncio.Event()
         self._ending = False
+        self._settling = False
         self._task: asyncio.Task[None] | None = None
 
     def start(self) -> None:
@@ -70,6 +71,11 @@ class Batches(Generic[Item, Result]):
         self._tell_depth()
         self._some.set()
         return await future
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether anybody waits, or is being committed at this moment."""
+        return bool(self._waiting) or self._settling
 
     async def drain(self) -> None:
         """Take no more; return when everything that was taken has been settled."""
@@ -94,7 +100,9 @@ class Batches(Generic[Item, Result]):
             self._tell_depth()
             if self._watched:
                 metrics.batch_size.observe(len(batch))
+            self._settling = True
             await self._settle(batch)
+            self._settling = False
 
     async def _settle(self, batch: Sequence[tuple[Item, asyncio.Future[Result]]]) -> None:
         """Commit the batch, or tell each of its callers why not. Never raises."""

@@ -142,15 +142,16 @@ class _Bringing:
 
     async def prepare(self, items: Iterator[Item]) -> None:
         """Read every item, and prepare or refuse it."""
-        part: list[Item] = []
+        courtesy, part = self._desk.courtesy, list[Item]()
         await self._read_asked()
         async with AsyncExitStack() as turn:
             for count, item in enumerate(items, 1):
                 if count == FEW:
-                    await turn.enter_async_context(self._desk.courtesy.preparing())
+                    await turn.enter_async_context(courtesy.preparing())
                 part.append(item)
                 # One item may be long: each is read by itself.
-                await self._rest()
+                if courtesy.is_due():
+                    await courtesy.rest()
                 if len(part) == _PART:
                     await self._take_all(part)
                     part.clear()
@@ -160,11 +161,8 @@ class _Bringing:
         await self._learn({item.petition for item in part if isinstance(item, PartnerSigning)})
         for item in part:
             self._take(item)
-            await self._rest()
-
-    async def _rest(self) -> None:
-        if self._desk.courtesy.is_due():
-            await self._desk.courtesy.rest()
+            if self._desk.courtesy.is_due():
+                await self._desk.courtesy.rest()
 
     async def _read_asked(self) -> None:
         """Ask once which consents may be brought, and which texts they may be about."""
@@ -240,7 +238,8 @@ class _Bringing:
             outcomes = await self._desk.room.bulk.bring([one.signing for one in chunk])
             for one, outcome in zip(chunk, outcomes, strict=True):
                 self._settle(one, outcome)
-                await self._rest()
+                if self._desk.courtesy.is_due():
+                    await self._desk.courtesy.rest()
 
     def _settle(self, one: _Prepared, outcome: Outcome) -> None:
         if outcome not in _STANDS_AGAINST:

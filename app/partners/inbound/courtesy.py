@@ -5,7 +5,7 @@ The numbers here are what is there to be tuned.
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
 from app.kit import batches, metrics
@@ -13,6 +13,8 @@ from app.kit.large_bodies import SMALL
 
 # Seconds of Python work after which the loop is given back: a signer waits no longer than this for their turn.
 SLICE = 0.002
+# While people sign one by one: how many times as long as it has worked it then leaves the loop to them.
+THEIRS = 4
 # Large webhooks worked on at the same time in one process, and how many more may wait.
 AT_ONCE, WAITING = 4, 64
 # The same of small ones: they do not stand behind the large ones, and are bounded by what joins the intake at once.
@@ -43,7 +45,9 @@ class Places:
 class Courtesy:
     """One per process. Of large webhooks one is prepared at a time, while those before it are being committed."""
 
-    def __init__(self) -> None:
+    def __init__(self, people_sign: Callable[[], bool]) -> None:
+        """`people_sign`: whether anybody who signs one by one is being served at this moment."""
+        self._people_sign = people_sign
         self._since = time.perf_counter()
         self._large = Places(AT_ONCE, WAITING)
         self._small = Places(FEW_AT_ONCE, FEW_WAITING)
@@ -58,13 +62,14 @@ class Courtesy:
         return time.perf_counter() - self._since > SLICE
 
     async def rest(self) -> None:
-        """Give the loop back until everybody else has had their turn."""
-        await asyncio.sleep(0)
+        """Give the loop back until everybody else has had their turn; for longer while people sign."""
+        worked = time.perf_counter() - self._since
+        await asyncio.sleep(worked * THEIRS if self._people_sign() else 0)
         self._since = time.perf_counter()
 
     @asynccontextmanager
     async def preparing(self) -> AsyncIterator[None]:
         """The one turn at preparing, begun with a fresh slice."""
         async with self._preparing:
-            await self.rest()
+            self._since = time.perf_counter()
             yield

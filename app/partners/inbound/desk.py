@@ -38,7 +38,7 @@ class Desk:
 
 def open_desk(settings: Settings, database: Database, room: HotRoom) -> Desk:
     """Ready to take in what comes."""
-    courtesy = Courtesy()
+    courtesy = Courtesy(lambda: room.queue.is_busy)
     reception = Reception(database, settings.key_ring, courtesy)
     longest = settings.partner_max_body_bytes
     bodies = LargeBodies(longest, _LARGE_AT_ONCE * longest)
