@@ -1,9 +1,6 @@
 """How fast the worker delivers webhooks, one of the endpoints hanging, and that each comes."""
 
 import asyncio
-import contextlib
-import subprocess
-import time
 from collections.abc import Iterator
 from uuid import UUID
 
@@ -15,13 +12,11 @@ from app.partners.outbound.addressing import Whereabouts, new_secret, seal_where
 from bench.postgres import Database
 from bench.rows import Row, at_least, at_most
 from bench.scenarios import Bench
-from bench.servers import command, environment, resident
 from bench.webhook_sink import HANG, WebhookSink, receiving
+from bench.workers import watch, working
 
 _ENDPOINTS = 50
 _EACH = 1000
-# Seconds without a webhook after which no more are expected, and seconds the worker has to end.
-_SILENCE, _PATIENCE = 20.0, 60.0
 # One of ten is of a type whose order is kept.
 _MESSAGES = """
     INSERT INTO webhook_messages
@@ -48,8 +43,8 @@ def deliveries(bench: Bench) -> Iterator[Row]:
     expected = (_ENDPOINTS - 1) * _EACH
     with bench.services.database("deliveries") as database, receiving(bench.folder / "webhooks.txt") as sink:
         asyncio.run(_plant(database, KeyRing.parse(bench.services.secret), sink))
-        with _working(bench, database) as worker:
-            highest = _watch(bench, sink, worker, expected)
+        with working(bench, database, MULTITUDE_WEBHOOK_LOOPBACK="true") as worker:
+            highest = watch(bench, worker, sink.count, expected, "webhooks")
         if worker.returncode:
             raise RuntimeError(f"the worker ended with status {worker.returncode}")
         recorded = database.value(_RECORDED)
@@ -79,35 +74,3 @@ def _endpoint(ring: KeyRing, organization: UUID, sink: WebhookSink, number: int)
     id_ = uuid7()
     url = sink.url(HANG if number == 0 else f"/{number}")
     return id_, organization, seal_whereabouts(ring, id_, Whereabouts(url, (new_secret(),), None))
-
-
-@contextlib.contextmanager
-def _working(bench: Bench, database: Database) -> Iterator[subprocess.Popen[bytes]]:
-    """A worker for as long as the block lasts; it has ended in good order, or its status says otherwise."""
-    with (bench.folder / "worker.log").open("ab") as log:
-        worker = subprocess.Popen(
-            command("worker"),
-            env=environment(**bench.services.settings(database), MULTITUDE_WEBHOOK_LOOPBACK="true"),
-            cwd=bench.folder,
-            stdout=log,
-            stderr=log,
-        )
-    try:
-        yield worker
-        worker.terminate()
-        worker.wait(_PATIENCE)
-    finally:
-        worker.kill()
-        worker.wait()
-
-
-def _watch(bench: Bench, sink: WebhookSink, worker: subprocess.Popen[bytes], expected: int) -> float:
-    """Wait until all webhooks are there, or none has come for a while; the worker's highest memory, in MiB."""
-    sent, highest, silent_at = 0, 0.0, time.monotonic() + _SILENCE
-    while sent < expected and time.monotonic() < silent_at and worker.poll() is None:
-        time.sleep(0.1)
-        highest = max(highest, sum(resident(worker.pid)))
-        if (count := sink.count()) != sent:
-            sent, silent_at = count, time.monotonic() + _SILENCE
-            bench.say(f"{sent:,} of {expected:,} webhooks are there")
-    return highest
