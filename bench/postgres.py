@@ -13,7 +13,7 @@ import asyncpg
 import psutil
 from sqlalchemy.engine import make_url
 
-from app.kit.embedded import EmbeddedPostgres
+from app.embedded_postgres.server import EmbeddedPostgres
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,12 +15,12 @@ import pytest
 from fastapi import FastAPI
 from movement import SECRET_KEYS
 
-from app.kit.db import Database
-from app.kit.embedded import EmbeddedPostgres
-from app.kit.http import Asgi
-from app.kit.migrating import upgrade
+from app.embedded_postgres.server import EmbeddedPostgres
+from app.kit.database.schema_version import upgrade
+from app.kit.database.session import Database
 from app.kit.settings import Settings
-from app.main import create_api, dress
+from app.kit.web.middleware import Asgi
+from app.main import create_api, wrap_middleware
 from app.models import metadata
 from app.organizations.queries import find as find_organization
 from app.organizations.service import create_key
@@ -136,7 +136,7 @@ class Served:
 
 async def serve(settings: Settings) -> AsyncIterator[Served]:
     api = create_api(settings)
-    app = dress(api)
+    app = wrap_middleware(api)
     transport = httpx.ASGITransport(app=app, raise_app_exceptions=False)  # type: ignore[arg-type]
     async with (
         api.router.lifespan_context(api),

@@ -14,14 +14,14 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from app import worker
 from app.campaigns.models import Campaign
 from app.kit.clock import now
-from app.kit.db import Database
-from app.kit.http import Asgi
-from app.kit.sealing import KeyRing
+from app.kit.crypto.sealing import KeyRing
+from app.kit.database.session import Database
 from app.kit.settings import Settings
-from app.main import create_api, dress
+from app.kit.web.middleware import Asgi
+from app.main import create_api, wrap_middleware
 from app.petitions.models import Petition
-from app.signatures.recount import differences, recount
-from app.signatures.tallies import DIMENSIONS
+from app.signatures.engine.tallies import DIMENSIONS
+from app.signatures.reading.recount import differences, recount
 
 Json = dict[str, Any]
 
@@ -105,7 +105,7 @@ async def proven(database: Database) -> dict[str, int]:
 async def serving(settings: Settings) -> AsyncIterator[tuple[FastAPI, Asgi, httpx.AsyncClient]]:
     """The application with settings of its own, and a client."""
     api = create_api(settings)
-    app = dress(api)
+    app = wrap_middleware(api)
     transport = httpx.ASGITransport(app=app, raise_app_exceptions=False)  # type: ignore[arg-type]
     async with (
         api.router.lifespan_context(api),

@@ -9,7 +9,7 @@ from pathlib import Path
 from movement import run, until
 from services import ROOT, environment, kill_tree
 
-from app.kit.db import Database
+from app.kit.database.session import Database
 from app.kit.settings import Settings
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "partners"))

@@ -14,10 +14,11 @@ from hot_rooms import blocked, sign
 from movement import SECRET_KEYS, Json, person, prove, run
 from services import ROOT, environment
 
-from app.kit.db import Connection, Database, committing
-from app.signatures import jobs, slices
-from app.signatures.hot import HotRoom
-from app.signatures.passes import Passes
+from app.kit.database.session import Connection, Database, committing
+from app.signatures.background import runner
+from app.signatures.engine import chunks
+from app.signatures.engine.engine import SigningEngine
+from app.signatures.engine.scan import Passes
 
 PARTS = 20
 COUNTRIES = ("UG", "FR", "DE", "KE")
@@ -82,7 +83,7 @@ async def proven_count(database: Database, petition_id: UUID) -> int:
 @pytest.fixture
 async def ugandans(database: Database, petition_id: UUID, monkeypatch: pytest.MonkeyPatch) -> set[bytes]:
     """A quarter of 2,000 signatures, to be invalidated in twenty parts."""
-    monkeypatch.setattr(slices, "SLICE", 2000 // PARTS)
+    monkeypatch.setattr(chunks, "SLICE", 2000 // PARTS)
     people = [signing(petition_id, person(number, COUNTRIES[number % 4])) for number in range(2000)]
     await sign_all(database, people)
     return {one.signer for one in people if one.facets.country == "UG"}
@@ -139,7 +140,7 @@ async def test_two_workers_at_once_do_every_slice_once(
         done, passes = 0, Passes()
         async with claimed(database) as lane:
             async with asyncio.timeout(60):
-                while await jobs.work_slice(lane, RING, passes):
+                while await runner.work_slice(lane, RING, passes):
                     done += 1
         return done
 
@@ -160,7 +161,7 @@ async def test_people_go_on_signing_while_an_invalidation_stands_still_in_the_mi
     petition_id: UUID,
     campaigner: Headers,
     ugandans: set[bytes],
-    rooms: list[HotRoom],
+    rooms: list[SigningEngine],
 ) -> None:
     view = await draft(client, campaigner, countries=["UG"])
     await say(client, campaigner, view, "apply")

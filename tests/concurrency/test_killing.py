@@ -15,11 +15,11 @@ import pytest
 from movement import person, plant, proven, run
 from services import Crowd, Service, command, free_port, kill_tree, open_folder
 
-from app.kit.db import Database
-from app.kit.embedded import EmbeddedPostgres
-from app.kit.migrating import upgrade
-from app.kit.sealing import KeyRing
-from app.people.emails import canonical
+from app.embedded_postgres.server import EmbeddedPostgres
+from app.kit.crypto.sealing import KeyRing
+from app.kit.database.schema_version import upgrade
+from app.kit.database.session import Database
+from app.people.fields.emails import canonical
 
 SECRET = "a-secret-that-is-only-for-tests-0002"
 SLUGS = ["one", "two", "three"]

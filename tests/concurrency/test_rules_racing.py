@@ -8,11 +8,12 @@ from carrying import RING, Headers, claimed, draft, say, sign_all, signing
 from hot_rooms import blocked
 from movement import person, proven, run
 
-from app.kit.db import Database, committing
+from app.kit.database.session import Database, committing
 from app.kit.settings import Settings
-from app.signatures import jobs, ledger, transitions
-from app.signatures.passes import Passes
-from app.signatures.transitions import Confirmation
+from app.signatures.background import consents, runner
+from app.signatures.engine import transitions
+from app.signatures.engine.scan import Passes
+from app.signatures.engine.transitions import Confirmation
 
 LANES_TAKEN = f"""
     SELECT count(*) FROM pg_locks l JOIN pg_database d ON d.oid = l.database
@@ -33,15 +34,15 @@ async def test_whoever_confirms_with_a_consent_while_personal_data_is_destroyed_
     async with claimed(database) as destroying, claimed(database) as confirming:
         async with committing(confirming.connection):
             await transitions.confirm(confirming, [Confirmation(*late[:3])])
-            working = asyncio.create_task(jobs.work_slice(destroying, RING, passes := Passes()))
+            working = asyncio.create_task(runner.work_slice(destroying, RING, passes := Passes()))
             await blocked(confirming.connection)
         assert await working
         assert await run(database, "SELECT personal_data_destroyed_at FROM petitions") == [(None,)]
         # Until the consent is entered nothing is done; then it is a reason to keep them.
-        assert not await jobs.work_slice(destroying, RING, passes)
+        assert not await runner.work_slice(destroying, RING, passes)
         async with database.transaction() as session:
-            assert await ledger.Entering(RING)(session) == [late.signer]
-        while await jobs.work_slice(destroying, RING, passes):
+            assert await consents.ConsentEntering(RING)(session) == [late.signer]
+        while await runner.work_slice(destroying, RING, passes):
             continue
     assert (await run(database, "SELECT personal_data_destroyed_at IS NOT NULL FROM petitions"))[0][0]
     assert (await run(database, "SELECT signer, octet_length(sealed) > 0 FROM signatures")) == [(late.signer, True)]
@@ -60,7 +61,7 @@ async def test_a_worker_whose_connection_is_lost_goes_on_with_another_and_keeps_
         async with committing(holding.connection):
             await holding.connection.execute("LOCK TABLE signatures IN EXCLUSIVE MODE")
             quick = settings.model_copy(update={"sweep_seconds": 0.05})
-            working = asyncio.create_task(jobs.work(own, quick, RING, ending))
+            working = asyncio.create_task(runner.work(own, quick, RING, ending))
             (pid,) = await blocked(holding.connection)
             await holding.connection.execute("SELECT pg_terminate_backend($1)", pid)
         async with asyncio.timeout(30):

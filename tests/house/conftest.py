@@ -9,14 +9,14 @@ import pytest
 from movement import serving
 from whole_house import BODY_LIMIT, Headers, House
 
-from app.kit.db import Database
-from app.kit.embedded import EmbeddedPostgres
+from app.embedded_postgres.server import EmbeddedPostgres
+from app.kit.database.session import Database
 from app.kit.settings import Settings
 from app.organizations.principals import STAFF_ROLES
 from app.organizations.queries import find
 from app.organizations.service import create_key, create_organization
-from app.people.service import remember
-from app.people.sessions import begin
+from app.people.account.service import remember
+from app.people.account.sessions import begin
 
 ROOT = Path(__file__).parents[2]
 

@@ -11,7 +11,7 @@ import jsonschema_rs
 import pytest
 from whole_house import DESCRIBED, OPERATIONS, Json, everywhere, everywhere_with_a_body
 
-from app.kit.openapi import as_text
+from app.kit.web.openapi import as_text
 
 SCHEMAS: Json = DESCRIBED.openapi()["components"]["schemas"]
 PROBLEM = {"application/problem+json": {"schema": {"$ref": "#/components/schemas/ProblemView"}}}

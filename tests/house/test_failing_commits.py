@@ -8,7 +8,7 @@ import pytest
 from movement import dump, person, plant, proven, run
 from whole_house import House, problem_of
 
-from app.kit.db import Database
+from app.kit.database.session import Database
 
 # A bug's, a broken rule's, a lost race's and a stopping server's.
 SQLSTATES = ["P0001", "23514", "40001", "57P01"]

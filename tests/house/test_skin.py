@@ -16,10 +16,10 @@ from sqlalchemy import text
 from whole_house import House, problem_of
 
 from app.kit import logs
-from app.kit.db import Session
-from app.kit.health import Health
+from app.kit.database.session import Session
 from app.kit.metrics import exposition
-from app.main import create_api, dress
+from app.kit.web.health import Health
+from app.main import create_api, wrap_middleware
 from app.organizations.models import Organization
 
 ALWAYS = {
@@ -117,7 +117,7 @@ async def broken(house: House) -> AsyncIterator[httpx.AsyncClient]:
 
         return StreamingResponse(parts())
 
-    transport = httpx.ASGITransport(app=dress(api), raise_app_exceptions=False)
+    transport = httpx.ASGITransport(app=wrap_middleware(api), raise_app_exceptions=False)
     async with httpx.AsyncClient(transport=transport, base_url="http://multitude.test") as client:
         yield client
 

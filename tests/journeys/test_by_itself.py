@@ -7,7 +7,7 @@ import pytest
 from movement import Json, person, proven, run, sweep
 
 from app.kit.clock import now
-from app.kit.db import Database
+from app.kit.database.session import Database
 
 Headers = dict[str, str]
 AT = "/v1/petitions/for-a-day"

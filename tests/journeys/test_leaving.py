@@ -15,10 +15,10 @@ from postbox import Mailbox, Received
 from pydantic import SecretStr
 from structlog.testing import capture_logs
 
-from app.kit.db import Database, driver_url
-from app.kit.embedded import EmbeddedPostgres
+from app.embedded_postgres.server import EmbeddedPostgres
+from app.kit.database.session import Database, driver_url
 from app.kit.settings import Settings
-from app.people.emails import canonical
+from app.people.fields.emails import canonical
 
 Headers = dict[str, str]
 

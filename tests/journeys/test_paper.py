@@ -9,7 +9,7 @@ import httpx
 from movement import person, plant, proven, run
 from services import command
 
-from app.kit.db import Database
+from app.kit.database.session import Database
 from app.kit.settings import Settings
 
 PAPER = """given_name,family_name,email,country,region,signed_at

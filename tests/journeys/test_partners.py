@@ -20,7 +20,7 @@ from postbox import Mailbox
 from pydantic import SecretStr
 from standardwebhooks.webhooks import Webhook
 
-from app.kit.db import Database
+from app.kit.database.session import Database
 from app.kit.settings import Settings
 
 Headers = dict[str, str]

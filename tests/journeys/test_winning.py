@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable
 import httpx
 from movement import Json, person, proven, sweep
 
-from app.kit.db import Database
+from app.kit.database.session import Database
 
 Headers = dict[str, str]
 Ask = Callable[..., Awaitable[Json]]

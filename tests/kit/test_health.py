@@ -4,7 +4,7 @@ import httpx
 import pytest
 from movement import run
 
-from app.kit.db import Database
+from app.kit.database.session import Database
 
 
 @pytest.fixture

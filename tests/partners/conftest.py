@@ -4,10 +4,10 @@ import pytest
 from movement import plant
 from partnering import PETITION, SLUG, Headers, Partner, agree, campaign_of, found_organization
 
-from app.kit.db import Database
+from app.kit.database.session import Database
 from app.kit.settings import Settings
 from app.organizations.models import Organization
-from app.partners.secrets import add
+from app.partners.inbound.secrets.service import add
 
 
 @pytest.fixture

@@ -8,15 +8,15 @@ import httpx
 from movement import SECRET_KEYS, Json, person, run
 from partnering import PETITION, SLUG
 
-from app.kit.announcing import Announcement, announce
-from app.kit.db import Database
-from app.kit.sealing import KeyRing
+from app.kit.crypto.sealing import KeyRing
+from app.kit.database.outbox import NewMessage, publish
+from app.kit.database.session import Database
 from app.organizations.queries import find
 from app.partners.models import WebhookEndpoint
-from app.partners.outbound import payloads
-from app.partners.outbound.message_types import TYPES
-from app.partners.outbound.spreading import spread
-from app.people.emails import canonical
+from app.partners.outbound.message_types import payloads
+from app.partners.outbound.message_types.fan_out import spread
+from app.partners.outbound.message_types.types import TYPES
+from app.people.fields.emails import canonical
 
 RING = KeyRing.parse(SECRET_KEYS)
 
@@ -50,10 +50,10 @@ async def endpoint(database: Database, organization_id: UUID, *types: str, state
         return made.id
 
 
-async def say(database: Database, *announcements: Announcement) -> None:
+async def say(database: Database, *announcements: NewMessage) -> None:
     """Announce, as a room would."""
     async with database.transaction() as session:
-        await announce(session, announcements)
+        await publish(session, announcements)
 
 
 async def spread_all(database: Database) -> None:

@@ -10,7 +10,7 @@ from uuid import UUID
 import httpx
 from movement import until
 
-from app.kit.db import Database, committing
+from app.kit.database.session import Database, committing
 from app.organizations.models import Organization
 from app.organizations.queries import find
 from app.organizations.service import create_key

@@ -11,8 +11,8 @@ from movement import person
 from partnering import PETITION, Partner
 from standardwebhooks.webhooks import Webhook
 
-from app.kit import webhooks
-from app.partners.secrets import key_of
+from app.kit.webhooks import signing as webhooks
+from app.partners.inbound.secrets.service import key_of
 
 Json = dict[str, Any]
 

@@ -7,11 +7,11 @@ from typing import Any
 from movement import run, sweep
 from partnering import PETITION, SLUG, Headers, Json, Partner
 
-from app.kit.db import Database
+from app.kit.database.session import Database
 from app.kit.settings import Settings
 from app.organizations.models import Organization
-from app.partners.secrets import add
-from app.signatures.sealing import Personal, unseal
+from app.partners.inbound.secrets.service import add
+from app.signatures.signing.sealing import Personal, unseal
 
 HELPER = f"/v1/osdi/petitions/{PETITION}/record_signature_helper"
 ACTION_NETWORK = f"/v1/partners/{SLUG}/petitions/{PETITION}/action-network"

@@ -14,7 +14,7 @@ from movement import person, plant, proven, run
 from partnering import PETITION, SLUG, Json, Partner, further_petition
 from shapes import ACTION_NETWORK, action_network_item, change_terms, kept, new_secret, rows_of, words_of
 
-from app.kit.db import Database
+from app.kit.database.session import Database
 from app.kit.metrics import exposition
 from app.kit.settings import Settings
 

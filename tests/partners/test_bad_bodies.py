@@ -11,7 +11,7 @@ from movement import dump, run, serving
 from partnering import Partner
 from posting import LINES, Json, Poster, item, lines, signed, signed_as_bytes
 
-from app.kit.db import Database
+from app.kit.database.session import Database
 from app.kit.settings import Settings
 
 JSON = "application/json"

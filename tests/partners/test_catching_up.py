@@ -10,9 +10,9 @@ from movement import run, sweep
 from partnering import SLUG, Headers, Partner
 
 from app.kit.clock import now
-from app.kit.db import Database
-from app.partners.outbound import catching_up
-from app.partners.outbound.catching_up import CatchingUp
+from app.kit.database.session import Database
+from app.partners.outbound.message_types import backfill
+from app.partners.outbound.message_types.backfill import CatchingUp
 
 HOUR = timedelta(hours=1)
 
@@ -54,7 +54,7 @@ async def pulled(client: httpx.AsyncClient, key: Headers) -> list[str]:
 async def test_what_was_entered_by_the_version_before_is_told_and_pulled(
     client: httpx.AsyncClient, database: Database, partnership: Partner, monkeypatch: pytest.MonkeyPatch, slice_: int
 ) -> None:
-    monkeypatch.setattr(catching_up, "SLICE", slice_)
+    monkeypatch.setattr(backfill, "SLICE", slice_)
     listening = await endpoint(database, partnership.organization_id, "signature.counted")
     for number in range(5):
         await sign(client, number)
@@ -148,7 +148,7 @@ async def test_consents_without_a_signature_and_refusals_are_not_announced(
 async def test_while_much_waits_to_be_told_catching_up_waits(
     client: httpx.AsyncClient, database: Database, partnership: Partner, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(catching_up, "_MANY", 2)
+    monkeypatch.setattr(backfill, "_MANY", 2)
     await sign(client, 1)
     await enter_silently(database, partnership)
     await run(

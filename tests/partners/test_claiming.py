@@ -8,9 +8,9 @@ from movement import run
 from receivers import plant_endpoint
 from sqlalchemy import text
 
-from app.kit.db import Database
+from app.kit.database.session import Database
 from app.kit.settings import Settings
-from app.partners.outbound.claiming import Held, claim
+from app.partners.outbound.delivery.leases import Held, claim
 
 ENDPOINTS, EACH = 20, 400
 FILL = f"""

@@ -23,7 +23,7 @@ from shapes import (
     words_of,
 )
 
-from app.kit.db import Database
+from app.kit.database.session import Database
 from app.kit.settings import Settings
 
 Send = Callable[..., Awaitable[httpx.Response]]

@@ -16,12 +16,12 @@ from partnering import PETITION, Partner
 from posting import LINES, Poster, item, lines, signed
 from shapes import ACTION_NETWORK, new_secret
 
-from app.kit.batches import QueueFull
-from app.kit.db import Database
-from app.kit.large_bodies import SMALL
+from app.kit.database.group_commit import QueueFull
+from app.kit.database.session import Database
 from app.kit.settings import Settings
-from app.partners.inbound.courtesy import AT_ONCE, FEW_AT_ONCE, FEW_WAITING, WAITING
-from app.partners.inbound.receiving import Received
+from app.kit.web.large_bodies import SMALL
+from app.partners.inbound.fair_share import AT_ONCE, FEW_AT_ONCE, FEW_WAITING, WAITING
+from app.partners.inbound.idempotency import Received
 
 JSON = "application/json"
 MEBIBYTE = 1024 * 1024

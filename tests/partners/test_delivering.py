@@ -25,10 +25,10 @@ from receivers import (
 from standardwebhooks.webhooks import Webhook, WebhookVerificationError
 
 from app.kit.clock import now
-from app.kit.db import Database
+from app.kit.database.session import Database
 from app.kit.settings import Settings
-from app.partners.forgetting import forget_webhooks
 from app.partners.outbound.backoff import due_again
+from app.partners.retention import forget_webhooks
 
 Headers = dict[str, str]
 URL = "/v1/organizations/movement/webhook-endpoints"

@@ -9,7 +9,7 @@ from postbox import Mailbox
 from pydantic import SecretStr
 from receivers import answer, make_due, plant_endpoint, plant_messages, receiving
 
-from app.kit.db import Database
+from app.kit.database.session import Database
 from app.kit.settings import Settings
 
 URL = "/v1/organizations/movement/webhook-endpoints"

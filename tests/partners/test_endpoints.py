@@ -11,12 +11,12 @@ from movement import run
 from partnering import SLUG, Headers, Partner
 from receivers import plant_endpoint, plant_messages
 
-from app.kit.db import Database
+from app.kit.database.session import Database
 from app.kit.settings import Settings
-from app.kit.targets import Targets
-from app.partners.outbound.clearing import BATCH, clear_endpoints
-from app.partners.outbound.endpoints import MOST
-from app.partners.outbound.message_types import TYPES
+from app.kit.webhooks.egress import EgressPolicy
+from app.partners.outbound.endpoints.cleanup import BATCH, clear_endpoints
+from app.partners.outbound.endpoints.service import MOST
+from app.partners.outbound.message_types.types import TYPES
 
 URL = f"/v1/organizations/{SLUG}/webhook-endpoints"
 HOOK = "https://hooks.example.org/multitude?token=secret-9"
@@ -41,7 +41,7 @@ async def resolve(host: str, port: int) -> Sequence[str]:
 @pytest.fixture(autouse=True)
 def known(served: Any) -> None:
     """A network in which these names are known, and this machine is not to be called."""
-    served.api.state.targets = Targets(resolve)
+    served.api.state.targets = EgressPolicy(resolve)
 
 
 async def make(client: httpx.AsyncClient, key: Headers, **more: object) -> httpx.Response:
@@ -146,7 +146,7 @@ async def test_an_address_that_must_not_be_called_is_refused(
 async def test_a_name_server_that_hangs_holds_nobody(
     client: httpx.AsyncClient, partner: Headers, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("app.partners.outbound.endpoint_routes._PATIENCE", 0.05)
+    monkeypatch.setattr("app.partners.outbound.endpoints.routes._PATIENCE", 0.05)
     answer = await make(client, partner, url="https://slow.example.org/")
     assert answer.json()["type"] == "urn:multitude:problem:target-unresolvable"
 

@@ -8,7 +8,7 @@ from movement import run
 from receivers import plant_endpoint, plant_messages, receiving
 from test_delivering import attempted, attempts, delivering
 
-from app.kit.db import Database
+from app.kit.database.session import Database
 from app.kit.settings import Settings
 
 URL = "/v1/organizations/movement/webhook-endpoints"

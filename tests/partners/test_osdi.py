@@ -14,7 +14,7 @@ from movement import person, plant, proven, run
 from partnering import PETITION, SLUG, Headers, Json, Partner, further_key, further_petition
 from shapes import HELPER, change_terms, helper_body, kept, osdi_person, osdi_token, rows_of, words_of
 
-from app.kit.db import Database
+from app.kit.database.session import Database
 from app.kit.settings import Settings
 
 HAL = "application/hal+json"

@@ -8,7 +8,7 @@ import pytest
 from movement import Json, person, plant, run, serving
 from partnering import Partner, further_petition
 
-from app.kit.db import Database
+from app.kit.database.session import Database
 from app.kit.settings import Settings
 
 

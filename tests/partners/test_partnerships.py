@@ -14,8 +14,8 @@ from partnering import Headers, Json, Partner, agree, found_organization, furthe
 from sqlalchemy import event
 
 from app.kit.clock import now
-from app.kit.db import Database
-from app.partners.terms import fed_petitions, receiving_campaigns, terms_of
+from app.kit.database.session import Database
+from app.partners.partnerships.terms import fed_petitions, receiving_campaigns, terms_of
 
 TERMS = "Show people the whole text they sign."
 HELD = "SELECT 1 FROM partnerships FOR UPDATE"

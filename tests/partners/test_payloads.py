@@ -11,18 +11,18 @@ from movement import Json, person, plant, run, sweep
 from partnering import SLUG, Headers, Partner, agree, campaign_of, found_organization, further_petition
 from sqlalchemy import event
 
-from app.kit.announcing import Announcement
 from app.kit.clock import now
-from app.kit.db import Database
-from app.kit.ids import uuid7
-from app.partners.outbound import payloads
-from app.partners.outbound.feeding import KeyMissingError
-from app.partners.outbound.message_types import TEST, TYPES
-from app.partners.outbound.payload_schemas import PAYLOADS
+from app.kit.database.ids import uuid7
+from app.kit.database.outbox import NewMessage
+from app.kit.database.session import Database
+from app.partners.outbound.feed.feed import KeyMissingError
+from app.partners.outbound.message_types import payloads
+from app.partners.outbound.message_types.schemas import PAYLOADS
+from app.partners.outbound.message_types.types import TEST, TYPES
 from app.people.pseudonyms import person_id
-from app.signatures.intake import Signing
+from app.signatures.engine.insert import Signing
 from app.signatures.schemas import ImportedSigning
-from app.signatures.signing import prepare
+from app.signatures.signing.prepare import prepare
 
 COUNTED, WITHDRAWN, ERASED = "signature.counted", "signature.withdrawn", "person.erased"
 
@@ -91,7 +91,7 @@ async def test_a_milestone_says_which_and_how_many_had_signed(
 async def test_a_petition_that_is_not_public_any_more_is_not_told_of(
     database: Database, partnership: Partner, listening: Any, change: str
 ) -> None:
-    await say(database, Announcement("petition.closed", {"petition_id": str(partnership.petition_id), "at": None}))
+    await say(database, NewMessage("petition.closed", {"petition_id": str(partnership.petition_id), "at": None}))
     await spread_all(database)
     await run(database, f"UPDATE petitions SET {change}")
     assert await bodies(database, listening) == [None]
@@ -101,7 +101,7 @@ async def test_a_partner_whose_partnership_has_ended_meanwhile_is_told_nothing_a
     client: httpx.AsyncClient, database: Database, partnership: Partner, listening: Any
 ) -> None:
     movements = await endpoint(database, await movement(database))
-    await say(database, Announcement("petition.closed", {"petition_id": str(partnership.petition_id), "at": None}))
+    await say(database, NewMessage("petition.closed", {"petition_id": str(partnership.petition_id), "at": None}))
     await sign(client, 1)
     await sign(client, 2, to="movement")
     await sweep(database)
@@ -354,7 +354,7 @@ async def test_many_messages_are_written_with_as_few_statements_as_one(
 ) -> None:
     for type_ in ("petition.published", "petition.closed"):
         about = {"petition_id": str(partnership.petition_id), "at": None}
-        await say(database, *(Announcement(type_, about) for _ in range(10)))
+        await say(database, *(NewMessage(type_, about) for _ in range(10)))
     await spread_all(database)
     messages = await waiting(database, listening)
     asked: list[str] = []

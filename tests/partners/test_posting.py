@@ -11,7 +11,7 @@ from partnering import PETITION, Partner, agree, further_petition
 from posting import Poster, item, lines, signed, signed_as_bytes, slug_of
 
 from app.kit.clock import now
-from app.kit.db import Database
+from app.kit.database.session import Database
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ from hearing import RING, sign, signer_of
 from movement import Json, person, plant, run, sweep
 from partnering import PETITION, SLUG, Headers, Partner, agree, found_organization, further_petition
 
-from app.kit.db import Database
+from app.kit.database.session import Database
 from app.people.pseudonyms import person_id
 
 AT = f"/v1/partners/{SLUG}/signers"

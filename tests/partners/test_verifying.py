@@ -11,11 +11,11 @@ from partnering import PETITION, Partner, found_organization
 from posting import LINES, Poster, fresh_id, item, lines, signed
 
 from app.kit.clock import now
-from app.kit.db import Database
+from app.kit.database.session import Database
 from app.kit.settings import Settings
 from app.organizations.models import Organization
 from app.organizations.queries import find
-from app.partners.secrets import add
+from app.partners.inbound.secrets.service import add
 
 BODY = lines(item(1))
 

@@ -9,7 +9,7 @@ from movement import proven, run
 from postman import AMINA, Asked, Headers, Json
 from sqlalchemy import text
 
-from app.kit.db import Database
+from app.kit.database.session import Database
 from app.kit.settings import Settings
 
 ROUNDS = 6

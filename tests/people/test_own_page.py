@@ -12,11 +12,11 @@ from movement import proven, run
 from postman import AMINA, Headers, Json, Postman, link_in
 
 from app.kit.clock import now
-from app.kit.db import Database
+from app.kit.database.session import Database
 from app.kit.metrics import exposition
 from app.kit.settings import Settings
 from app.organizations.models import Organization
-from app.people.consents import Entry, enter
+from app.people.consents.service import Entry, enter
 from app.people.queries import movement_id
 
 Sign = Callable[..., Awaitable[Json]]

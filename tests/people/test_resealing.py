@@ -5,10 +5,10 @@ from movement import SECRET_KEYS as OLD
 from movement import run
 from postman import AMINA, Headers
 
-from app.kit.db import Database
-from app.kit.resealing import reseal
-from app.kit.sealing import KeyRing
-from app.people.resealing import MAILS, PEOPLE
+from app.kit.crypto.key_rotation import reseal
+from app.kit.crypto.sealing import KeyRing
+from app.kit.database.session import Database
+from app.people.key_rotation import MAILS, PEOPLE
 from app.people.sealing import open_details, open_mail
 
 NEW = "a-new-secret-that-is-only-for-tests-02"

@@ -8,7 +8,7 @@ import httpx
 import pytest
 from sqlalchemy import update
 
-from app.kit.db import Database
+from app.kit.database.session import Database
 from app.petitions.models import Petition
 
 Headers = dict[str, str]

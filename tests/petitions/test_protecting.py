@@ -9,7 +9,7 @@ import pytest
 from movement import run
 
 from app.kit.clock import now
-from app.kit.db import Database
+from app.kit.database.session import Database
 
 Headers = dict[str, str]
 Json = dict[str, Any]

@@ -8,7 +8,7 @@ import httpx
 import pytest
 from movement import Json, plant
 
-from app.kit.db import Database
+from app.kit.database.session import Database
 
 Sign = Callable[..., Awaitable[httpx.Response]]
 Count = Callable[[], Awaitable[int]]

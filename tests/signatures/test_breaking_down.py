@@ -14,8 +14,8 @@ import pytest
 from movement import Json, person, plant
 
 from app.kit.clock import now
-from app.kit.db import Database
-from app.signatures.breakdown import fold
+from app.kit.database.session import Database
+from app.signatures.reading.breakdown import fold
 from app.signatures.schemas import Dimension, TallyRow, TallyView
 
 Headers = dict[str, str]

@@ -8,7 +8,7 @@ import httpx
 import pytest
 from movement import Json, person, plant, proven
 
-from app.kit.db import Database
+from app.kit.database.session import Database
 
 Headers = dict[str, str]
 

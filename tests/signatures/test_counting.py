@@ -6,7 +6,7 @@ from uuid import UUID
 import httpx
 from movement import person, plant, run, serving
 
-from app.kit.db import Database
+from app.kit.database.session import Database
 from app.kit.settings import Settings
 
 Sign = Callable[..., Awaitable[httpx.Response]]

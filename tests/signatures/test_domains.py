@@ -3,8 +3,8 @@
 import pytest
 from movement import SECRET_KEYS
 
-from app.kit.sealing import KeyRing
-from app.signatures.domains import digest, domain_of, is_disposable
+from app.kit.crypto.sealing import KeyRing
+from app.signatures.signing.email_domains import digest, domain_of, is_disposable
 
 RING = KeyRing.parse(SECRET_KEYS)
 

@@ -2,9 +2,9 @@
 
 from movement import person, plant, run, serving
 
-from app.kit.db import Database
+from app.kit.database.session import Database
 from app.kit.settings import Settings
-from app.signatures.counts import Counts
+from app.signatures.reading.counts import Counts
 
 AT = "/v1/petitions/end-the-ban"
 

@@ -7,7 +7,7 @@ from uuid import UUID
 import httpx
 from movement import Json, like, person, run, sweep
 
-from app.kit.db import Database
+from app.kit.database.session import Database
 
 Headers = dict[str, str]
 Sign = Callable[..., Awaitable[httpx.Response]]

@@ -5,16 +5,17 @@ import pytest
 from carrying import AT, RING, Headers, carry_out, claimed, draft, say, sign_all, signing
 from movement import person, plant, proven, run
 
-from app.kit.db import Database
-from app.signatures import jobs, slices
-from app.signatures.passes import Passes
+from app.kit.database.session import Database
+from app.signatures.background import runner
+from app.signatures.engine import chunks
+from app.signatures.engine.scan import Passes
 
 LAST_RELEASED = "SELECT 1 FROM signatures WHERE signer = :last AND held IS NULL"
 
 
 @pytest.fixture(autouse=True)
 def _small_slices(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(slices, "SLICE", 4)
+    monkeypatch.setattr(chunks, "SLICE", 4)
 
 
 async def held_count(client: httpx.AsyncClient, headers: Headers) -> int:
@@ -75,9 +76,9 @@ async def test_one_that_was_held_in_time_and_committed_late_is_released_too(
     async with claimed(database) as lane:
         # Until the last one of the first pass.
         while not await run(database, LAST_RELEASED, last=max(one.signer for one in people[:20])):
-            assert await jobs.work_slice(lane, RING, passes)
+            assert await runner.work_slice(lane, RING, passes)
         await sign_all(database, people[20:])
-        while await jobs.work_slice(lane, RING, passes):
+        while await runner.work_slice(lane, RING, passes):
             continue
     assert await proven(database) == {"end-the-ban": 40}
 

@@ -9,7 +9,7 @@ import httpx
 from movement import dump, like, person, plant, proven, run
 
 from app.kit.clock import now
-from app.kit.db import Database
+from app.kit.database.session import Database
 
 Sign = Callable[..., Awaitable[httpx.Response]]
 Count = Callable[[], Awaitable[int]]

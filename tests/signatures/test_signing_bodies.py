@@ -7,10 +7,10 @@ from typing import Any
 import httpx
 from movement import dump, person, run, serving
 
-from app.kit.countries import COUNTRIES
-from app.kit.db import Database
+from app.kit.database.session import Database
 from app.kit.settings import Settings
-from app.signatures.sealing import unseal
+from app.kit.text.countries import COUNTRIES
+from app.signatures.signing.sealing import unseal
 
 Sign = Callable[..., Awaitable[httpx.Response]]
 AT = "/v1/petitions/end-the-ban/signatures"

@@ -11,9 +11,9 @@ import pytest
 from listening import Listener, listening
 from movement import person, run, serving
 
-from app.kit.db import Database
+from app.kit.database.session import Database
 from app.kit.settings import Settings
-from app.signatures import streams
+from app.signatures.reading import streams
 
 Sign = Callable[..., Awaitable[httpx.Response]]
 AT = "/v1/petitions/end-the-ban/stream"

@@ -13,7 +13,7 @@ import httpx
 import pytest
 from movement import Json, person, plant, proven
 
-from app.kit.db import Database
+from app.kit.database.session import Database
 
 PAIRS = 300
 AT = "/v1/petitions/end-the-ban"

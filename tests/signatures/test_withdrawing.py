@@ -5,11 +5,11 @@ from collections.abc import Awaitable, Callable
 import httpx
 from movement import person, plant, proven, run
 
-from app.kit.db import Database
-from app.kit.ids import uuid7
-from app.kit.sealing import KeyRing
+from app.kit.crypto.sealing import KeyRing
+from app.kit.database.ids import uuid7
+from app.kit.database.session import Database
 from app.kit.settings import Settings
-from app.signatures.sealing import write_receipt
+from app.signatures.signing.sealing import write_receipt
 
 Sign = Callable[..., Awaitable[httpx.Response]]
 Withdraw = Callable[..., Awaitable[httpx.Response]]

@@ -1,0 +1,1 @@
+"""Adapters: the shapes in which other systems send signatures, translated into ours."""
