@@ -13,11 +13,12 @@ from sqlalchemy import select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.kit.clock import now
+from app.kit.crypto.bearer_secrets import digest_of
 from app.kit.crypto.sealing import KeyRing, SealBrokenError
 from app.kit.database.ids import uuid7
 from app.kit.problems import Forbidden
 from app.people.account import service
-from app.people.account.keys import digest_of, new_binding
+from app.people.account.keys import new_binding
 from app.people.account.sessions import NewSession, begin
 from app.people.fields.emails import canonical
 from app.people.models import OutgoingMail, SignIn
