@@ -1,19 +1,22 @@
-"""What is sealed of a person and of a mail to one, and the tokens that mails carry."""
+"""What is sealed of a person and of a mail to one, and the tokens that mails carry.
 
-import json
-from typing import Any, NamedTuple
+Sealed records are maps by name (`kit/crypto/sealed_records.py`): a field may be added, with a default, at any time.
+"""
+
+from dataclasses import dataclass
+from typing import NamedTuple
 from uuid import UUID
 
+from app.kit.crypto.sealed_records import RecordCodec
 from app.kit.crypto.sealing import SIGNER_BYTES, KeyRing
-
-Json = dict[str, Any]
 
 _SIGN_IN = b"sign-in"
 _UNSUBSCRIBE = b"unsubscribe"
 _ID_BYTES = 16
 
 
-class Details(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Details:
     """What is kept of a person. None: nobody has ever said; "": the person has taken it away."""
 
     email: str
@@ -24,8 +27,22 @@ class Details(NamedTuple):
     cell: str | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class MailContent:
+    """What a waiting mail is about. A link to sign in: `sign_in`, `email`, `locale`; a welcome: `organization`."""
+
+    sign_in: UUID | None = None
+    organization: UUID | None = None
+    email: str | None = None
+    locale: str | None = None
+
+
+_DETAILS = RecordCodec(Details)
+_MAIL = RecordCodec(MailContent)
+
+
 class SignInToken(NamedTuple):
-    """What the link in a mail says: which asking it answers, and the address the mail went to."""
+    """What the link in a mail says: the id of the sign-in that was asked for, and the address the mail went to."""
 
     sign_in_id: UUID
     email: str
@@ -44,28 +61,27 @@ def mails_identity(id_: UUID) -> bytes:
 
 def seal_details(ring: KeyRing, signer: bytes, details: Details) -> bytes:
     """A person's details, sealed for their row."""
-    said = {name: value for name, value in details._asdict().items() if value is not None}
-    return ring.seal(_dumped(said), people_identity(signer))
+    return _DETAILS.seal(ring, details, people_identity(signer))
+
+
+def reseal_details(ring: KeyRing, signer: bytes, former: bytes, details: Details) -> bytes:
+    """Changed details for the same row; what a newer version keeps there stays. SealBrokenError."""
+    return _DETAILS.reseal(ring, former, details, people_identity(signer))
 
 
 def open_details(ring: KeyRing, signer: bytes, sealed: bytes) -> Details:
     """A person's details; SealBrokenError when they were sealed for somebody else or under an unknown key."""
-    return Details(**json.loads(ring.open(sealed, people_identity(signer))))
+    return _DETAILS.open(ring, sealed, people_identity(signer))
 
 
-def seal_mail(ring: KeyRing, id_: UUID, content: Json) -> bytes:
+def seal_mail(ring: KeyRing, id_: UUID, content: MailContent) -> bytes:
     """What a waiting mail is about, sealed for its row."""
-    return ring.seal(_dumped(content), mails_identity(id_))
+    return _MAIL.seal(ring, content, mails_identity(id_))
 
 
-def open_mail(ring: KeyRing, id_: UUID, sealed: bytes) -> Json:
+def open_mail(ring: KeyRing, id_: UUID, sealed: bytes) -> MailContent:
     """What a waiting mail is about; SealBrokenError."""
-    content: Json = json.loads(ring.open(sealed, mails_identity(id_)))
-    return content
-
-
-def _dumped(content: Json) -> bytes:
-    return json.dumps(content, ensure_ascii=False, separators=(",", ":")).encode()
+    return _MAIL.open(ring, sealed, mails_identity(id_))
 
 
 def write_sign_in_token(ring: KeyRing, token: SignInToken) -> str:

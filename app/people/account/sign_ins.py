@@ -22,7 +22,7 @@ from app.people.account.keys import new_binding
 from app.people.account.sessions import NewSession, begin
 from app.people.fields.emails import canonical
 from app.people.models import OutgoingMail, SignIn
-from app.people.sealing import SignInToken, read_sign_in_token, seal_mail
+from app.people.sealing import MailContent, SignInToken, read_sign_in_token, seal_mail
 
 LIFETIME = timedelta(minutes=15)
 
@@ -66,7 +66,7 @@ async def ask(session: AsyncSession, ring: KeyRing, asked: Asked, *, mailed: boo
 
 def _mail(ring: KeyRing, asked: Asked, sign_in_id: UUID) -> OutgoingMail:
     id_ = uuid7()
-    content = {"sign_in": str(sign_in_id), "email": asked.email, "locale": asked.locale}
+    content = MailContent(sign_in=sign_in_id, email=asked.email, locale=asked.locale)
     return OutgoingMail(id=id_, kind="sign_in", signer=asked.signer, sealed=seal_mail(ring, id_, content))
 
 
