@@ -18,10 +18,10 @@ from app.kit.database.session import Database
 from app.kit.mail import preview_page
 from app.kit.settings import Settings
 from app.kit.shutdown import on_shutdown
-from app.kit.web import api_docs, health, middleware
+from app.kit.web import api_docs, errors, health, middleware
+from app.kit.web.asgi import Asgi
 from app.kit.web.bodies import BodyLimit
 from app.kit.web.fast_lane import FastLane
-from app.kit.web.middleware import Asgi
 from app.kit.web.openapi import describe
 from app.organizations.routes import router as organizations
 from app.partners.inbound.services import LARGE, open_inbound_services
@@ -86,7 +86,7 @@ def create_api(settings: Settings) -> FastAPI:
     )
     api.state.settings = settings
     api.state.recognizers = {PREFIX: recognize}
-    middleware.install(api)
+    errors.install_error_handlers(api)
     api.add_middleware(BodyLimit, limit=settings.max_body_bytes, own=LARGE)
     for router in ROUTERS:
         api.include_router(router)

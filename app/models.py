@@ -1,7 +1,7 @@
 """Every room's tables, for Alembic."""
 
 from app.campaigns import models as campaigns
-from app.kit.abuse import client_addresses
+from app.kit.abuse import address_digests
 from app.kit.crypto import key_ring_guard
 from app.kit.database import outbox as announcing
 from app.kit.database.session import Base
@@ -13,9 +13,9 @@ from app.signatures import models as signatures
 
 metadata = Base.metadata
 __all__ = [
+    "address_digests",
     "announcing",
     "campaigns",
-    "client_addresses",
     "key_ring_guard",
     "metadata",
     "organizations",

@@ -16,7 +16,7 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.kit import logs
-from app.kit.abuse.client_addresses import forget_salts
+from app.kit.abuse.address_digests import forget_salts
 from app.kit.abuse.rate_limits import open_limiter
 from app.kit.crypto.sealing import KeyRing
 from app.kit.database.session import Database

@@ -19,7 +19,7 @@ from app.embedded_postgres.server import EmbeddedPostgres
 from app.kit.database.schema_version import upgrade
 from app.kit.database.session import Database
 from app.kit.settings import Settings
-from app.kit.web.middleware import Asgi
+from app.kit.web.asgi import Asgi
 from app.main import create_api, wrap_middleware
 from app.models import metadata
 from app.organizations.queries import find as find_organization

@@ -47,7 +47,7 @@ def signatures(
 
 async def _import(settings: Settings, file: Path, petition: str, listed: Path) -> Summary:
     async with database_of(settings, "import") as database:
-        entry = await open_directory(database).fresh(petition)
+        entry = await open_directory(database).refresh(petition)
         if entry is None:
             raise PetitionNotFound
         if not entry.accepting:

@@ -9,7 +9,7 @@ from dataclasses import asdict
 import typer
 
 from app.commands.console import AsJson, CommandError, DataDir, database_of, out, progress, settings_of
-from app.kit.abuse.client_addresses import ADDRESS_SALTS
+from app.kit.abuse.address_digests import ADDRESS_SALTS
 from app.kit.crypto import key_rotation
 from app.kit.crypto.key_ring_guard import ensure_key_ring
 from app.kit.crypto.key_rotation import Resealed

@@ -5,7 +5,8 @@ from uuid import UUID
 
 from fastapi import Depends, Request
 
-from app.kit.abuse.client_addresses import ClientIpDigester, client_address
+from app.kit.abuse.address_digests import ClientIpDigester
+from app.kit.abuse.client_addresses import client_address
 from app.kit.abuse.rate_limits import Limiter
 from app.kit.crypto.sealing import KeyRing
 from app.kit.problems import Forbidden, Unauthorized

@@ -182,7 +182,7 @@ class PeopleMails:
             return True
         within = await self._limiter.hit(f"{self._settings.mails_per_hour} per hour", "mail", one.signer)
         # Five sendings are the most in any case: one mail too many is better than none.
-        return within or self._limiter.lost
+        return within or self._limiter.degraded
 
     def _letter(self, one: _Due, known: _Known) -> ClaimedMail | None:
         try:

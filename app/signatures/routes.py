@@ -94,8 +94,8 @@ async def confirm(request: Request) -> Response:
 async def count(request: Request, petition: str) -> Response:
     """Just the count: own signatures at once, those of other processes within a second."""
     room = signing_engine(request)
-    entry = room.directory.kept(petition) or await service.find(room, petition)
-    signature_count = room.counts.kept(entry.id)
+    entry = room.directory.peek(petition) or await service.find(room, petition)
+    signature_count = room.counts.peek(entry.id)
     if signature_count is None:
         signature_count = await room.counts.get(entry.id)
     etag = f'"{signature_count}-{entry.signature_goal}"'

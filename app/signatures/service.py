@@ -47,7 +47,7 @@ class UnknownLink(NotFound):
 
 async def find(room: SigningEngine, ref: str) -> Entry:
     """The public petition, at most a second old; PetitionNotFound."""
-    entry = room.directory.kept(ref) or await room.directory.fresh(ref)
+    entry = room.directory.peek(ref) or await room.directory.refresh(ref)
     if entry is None:
         raise PetitionNotFound
     return entry
@@ -61,10 +61,10 @@ async def sign(
     PetitionNotFound, PetitionNotOpen, CountryNotAllowed, ChallengeFailed, QueueFull, Unavailable; and what stands
     against consents (`people/consents/policy.py`).
     """
-    entry = room.directory.kept(ref)
+    entry = room.directory.peek(ref)
     if entry is None or not entry.accepts(body.country):
         # Refusing on what a snapshot says could be wrong by its age: look again, now.
-        entry = await room.directory.fresh(ref)
+        entry = await room.directory.refresh(ref)
     _check(entry, body.country)
     assert entry is not None
     if entry.challenge != "none":
@@ -74,10 +74,10 @@ async def sign(
     digest = await room.addresses.digest(address)
     held = await _over_limit(room, entry, digest) or None
     signing = prepare(room.ring, entry.id, body, now(), address_digest=digest, held=held)
-    outcome = await room.queue.add(signing)
+    outcome = await room.queue.submit(signing)
     if outcome is Outcome.REFUSED or outcome is Outcome.WITHDRAWN:
         # The petition changed between our look and the insert, whose word is final.
-        _check(await room.directory.fresh(ref), body.country)
+        _check(await room.directory.refresh(ref), body.country)
         raise PetitionNotOpen
     return entry, signing
 
@@ -106,7 +106,7 @@ async def confirm(room: SigningEngine, token: str) -> UUID:
         raise UnknownLink from None
     if now() > link.written_at + LINK_LASTS:
         raise UnknownLink
-    await room.queue.add(Confirmation(link.petition_id, link.signer, link.id))
+    await room.queue.submit(Confirmation(link.petition_id, link.signer, link.id))
     return link.petition_id
 
 
@@ -116,4 +116,4 @@ async def withdraw(room: SigningEngine, petition_id: UUID, receipt: str) -> None
         signer, id_ = read_receipt(room.ring, petition_id, receipt)
     except SealBrokenError:
         raise UnknownReceipt from None
-    await room.queue.add(Withdrawal(petition_id, signer, id_))
+    await room.queue.submit(Withdrawal(petition_id, signer, id_))

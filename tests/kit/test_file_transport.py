@@ -13,7 +13,7 @@ from app.kit.mail.message import Delivery, Mail, MailDeliveryError, Sender
 from app.kit.mail.preview_page import router
 from app.kit.problems import OperatorError
 from app.kit.settings import Settings
-from app.kit.web import middleware
+from app.kit.web import errors, middleware
 
 SENDER = Sender.parse("no-reply@localhost")
 LINK = "https://movement.example/confirm?a=1&b=2"
@@ -131,7 +131,7 @@ def a_client(
     api.state.settings = Settings.model_validate(
         {"database_url": "postgresql://nobody@nowhere/none", "outbox_dir": folder, **more}
     )
-    middleware.install(api)
+    errors.install_error_handlers(api)
     api.include_router(router)
     transport = httpx.ASGITransport(app=middleware.RequestMiddleware(api), client=(client, 1))  # type: ignore[arg-type]
     return httpx.AsyncClient(transport=transport, base_url=f"http://{host}")

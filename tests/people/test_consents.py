@@ -495,6 +495,6 @@ async def test_who_asks_is_read_once_for_many(database: Database, sisters: Organ
     found = await asking.get("sisters")
     assert found is not None
     assert (found.id, found.texts) == (sisters.id, {})
-    assert asking.kept("sisters") is found
+    assert asking.peek("sisters") is found
     assert await asking.get("nobody") is None
     assert isinstance((await asking.get("movement") or found).id, UUID)

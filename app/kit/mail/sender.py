@@ -81,7 +81,7 @@ class MailSender:
         self._connections = connections
         self._failing = 0
         self._settling: GroupCommit[Result, None] = GroupCommit(
-            source.settle, queue_limit=connections, batch_limit=connections, patience=_PATIENCE
+            source.settle, queue_limit=connections, batch_limit=connections, retry_timeout=_PATIENCE
         )
 
     async def run(self, ending: asyncio.Event, seconds: float) -> None:
@@ -128,7 +128,7 @@ class MailSender:
         while letters and failed < _FAILURES and not ending.is_set() and time.monotonic() < until:
             letter = letters.popleft()
             end = await self._deliver(letter)
-            await self._settling.add(Result(letter, end))
+            await self._settling.submit(Result(letter, end))
             metrics.mails.labels(end.value).inc()
             good = end in {Outcome.SENT, Outcome.REFUSED}
             settled, failed = settled + good, 0 if good else failed + 1

@@ -13,7 +13,7 @@ from pydantic import BaseModel, ValidationError
 from starlette.exceptions import HTTPException
 
 from app.kit.problems import Problem
-from app.kit.web.middleware import Asgi, Message, Receive, Scope, Send
+from app.kit.web.asgi import Asgi, Message, Receive, Scope, Send
 
 Model = TypeVar("Model", bound=BaseModel)
 

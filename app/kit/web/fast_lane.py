@@ -11,7 +11,7 @@ from typing import Any
 from fastapi import APIRouter, FastAPI, Request, Response
 from fastapi.routing import APIRoute
 
-from app.kit.web.middleware import Asgi, Receive, Scope, Send
+from app.kit.web.asgi import Asgi, Receive, Scope, Send
 
 Endpoint = Callable[..., Awaitable[Response]]
 

@@ -54,8 +54,8 @@ async def bring_from_action_network(request: Request, partner: str, petition: st
     organization = await by_secret(desk, partner, "action_network", partial(action_network.opened_by, token))
     check_type(request, JSON)
     found = await feeding(desk, organization, petition)
-    with desk.bodies.share() as share:
-        share.is_of(organization.id)
+    with desk.bodies.reserve() as share:
+        share.assign_to(organization.id)
         body = await desk.bodies.read(request, share)
         keys = await off_loop(len(body) * SLOWER, action_network.keys_of, body)
         items = action_network.read_items(found.frame, body)
@@ -73,7 +73,7 @@ async def bring_from_controlshift(
 ) -> Response:
     """Take ControlShift's webhook in: `signature.created` is brought, every other type is answered and left."""
     desk = inbound_services(request)
-    with desk.bodies.share() as share:
+    with desk.bodies.reserve() as share:
         organization, body = await by_signature(desk, request, partner, share)
         check_type(request, JSON)
         event = await read_object(body)

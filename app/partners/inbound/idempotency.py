@@ -107,7 +107,7 @@ class Reception:
         task = asyncio.create_task(self._attend(key, body_digest, bring, places), name="webhook")
         self._running[key] = running = _Running(body_digest, task)
         if share is not None:
-            share.outlast(task)
+            share.release_after(task)
 
         def end(task: "asyncio.Task[bytes]") -> None:
             places.leave()

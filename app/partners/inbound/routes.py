@@ -82,7 +82,7 @@ async def bring_signatures(
     An item's fault costs no other item. The answer comes when everything is committed.
     """
     desk = inbound_services(request)
-    with desk.bodies.share() as share:
+    with desk.bodies.reserve() as share:
         webhook = await _taken_in(desk, request, partner, share)
         id_ = f"standard:{webhook.id}"
         answer = await desk.reception.receive(webhook.organization.id, id_, webhook.digest, webhook.bring, share)

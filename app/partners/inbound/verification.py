@@ -92,7 +92,7 @@ class Signers(NamedTuple):
 
     def send(self, share: BodyReservation, *, held: bool = True) -> None:
         """Have what is read taken up for them: not at all, if nobody of this name can have signed it."""
-        share.is_of(self.organization.id if self.organization else self.name, held=held and bool(self.secrets))
+        share.assign_to(self.organization.id if self.organization else self.name, buffered=held and bool(self.secrets))
 
 
 async def signers_of(desk: InboundServices, partner: str, scheme: str) -> Signers:
@@ -152,7 +152,7 @@ async def _unpacked(
         return await desk.bodies.unpack(packed, share, signed=True), number
     if promised_size(packed) > desk.bodies.longest:
         raise TooLarge
-    if not share.held:
+    if not share.buffered:
         raise NotVerified
     # Libraries that can sign nothing but text have signed what was packed afterwards.
     try:

@@ -107,12 +107,12 @@ async def admit(asking: Asking, consents: Sequence[Consent]) -> Mapping[str, Ask
     """What is known of the organizations these consents name, once it is shown that they can be entered; as `check`."""
     _check_each_once(consents)
     slugs = {consent.organization for consent in consents}
-    asked = {slug: found for slug in slugs if (found := asking.kept(slug)) is not None}
+    asked = {slug: found for slug in slugs if (found := asking.peek(slug)) is not None}
     try:
         check(asked, consents)
     except Problem:
         # A snapshot may be a second behind: a text that has just been added is asked for already.
-        fresh = {slug: await asking.fresh(slug) for slug in slugs}
+        fresh = {slug: await asking.refresh(slug) for slug in slugs}
         asked = {slug: found for slug, found in fresh.items() if found is not None}
         check(asked, consents)
     return asked

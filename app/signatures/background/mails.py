@@ -122,7 +122,7 @@ class SignatureMails:
     async def _is_within(self, signer: bytes) -> bool:
         # Five are the most in any case: without the store it is better to send one too many than none.
         within = await self._limiter.hit(f"{self._settings.mails_per_hour} per hour", "mail", signer)
-        return within or self._limiter.lost
+        return within or self._limiter.degraded
 
     def _letter(self, row: Any, petition: _Petition) -> ClaimedMail | None:
         try:

@@ -34,10 +34,14 @@ class Bulk:
         self._write = write
         self._turn = asyncio.Lock()
         self._large: GroupCommit[Part, Sequence[Outcome]] = GroupCommit(
-            self._commit, queue_limit=_LARGE_WAITING, batch_limit=1, patience=patience, watched=False
+            self._commit, queue_limit=_LARGE_WAITING, batch_limit=1, retry_timeout=patience, export_metrics=False
         )
         self._small: GroupCommit[Part, Sequence[Outcome]] = GroupCommit(
-            self._commit, queue_limit=_SMALL_WAITING, batch_limit=CHUNK // _SMALL, patience=patience, watched=False
+            self._commit,
+            queue_limit=_SMALL_WAITING,
+            batch_limit=CHUNK // _SMALL,
+            retry_timeout=patience,
+            export_metrics=False,
         )
 
     def start(self) -> None:
@@ -50,7 +54,7 @@ class Bulk:
         Bringing them again is harmless, if they have the same ids: each is met as what it has become.
         """
         try:
-            return await (self._small if len(signings) <= _SMALL else self._large).add(signings)
+            return await (self._small if len(signings) <= _SMALL else self._large).submit(signings)
         except Exception as error:
             if not is_refusal(error):
                 raise

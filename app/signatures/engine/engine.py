@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from app.kit import metrics
+from app.kit.abuse.address_digests import ClientIpDigester
 from app.kit.abuse.challenges import Challenges
-from app.kit.abuse.client_addresses import ClientIpDigester, TrustedProxies
+from app.kit.abuse.client_addresses import TrustedProxies
 from app.kit.abuse.rate_limits import Limiter
 from app.kit.crypto.sealing import KeyRing
 from app.kit.database.group_commit import GroupCommit
@@ -125,7 +126,7 @@ def open_signing_engine(settings: Settings, database: Database, limiter: Limiter
         writer.commit,
         queue_limit=settings.queue_limit,
         batch_limit=settings.batch_limit,
-        patience=settings.commit_patience_seconds,
+        retry_timeout=settings.commit_patience_seconds,
     )
     queue.start()
     bulk_writer = LaneWriter(database, counts, ring.fingerprint())

@@ -62,7 +62,7 @@ async def withdraw(room: SigningEngine, database: Database, signer: bytes, ref: 
     found = [row.petition_id for row in rows if row.petition_id == id_ or row.slug == ref]
     if not found:
         raise SignatureNotFound
-    await room.queue.add(Withdrawal(found[0], signer, None))
+    await room.queue.submit(Withdrawal(found[0], signer, None))
 
 
 class Signers:
@@ -95,7 +95,7 @@ class SignatureKeeper(Signers):
             rows = await _rows(session, signer)
             await publish(session, _told_to_partners(self.room.ring, signer, rows))
         erasures = [Erasure(row.petition_id, signer, choice == "keep") for row in rows]
-        await asyncio.gather(*map(self.room.queue.add, erasures))
+        await asyncio.gather(*map(self.room.queue.submit, erasures))
 
 
 def _told_to_partners(ring: KeyRing, signer: bytes, rows: Iterable[Any]) -> list[NewMessage]:

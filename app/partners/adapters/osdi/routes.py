@@ -88,8 +88,8 @@ async def record_osdi_signature(
     desk = inbound_services(request)
     organization = await by_token(desk, request)
     check_type(request, JSON, MEDIA_TYPE)
-    with desk.bodies.share() as share:
-        share.is_of(organization.id)
+    with desk.bodies.reserve() as share:
+        share.assign_to(organization.id)
         signature = await read_object(await desk.bodies.read(request, share))
         answer = await recording.record(desk, await feeding(desk, organization, petition), signature, share)
     return Response(b"{}" if recording.wants_no_answer(signature) else answer, media_type=MEDIA_TYPE)

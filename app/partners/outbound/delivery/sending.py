@@ -43,10 +43,10 @@ class Sending:
         many = settings.webhook_connections
         write, record = Writing(database, self._ring).write, Recording(database).record
         self._writing: GroupCommit[Due, Written | None] = GroupCommit(
-            _unhurried(write), queue_limit=many, batch_limit=many, patience=WRITING_PATIENCE
+            _unhurried(write), queue_limit=many, batch_limit=many, retry_timeout=WRITING_PATIENCE
         )
         self._recording: GroupCommit[Attempt, None] = GroupCommit(
-            _unhurried(record), queue_limit=many, batch_limit=many, patience=RECORDING_PATIENCE
+            _unhurried(record), queue_limit=many, batch_limit=many, retry_timeout=RECORDING_PATIENCE
         )
 
     def start(self) -> None:
@@ -64,11 +64,11 @@ class Sending:
 
         Raises when it cannot be written or recorded, whatever the reason: it is still due then.
         """
-        written = await self._writing.add(due)
+        written = await self._writing.submit(due)
         if written is None or time.monotonic() > until:
             return False
         attempt = await self._attempt(due, written)
-        await self._recording.add(attempt)
+        await self._recording.submit(attempt)
         return attempt.ending in {"delivered", "void"}
 
     async def _attempt(self, due: Due, written: Written) -> Attempt:
