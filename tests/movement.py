@@ -105,7 +105,7 @@ async def proven(database: Database) -> dict[str, int]:
 async def serving(settings: Settings) -> AsyncIterator[tuple[FastAPI, Asgi, httpx.AsyncClient]]:
     """The application with settings of its own, and a client."""
     api = create_api(settings)
-    app = wrap_middleware(api)
+    app = wrap_middleware(api, settings)
     transport = httpx.ASGITransport(app=app, raise_app_exceptions=False)  # type: ignore[arg-type]
     async with (
         api.router.lifespan_context(api),

@@ -11,6 +11,7 @@ from fastapi.responses import StreamingResponse
 from app.kit.abuse.client_addresses import client_address
 from app.kit.database.session import Session
 from app.kit.problems import Forbidden, Unauthorized
+from app.kit.rooms import services
 from app.kit.web.bodies import json_body, read_body
 from app.kit.web.caching import cached
 from app.organizations.auth import KEY_OPTIONAL, Caller
@@ -46,8 +47,7 @@ router = APIRouter(tags=["signatures"])
 
 def signing_engine(request: Request) -> SigningEngine:
     """This process's hot room."""
-    room: SigningEngine = request.app.state.hot
-    return room
+    return services(request).of(SigningEngine)
 
 
 Engine = Annotated[SigningEngine, Depends(signing_engine)]

@@ -117,7 +117,7 @@ async def broken(house: House) -> AsyncIterator[httpx.AsyncClient]:
 
         return StreamingResponse(parts())
 
-    transport = httpx.ASGITransport(app=wrap_middleware(api), raise_app_exceptions=False)
+    transport = httpx.ASGITransport(app=wrap_middleware(api, settings), raise_app_exceptions=False)
     async with httpx.AsyncClient(transport=transport, base_url="http://multitude.test") as client:
         yield client
 

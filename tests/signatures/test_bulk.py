@@ -22,7 +22,7 @@ PARTNER, ANOTHER = UUID(int=7), UUID(int=8)
 
 @pytest.fixture
 def room(served: Any) -> SigningEngine:
-    room: SigningEngine = served.api.state.hot
+    room: SigningEngine = served.api.state.services.of(SigningEngine)
     return room
 
 

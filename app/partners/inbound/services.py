@@ -7,6 +7,7 @@ from fastapi import Request
 
 from app.kit.crypto.sealing import KeyRing
 from app.kit.database.session import Database
+from app.kit.rooms import services
 from app.kit.settings import Settings
 from app.kit.web.large_bodies import LargeBodies
 from app.partners.inbound.fair_share import AT_ONCE, Courtesy
@@ -47,5 +48,4 @@ def open_inbound_services(settings: Settings, database: Database, room: SigningE
 
 def inbound_services(request: Request) -> InboundServices:
     """This process's desk."""
-    desk: InboundServices = request.app.state.desk
-    return desk
+    return services(request).of(InboundServices)

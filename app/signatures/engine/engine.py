@@ -8,6 +8,7 @@ from typing import Any
 from app.kit import metrics
 from app.kit.abuse.challenges import Challenges
 from app.kit.abuse.client_addresses import ClientIpDigester, TrustedProxies
+from app.kit.abuse.protection import AbuseProtection
 from app.kit.abuse.rate_limits import Limiter
 from app.kit.crypto.sealing import KeyRing
 from app.kit.database.group_commit import GroupCommit
@@ -116,7 +117,7 @@ class SigningEngine:
         await self.writer.close()
 
 
-def open_signing_engine(settings: Settings, database: Database, limiter: Limiter) -> SigningEngine:
+def open_signing_engine(settings: Settings, database: Database, protection: AbuseProtection) -> SigningEngine:
     """Start the queue of this process."""
     ring = settings.key_ring
     counts = Counts(database)
@@ -143,8 +144,8 @@ def open_signing_engine(settings: Settings, database: Database, limiter: Limiter
         bulk=bulk,
         bulk_writer=bulk_writer,
         asking=open_asking(database),
-        proxies=TrustedProxies(settings.trusted_proxies),
-        addresses=ClientIpDigester(ring, database),
-        limiter=limiter,
-        challenges=Challenges(ring, limiter),
+        proxies=protection.proxies,
+        addresses=protection.digester,
+        limiter=protection.limiter,
+        challenges=Challenges(ring, protection.limiter),
     )

@@ -3,6 +3,7 @@
 from fastapi import APIRouter, Request, Response
 
 from app.kit.database.session import Session
+from app.kit.rooms import services
 from app.people.dependencies import CurrentPerson
 from app.signatures.me import service as own
 from app.signatures.routes import Engine
@@ -23,5 +24,5 @@ async def withdraw_own_signature(
     request: Request, myself: CurrentPerson, room: Engine, petition: str
 ) -> WithdrawalView:
     """Withdraw your signature; its personal data is destroyed."""
-    await own.withdraw(room, request.app.state.database, myself.signer, petition)
+    await own.withdraw(room, services(request).database, myself.signer, petition)
     return WithdrawalView()

@@ -15,6 +15,7 @@ from datetime import timedelta
 
 from app.kit.database.session import Database
 from app.kit.logs import failure_of, log
+from app.kit.rooms import Services
 from app.kit.settings import Settings
 from app.kit.webhooks.client import CheckedTransport, WebhookClient
 from app.kit.webhooks.egress import EgressPolicy, Resolver, SystemResolver
@@ -162,14 +163,14 @@ async def _wait(ending: asyncio.Event, seconds: float) -> None:
 
 
 async def deliver(
-    database: Database,
-    settings: Settings,
+    services: Services,
     ending: asyncio.Event,
     *,
     resolver: Resolver | None = None,
     tls: ssl.SSLContext | None = None,
 ) -> None:
     """Deliver what is due until `ending` is set; with another resolver, or believing other certificates."""
+    database, settings = services.database, services.settings
     system = SystemResolver()
     targets = EgressPolicy(resolver or system, loopback=settings.may_call_loopback)
     async with CheckedTransport(targets, tls) as transport:
