@@ -36,7 +36,6 @@ from app.people.sign_in_routes import pages as people_pages
 from app.people.sign_in_routes import router as sign_ins
 from app.petitions.routes import router as petitions
 from app.signatures.confirm_page import router as confirm_page
-from app.signatures.engine.engine import open_signing_engine
 from app.signatures.me.routes import router as own_signatures
 from app.signatures.me.service import SignatureKeeper
 from app.signatures.moderation.routes import router as invalidations
@@ -44,6 +43,7 @@ from app.signatures.moderation.trends import open_trends
 from app.signatures.routes import router as signatures
 from app.signatures.routes import signing_router
 from app.signatures.schemas import ConfirmationBody, SigningBody
+from app.signatures.services import open_signing_services
 
 # A request makes a hundred objects and no cycles: looking for some every 700 cost a tenth of the time of a signature.
 GC_THRESHOLDS = (20_000, 20, 20)
@@ -131,7 +131,7 @@ async def lifespan(api: FastAPI) -> AsyncIterator[None]:
     # A pool of its own: a crowd on the ordinary pages must not keep anybody from signing or counting.
     api.state.hot_database = Database(settings.database_url.get_secret_value(), pool_size=2, name="hot")
     api.state.limiter = open_limiter(settings)
-    api.state.hot = open_signing_engine(settings, api.state.hot_database, api.state.limiter)
+    api.state.hot = open_signing_services(settings, api.state.hot_database, api.state.limiter)
     api.state.addresses, api.state.trusted_proxies = api.state.hot.addresses, api.state.hot.proxies
     api.state.desk = open_inbound_services(settings, database, api.state.hot)
     api.state.trends = open_trends(database, settings.key_ring)

@@ -221,7 +221,7 @@ async def test_a_crowd_asking_for_the_count_costs_one_read_a_second(
 async def test_a_batch_needs_as_many_statements_for_many_as_for_one(
     house: House, counted: dict[str, tuple[int, int, int]]
 ) -> None:
-    connection = house.api.state.hot.writer._lane.connection
+    connection = house.api.state.hot.engine.writer._lane.connection
 
     async def sign(numbers: range) -> list[str]:
         asked: list[str] = []
