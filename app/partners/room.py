@@ -16,12 +16,12 @@ from app.partners.outbound.message_types.fan_out import spread
 from app.partners.retention import forget_webhooks
 from app.partners.routes import router
 from app.partners.schemas import PartnerSigning
-from app.signatures.engine.engine import SigningEngine
+from app.signatures.services import SigningServices
 
 
 @asynccontextmanager
 async def _open_inbound(services: Services) -> AsyncIterator[InboundServices]:
-    inbound = open_inbound_services(services.settings, services.database, services.of(SigningEngine))
+    inbound = open_inbound_services(services.settings, services.database, services.of(SigningServices))
     try:
         yield inbound
     finally:

@@ -15,27 +15,26 @@ from app.signatures.background.consents import ConsentEntering
 from app.signatures.background.mails import SignatureMails
 from app.signatures.background.milestones import mark_reached
 from app.signatures.background.withdrawal_messages import WithdrawalMessages
-from app.signatures.engine.engine import SigningEngine, open_signing_engine
 from app.signatures.key_rotation import INVALIDATIONS, SIGNATURES
 from app.signatures.me import routes as me_routes
 from app.signatures.me.service import SignatureStore
 from app.signatures.moderation import routes as moderation_routes
 from app.signatures.moderation.trends import BrinMaintenance, Trends
 from app.signatures.schemas import ConfirmationBody, SigningBody
+from app.signatures.services import SigningServices, open_signing_services
 
 
 @asynccontextmanager
-async def _open(services: Services) -> AsyncIterator[SigningEngine]:
+async def _open(services: Services) -> AsyncIterator[SigningServices]:
     url = services.settings.database_url.get_secret_value()
     # A pool of its own: a crowd on the ordinary pages must not keep anybody from signing or counting.
     database = Database(url, pool_size=2, name="hot")
-    engine = open_signing_engine(services.settings, database, services.of(AbuseProtection))
+    opened = open_signing_services(services.settings, database, services.of(AbuseProtection))
     try:
-        with on_shutdown(engine.streams.close):
-            yield engine
+        with on_shutdown(opened.streams.close):
+            yield opened
     finally:
-        await engine.close()
-        await database.close()
+        await opened.close()
 
 
 @asynccontextmanager

@@ -15,7 +15,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
-from movement import run, until
+from movement import run, services_for, until
 
 from app.kit.clock import now
 from app.kit.database.ids import uuid7
@@ -189,7 +189,7 @@ async def delivering(settings: Settings, **more: Any) -> AsyncIterator[None]:
     resolver = more.pop("resolver", None)
     chosen = settings.model_copy(update={"sweep_seconds": 0.02, "webhook_timeout_seconds": 5.0, **more})
     own = Database(chosen.database_url.get_secret_value(), name="worker")
-    task = asyncio.create_task(deliver(own, chosen, ending, resolver=resolver))
+    task = asyncio.create_task(deliver(services_for(own, chosen), ending, resolver=resolver))
     try:
         yield
     finally:

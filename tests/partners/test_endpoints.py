@@ -41,7 +41,7 @@ async def resolve(host: str, port: int) -> Sequence[str]:
 @pytest.fixture(autouse=True)
 def known(served: Any) -> None:
     """A network in which these names are known, and this machine is not to be called."""
-    served.api.state.targets = EgressPolicy(resolve)
+    served.api.state.services = served.api.state.services.with_service(EgressPolicy(resolve))
 
 
 async def make(client: httpx.AsyncClient, key: Headers, **more: object) -> httpx.Response:

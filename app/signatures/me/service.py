@@ -17,9 +17,9 @@ from app.kit.problems import NotFound
 from app.kit.rooms import ErasureChoice, Services
 from app.kit.text.fields import as_id
 from app.people.personal_data.data_rights import erased
-from app.signatures.engine.engine import SigningEngine
 from app.signatures.engine.transitions import Erasure, Withdrawal
 from app.signatures.schemas import OwnSignatureView
+from app.signatures.services import SigningServices
 from app.signatures.signing.sealing import Personal, unseal
 
 Json = dict[str, Any]
@@ -54,7 +54,7 @@ async def _rows(session: AsyncSession, signer: bytes) -> Sequence[Any]:
     return (await session.execute(_OWN, {"signer": signer})).all()
 
 
-async def withdraw(room: SigningEngine, database: Database, signer: bytes, ref: str) -> None:
+async def withdraw(services: SigningServices, database: Database, signer: bytes, ref: str) -> None:
     """Withdraw one's signature under this petition; SignatureNotFound. Harmless to repeat."""
     id_ = as_id(ref)
     async with database.transaction() as session:
@@ -62,7 +62,7 @@ async def withdraw(room: SigningEngine, database: Database, signer: bytes, ref: 
     found = [row.petition_id for row in rows if row.petition_id == id_ or row.slug == ref]
     if not found:
         raise SignatureNotFound
-    await room.queue.add(Withdrawal(found[0], signer, None))
+    await services.engine.submit(Withdrawal(found[0], signer, None))
 
 
 @dataclass(frozen=True)
@@ -90,7 +90,7 @@ class SignatureStore:
             rows = await _rows(session, signer)
             await publish(session, _told_to_partners(self.services.key_ring, signer, rows))
         erasures = [Erasure(row.petition_id, signer, choice == "keep") for row in rows]
-        await asyncio.gather(*map(self.services.of(SigningEngine).queue.add, erasures))
+        await asyncio.gather(*map(self.services.of(SigningServices).engine.submit, erasures))
 
 
 def _told_to_partners(ring: KeyRing, signer: bytes, rows: Iterable[Any]) -> list[NewMessage]:

@@ -26,8 +26,8 @@ from app.partners.adapters.parsing import read_object
 from app.partners.adapters.routes import JSON, check_type
 from app.partners.inbound.services import inbound_services
 from app.petitions import service as petitions
-from app.signatures.engine.engine import SigningEngine
 from app.signatures.reading.counts import Counts
+from app.signatures.services import SigningServices
 
 router = APIRouter(tags=["partners"])
 
@@ -47,7 +47,7 @@ def _settings(request: Request) -> Settings:
 
 
 def _counts(request: Request) -> Counts:
-    return services(request).of(SigningEngine).counts
+    return services(request).of(SigningServices).counts
 
 
 def _told(request: Request, resource: Hal) -> Response:
