@@ -23,10 +23,13 @@ from app.kit.web.bodies import BodyLimit
 from app.kit.web.fast_lane import FastLane
 from app.kit.web.middleware import Asgi
 from app.kit.web.openapi import describe
+from app.kit.webhooks.message_types import MessageTypes
 from app.organizations.routes import router as organizations
 from app.partners.inbound.services import LARGE, open_inbound_services
-from app.partners.outbound.message_types.openapi import router as told
+from app.partners.outbound.message_types.openapi import webhooks_router
+from app.partners.outbound.message_types.types import MESSAGE_TYPES
 from app.partners.routes import router as partners
+from app.partners.routes import webhooks_out_router
 from app.partners.schemas import PartnerSigning
 from app.people.account.keys import PREFIX
 from app.people.account.sessions import recognize
@@ -70,12 +73,13 @@ ROUTERS = [
 
 def create_api(settings: Settings) -> FastAPI:
     """The application without its skin: what tests reach into and what describes itself."""
+    types = MessageTypes(MESSAGE_TYPES)
     api = FastAPI(
         title="Multitude",
         version=version("multitude"),
         summary="The backend of a movement: petitions counted exactly, groups found nearby.",
         lifespan=lifespan,
-        webhooks=told,
+        webhooks=webhooks_router(types),
         openapi_url=None,
         docs_url=None,
         redoc_url=None,
@@ -88,7 +92,7 @@ def create_api(settings: Settings) -> FastAPI:
     api.state.recognizers = {PREFIX: recognize}
     middleware.install(api)
     api.add_middleware(BodyLimit, limit=settings.max_body_bytes, own=LARGE)
-    for router in ROUTERS:
+    for router in [*ROUTERS, webhooks_out_router(types)]:
         api.include_router(router)
     describe(api, read_by_hand=[SigningBody, ConfirmationBody, PartnerSigning])
     return api

@@ -26,10 +26,12 @@ from app.kit.mail.sender import MailSender, MailSource
 from app.kit.mail.smtp import open_transport
 from app.kit.mail.templates import MailTemplates
 from app.kit.settings import Settings
+from app.kit.webhooks.message_types import MessageTypes
 from app.partners.outbound.delivery.worker import deliver
 from app.partners.outbound.endpoints.paused_mail import EndpointMails
 from app.partners.outbound.message_types.backfill import CatchingUp
-from app.partners.outbound.message_types.fan_out import spread
+from app.partners.outbound.message_types.fan_out import FanOut
+from app.partners.outbound.message_types.types import MESSAGE_TYPES
 from app.partners.retention import forget_webhooks
 from app.people.account.sessions import forget_sign_ins
 from app.people.consents.service import Ledger
@@ -62,7 +64,7 @@ def sweeps_of(ring: KeyRing) -> dict[str, Sweep]:
         "enter_consents": consents.ConsentEntering(ring),
         # Before what it announces is spread.
         "catch_up": CatchingUp(),
-        "spread": spread,
+        "spread": FanOut(MessageTypes(MESSAGE_TYPES)),
         "forget_salts": forget_salts,
         "forget_sign_ins": forget_sign_ins,
         "forget_people": forget_people,
@@ -111,7 +113,7 @@ async def work(settings: Settings, ending: asyncio.Event) -> None:
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(_sweep(database, settings, ending))
             tasks.create_task(runner.work(database, settings, settings.key_ring, ending))
-            tasks.create_task(deliver(database, settings, ending))
+            tasks.create_task(deliver(database, settings, MessageTypes(MESSAGE_TYPES), ending))
             for dispatcher in dispatchers:
                 tasks.create_task(dispatcher.run(ending, settings.sweep_seconds))
     finally:
