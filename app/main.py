@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from importlib.metadata import version
 
-from fastapi import FastAPI
+from fastapi import APIRouter, FastAPI
 from fastapi.routing import APIRoute
 from sqlalchemy.exc import SQLAlchemyError
 from starlette.middleware.cors import CORSMiddleware
@@ -13,15 +13,15 @@ from starlette.middleware.cors import CORSMiddleware
 from app.kit import logs
 from app.kit.crypto.key_ring_guard import ensure_key_ring
 from app.kit.database.session import Database
-from app.kit.rooms import Room, Services, open_services
+from app.kit.rooms import Room, Services, message_types_of, open_services
 from app.kit.settings import Settings
 from app.kit.web import middleware
 from app.kit.web.bodies import BodyLimit
 from app.kit.web.fast_lane import FastLane
 from app.kit.web.middleware import Asgi
 from app.kit.web.openapi import describe
+from app.kit.webhooks.message_types import MessageTypes
 from app.partners.inbound.services import LARGE
-from app.partners.outbound.message_types.openapi import router as webhooks
 from app.rooms import ROOMS
 
 # A request makes a hundred objects and no cycles: looking for some every 700 cost a tenth of the time of a signature.
@@ -30,12 +30,13 @@ GC_THRESHOLDS = (20_000, 20, 20)
 
 def create_api(settings: Settings, rooms: Sequence[Room] = ROOMS) -> FastAPI:
     """The application without its middleware: what tests reach into and what describes itself."""
+    types = message_types_of(rooms)
     api = FastAPI(
         title="Multitude",
         version=version("multitude"),
         summary="The backend of a movement: petitions counted exactly, groups found nearby.",
         lifespan=_lifespan_of(settings, rooms),
-        webhooks=webhooks,
+        webhooks=_webhooks_of(rooms, types),
         openapi_url=None,
         docs_url=None,
         redoc_url=None,
@@ -47,7 +48,8 @@ def create_api(settings: Settings, rooms: Sequence[Room] = ROOMS) -> FastAPI:
     middleware.install(api)
     api.add_middleware(BodyLimit, limit=settings.max_body_bytes, own=LARGE)
     for room in rooms:
-        for router in room.routers:
+        depending = room.message_type_routers(types) if room.message_type_routers is not None else []
+        for router in (*room.routers, *depending):
             api.include_router(router)
     describe(api, read_by_hand=[body for room in rooms for body in room.hand_read_bodies])
     return api
@@ -106,6 +108,14 @@ def _freeze_garbage() -> None:
     gc.collect()
     gc.freeze()
     gc.set_threshold(*GC_THRESHOLDS)
+
+
+def _webhooks_of(rooms: Sequence[Room], types: MessageTypes) -> APIRouter:
+    router = APIRouter()
+    for room in rooms:
+        if room.webhooks is not None:
+            router.include_router(room.webhooks(types))
+    return router
 
 
 def _operation_id(route: APIRoute) -> str:

@@ -24,6 +24,7 @@ from app.kit.database.session import Base, Database
 from app.kit.mail.sender import MailSource
 from app.kit.mail.templates import MailTemplates
 from app.kit.settings import Settings
+from app.kit.webhooks.message_types import MessageType, MessageTypes
 
 T = TypeVar("T")
 
@@ -95,6 +96,10 @@ class Room:
     sweeps: "Callable[[Services], Sequence[Sweep]] | None" = None
     background: Sequence[BackgroundTask] = ()
     mail_sources: "Callable[[Services, MailTemplates], Sequence[MailSource]] | None" = None
+    # What partners can be told by this room, and what depends on the list of all such types.
+    message_types: Sequence[MessageType] = ()
+    message_type_routers: Callable[[MessageTypes], Sequence[APIRouter]] | None = None
+    webhooks: Callable[[MessageTypes], APIRouter] | None = None
     # The tables, for the migrations: those of the whole house unless the room has a schema of its own.
     metadata: MetaData = Base.metadata
 
@@ -123,6 +128,11 @@ class Services:
         """The same, with one service more."""
         return replace(self, opened={**self.opened, type(service): service})
 
+    @property
+    def message_types(self) -> MessageTypes:
+        """What partners can be told in this process."""
+        return message_types_of(self.rooms)
+
     def personal_data(self) -> Sequence[PersonalDataStore]:
         """What every room keeps of people, in the order of the rooms: erasing asks them in this order."""
         return [room.personal_data(self) for room in self.rooms if room.personal_data is not None]
@@ -131,6 +141,11 @@ class Services:
         """Who may know the holder of this key, by its beginning; None when nobody can."""
         found = (room.recognizers.items() for room in self.rooms)
         return next((recognize for pairs in found for prefix, recognize in pairs if key.startswith(prefix)), None)
+
+
+def message_types_of(rooms: Sequence[Room]) -> MessageTypes:
+    """The registry of all message types that these rooms bring."""
+    return MessageTypes(one for room in rooms for one in room.message_types)
 
 
 def services(request: Request) -> Services:

@@ -12,9 +12,11 @@ from app.partners.key_rotation import DELIVERY_ATTEMPTS, RECEIVED_WEBHOOKS, WEBH
 from app.partners.outbound.delivery.worker import deliver
 from app.partners.outbound.endpoints.paused_mail import EndpointMails
 from app.partners.outbound.message_types.backfill import CatchingUp
-from app.partners.outbound.message_types.fan_out import spread
+from app.partners.outbound.message_types.fan_out import FanOut
+from app.partners.outbound.message_types.openapi import webhooks_router
+from app.partners.outbound.message_types.types import MESSAGE_TYPES
 from app.partners.retention import forget_webhooks
-from app.partners.routes import router
+from app.partners.routes import router, webhooks_out_router
 from app.partners.schemas import PartnerSigning
 from app.signatures.services import SigningServices
 
@@ -33,11 +35,11 @@ async def _open_egress(services: Services) -> AsyncIterator[EgressPolicy]:
     yield EgressPolicy(SystemResolver(), loopback=services.settings.may_call_loopback)
 
 
-def _sweeps(_services: Services) -> Sequence[Sweep]:
+def _sweeps(services: Services) -> Sequence[Sweep]:
     return [
         # Before what it announces is spread.
         Sweep("catch_up", CatchingUp()),
-        Sweep("fan_out", spread, lock_name="spread"),
+        Sweep("fan_out", FanOut(services.message_types), lock_name="spread"),
         Sweep("forget_webhooks", forget_webhooks),
     ]
 
@@ -50,6 +52,9 @@ ROOM = Room(
     name="partners",
     routers=[router],
     hand_read_bodies=[PartnerSigning],
+    message_types=MESSAGE_TYPES,
+    message_type_routers=lambda types: [webhooks_out_router(types)],
+    webhooks=webhooks_router,
     api_services=[_open_inbound, _open_egress],
     sealed_columns=[WEBHOOK_SECRETS, RECEIVED_WEBHOOKS, WEBHOOK_ENDPOINTS, DELIVERY_ATTEMPTS],
     sweeps=_sweeps,

@@ -19,6 +19,7 @@ from app.kit.rooms import Services
 from app.kit.settings import Settings
 from app.kit.webhooks.client import CheckedTransport, WebhookClient
 from app.kit.webhooks.egress import EgressPolicy, Resolver, SystemResolver
+from app.kit.webhooks.message_types import MessageTypes
 from app.partners.outbound.delivery.concurrency import Places, Run
 from app.partners.outbound.delivery.leases import Due, Held, claim, release
 from app.partners.outbound.delivery.sending import Sending
@@ -40,9 +41,9 @@ _GATHERING = 0.02
 class Delivery:
     """One worker's: holds endpoints, and delivers to them."""
 
-    def __init__(self, database: Database, settings: Settings, outgoing: WebhookClient) -> None:
+    def __init__(self, database: Database, settings: Settings, types: MessageTypes, outgoing: WebhookClient) -> None:
         self._database = database
-        self._sending = Sending(database, settings, outgoing)
+        self._sending = Sending(database, settings, types, outgoing)
         self._places = Places(settings.webhook_connections)
         self._lease = timedelta(seconds=_BEGINNING + _POSTING + _REST + settings.webhook_timeout_seconds)
         self._running: dict[asyncio.Task[None], Run] = {}
@@ -175,9 +176,12 @@ async def deliver(
     targets = EgressPolicy(resolver or system, loopback=settings.may_call_loopback)
     async with CheckedTransport(targets, tls) as transport:
         outgoing = WebhookClient(transport, targets, settings.webhook_timeout_seconds)
+        delivery = Delivery(database, settings, services.message_types, outgoing)
         try:
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(clear(database, ending, settings.sweep_seconds))
-                tasks.create_task(Delivery(database, settings, outgoing).run(ending, settings.sweep_seconds))
+                tasks.create_task(
+                    Delivery(database, settings, services.message_types, outgoing).run(ending, settings.sweep_seconds)
+                )
         finally:
             system.close()
