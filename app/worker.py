@@ -24,6 +24,7 @@ from app.kit.mail.smtp import open_transport
 from app.kit.mail.templates import MailTemplates
 from app.kit.rooms import Room, Services, Sweep, open_services
 from app.kit.settings import Settings
+from app.kit.waiting import wait_for_event
 from app.rooms import ROOMS
 
 # First half of the advisory locks' names: "swee" in ASCII.
@@ -110,15 +111,7 @@ async def _sweep(services: Services, ending: asyncio.Event) -> None:
     sweeps = sweeps_of(services)
     while not ending.is_set():
         await sweep_once(services.database, sweeps, ending)
-        await _pause(ending, services.settings.sweep_seconds)
-
-
-async def _pause(ending: asyncio.Event, seconds: float) -> None:
-    try:
-        async with asyncio.timeout(seconds):
-            await ending.wait()
-    except TimeoutError:
-        return
+        await wait_for_event(ending, services.settings.sweep_seconds)
 
 
 def run(settings: Settings) -> None:

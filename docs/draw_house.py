@@ -11,7 +11,7 @@ from pathlib import Path
 import grimp
 
 _PAGE = Path(__file__).parent / "architecture.md"
-# What each drawing is about: a package whose children are drawn. The root comes without the doors' commands.
+# A package whose children are drawn, for each drawing.
 DRAWN = ("app", "app.kit", "app.people", "app.signatures", "app.partners", "app.partners.outbound")
 _BLOCK = "<!-- house: {package} -->\n{drawing}<!-- /house -->"
 
@@ -23,9 +23,8 @@ def drawn(page: str) -> str:
     graph = grimp.build_graph("app", cache_dir=None)
     for package in DRAWN:
         block = _BLOCK.format(package=package, drawing=_mermaid(package, _edges(graph, package)))
-        page = re.sub(
-            rf"<!-- house: {re.escape(package)} -->.*?<!-- /house -->", lambda _, b=block: b, page, flags=re.DOTALL
-        )
+        start, end = page.index(f"<!-- house: {package} -->"), "<!-- /house -->"
+        page = page[:start] + block + page[page.index(end, start) + len(end) :]
     return page
 
 

@@ -2,6 +2,7 @@
 (article 17)."""
 
 from collections.abc import Iterable, Sequence
+from dataclasses import asdict
 from typing import Any
 from uuid import UUID
 
@@ -50,7 +51,7 @@ async def _person(session: AsyncSession, ring: KeyRing, signer: bytes) -> dict[s
     if row is None:
         return None
     times = {"created_at": row.created_at, "updated_at": row.updated_at, "looked_at": row.looked_at}
-    return open_details(ring, signer, row.sealed)._asdict() | times
+    return asdict(open_details(ring, signer, row.sealed)) | times
 
 
 async def _rows(

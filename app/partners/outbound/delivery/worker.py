@@ -17,6 +17,7 @@ from app.kit.database.session import Database
 from app.kit.logs import failure_of, log
 from app.kit.rooms import Services
 from app.kit.settings import Settings
+from app.kit.waiting import wait_for_event
 from app.kit.webhooks.client import CheckedTransport, WebhookClient
 from app.kit.webhooks.egress import EgressPolicy, Resolver, SystemResolver
 from app.kit.webhooks.message_types import MessageTypes
@@ -58,7 +59,7 @@ class Delivery:
             while not ending.is_set():
                 claimed = await self._claim_patiently()
                 if claimed is None:
-                    await _wait(ending, seconds)
+                    await wait_for_event(ending, seconds)
                     continue
                 self._begin(claimed, ending)
                 await self._pause(ending, seconds)
@@ -155,14 +156,6 @@ class Delivery:
         return spent < _BEGINNING and not has_had_its_turn and not run.is_held_back
 
 
-async def _wait(ending: asyncio.Event, seconds: float) -> None:
-    try:
-        async with asyncio.timeout(seconds):
-            await ending.wait()
-    except TimeoutError:
-        return
-
-
 async def deliver(
     services: Services,
     ending: asyncio.Event,
@@ -180,8 +173,6 @@ async def deliver(
         try:
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(clear(database, ending, settings.sweep_seconds))
-                tasks.create_task(
-                    Delivery(database, settings, services.message_types, outgoing).run(ending, settings.sweep_seconds)
-                )
+                tasks.create_task(delivery.run(ending, settings.sweep_seconds))
         finally:
             system.close()
