@@ -26,6 +26,7 @@ from app.kit.mail.sender import MailSender, MailSource
 from app.kit.mail.smtp import open_transport
 from app.kit.mail.templates import MailTemplates
 from app.kit.settings import Settings
+from app.kit.waiting import wait_for_event
 from app.partners.outbound.delivery.worker import deliver
 from app.partners.outbound.endpoints.paused_mail import EndpointMails
 from app.partners.outbound.message_types.backfill import CatchingUp
@@ -136,15 +137,7 @@ async def _sweep(database: Database, settings: Settings, ending: asyncio.Event) 
     sweeps = sweeps_of(settings.key_ring)
     while not ending.is_set():
         await sweep_once(database, sweeps, ending)
-        await _pause(ending, settings.sweep_seconds)
-
-
-async def _pause(ending: asyncio.Event, seconds: float) -> None:
-    try:
-        async with asyncio.timeout(seconds):
-            await ending.wait()
-    except TimeoutError:
-        return
+        await wait_for_event(ending, settings.sweep_seconds)
 
 
 def run(settings: Settings) -> None:

@@ -16,6 +16,7 @@ from datetime import timedelta
 from app.kit.database.session import Database
 from app.kit.logs import failure_of, log
 from app.kit.settings import Settings
+from app.kit.waiting import wait_for_event
 from app.kit.webhooks.client import CheckedTransport, WebhookClient
 from app.kit.webhooks.egress import EgressPolicy, Resolver, SystemResolver
 from app.partners.outbound.delivery.concurrency import Places, Run
@@ -56,7 +57,7 @@ class Delivery:
             while not ending.is_set():
                 claimed = await self._claim_patiently()
                 if claimed is None:
-                    await _wait(ending, seconds)
+                    await wait_for_event(ending, seconds)
                     continue
                 self._begin(claimed, ending)
                 await self._pause(ending, seconds)
@@ -151,14 +152,6 @@ class Delivery:
         spent = time.monotonic() - run.began
         has_had_its_turn = self._is_full[run.held.is_failing] and spent >= _SLICE and not is_first
         return spent < _BEGINNING and not has_had_its_turn and not run.is_held_back
-
-
-async def _wait(ending: asyncio.Event, seconds: float) -> None:
-    try:
-        async with asyncio.timeout(seconds):
-            await ending.wait()
-    except TimeoutError:
-        return
 
 
 async def deliver(
