@@ -35,7 +35,7 @@ OpenServices: TypeAlias = "Callable[[Services], AbstractAsyncContextManager[obje
 # Who holds a key, for keys that begin with a room's own prefix; None when it opens nothing.
 Recognizer: TypeAlias = Callable[[AsyncSession, str], Awaitable[Any]]
 # Runs until the event is set.
-BackgroundTask: TypeAlias = "Callable[[Services, asyncio.Event], Coroutine[Any, Any, None]]"
+WorkerTask: TypeAlias = "Callable[[Services, asyncio.Event], Coroutine[Any, Any, None]]"
 
 
 class KnowsPeople(Protocol):
@@ -94,7 +94,7 @@ class Room:
     personal_data: "Callable[[Services], PersonalDataStore] | None" = None
     sealed_columns: Sequence[SealedColumn] = ()
     sweeps: "Callable[[Services], Sequence[Sweep]] | None" = None
-    background: Sequence[BackgroundTask] = ()
+    background: Sequence[WorkerTask] = ()
     mail_sources: "Callable[[Services, MailTemplates], Sequence[MailSource]] | None" = None
     # What partners can be told by this room, and what depends on the list of all such types.
     message_types: Sequence[MessageType] = ()
