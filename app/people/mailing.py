@@ -23,12 +23,12 @@ from app.kit.logs import failure_of, log
 from app.kit.mail.message import Mail, MailInvalid, Sender
 from app.kit.mail.sender import LEASE_SECONDS, MOST_SENDINGS, ClaimedMail, Outcome, Result
 from app.kit.mail.templates import MailTemplateError, MailTemplates
+from app.kit.rooms import KnowsPeople
 from app.kit.settings import Settings
 from app.organizations.models import Organization
 from app.people import queries
 from app.people.account import sign_ins
 from app.people.models import Consent
-from app.people.personal_data.stores import KnowsPeople
 from app.people.sealing import (
     Details,
     MailContent,

@@ -13,9 +13,9 @@ from app.kit.clock import now
 from app.kit.crypto.sealing import KeyRing
 from app.kit.database.outbox import NewMessage, publish
 from app.kit.database.session import Database
+from app.kit.rooms import ErasureChoice, PersonalDataStore
 from app.people import queries
 from app.people.models import Consent, OutgoingMail, Person, PersonSession, SignIn
-from app.people.personal_data.stores import ErasureChoice, PersonalDataStore
 from app.people.presenters import show_consents
 from app.people.pseudonyms import person_id
 from app.people.sealing import open_details
