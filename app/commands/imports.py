@@ -9,7 +9,7 @@ import typer
 
 from app.commands.console import AsJson, CommandError, DataDir, database_of, out, progress, settings_of
 from app.kit.settings import DEFAULT_DATA_DIR, Settings
-from app.people.consents.policy import read_asked
+from app.people.consents.policy import read_policies
 from app.petitions.directory import open_directory
 from app.petitions.service import PetitionNotFound
 from app.signatures.engine.lanes import claim
@@ -53,7 +53,7 @@ async def _import(settings: Settings, file: Path, petition: str, listed: Path) -
         if not entry.accepting:
             raise PetitionNotOpen
         async with database.transaction() as session:
-            asked = await read_asked(session)
+            asked = await read_policies(session)
         lane = await claim(database, settings.key_ring.fingerprint())
         try:
             with (

@@ -7,7 +7,7 @@ from app.kit.abuse.client_addresses import Address
 from app.kit.clock import now
 from app.kit.crypto.sealing import SealBrokenError
 from app.kit.problems import Conflict, Invalid, NotFound
-from app.people.consents import policy as asking
+from app.people.consents import policy
 from app.petitions.directory import Entry
 from app.petitions.service import PetitionNotFound
 from app.signatures.engine.insert import Outcome, Signing
@@ -70,7 +70,7 @@ async def sign(
     if entry.challenge != "none":
         await services.challenges.verify(str(entry.id), body.altcha)
     if body.consents:
-        await asking.admit(services.asking, body.consents)
+        await policy.validate(services.consent_policies, body.consents)
     digest = await services.protection.digester.digest(address)
     held = await _over_limit(services, entry, digest) or None
     signing = prepare(services.ring, entry.id, body, now(), address_digest=digest, held=held)

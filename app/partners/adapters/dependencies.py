@@ -87,6 +87,6 @@ async def feeding(desk: InboundServices, organization: Organization, petition: s
         fed = (await fed_petitions(session, organization.id, [petition])).get(petition)
     if fed is None:
         raise PetitionNotCovered
-    asked = await desk.room.asking.refresh(organization.slug)
+    asked = await desk.room.consent_policies.refresh(organization.slug)
     in_words = asked is not None and bool(asked.texts.get("news"))
     return Feeding(organization, fed, Frame(str(fed.id), organization.slug, in_words))

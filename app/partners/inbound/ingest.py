@@ -19,7 +19,7 @@ from app.partners.inbound.items import NoSignature
 from app.partners.inbound.services import InboundServices
 from app.partners.partnerships.terms import Fed, Terms, fed_petitions, terms_of
 from app.partners.schemas import PartnerSigning
-from app.people.consents.policy import AskedOrganization, check, read_asked
+from app.people.consents.policy import ConsentPolicy, check, read_policies
 from app.people.schemas import Consent
 from app.signatures.engine.bulk import CHUNK
 from app.signatures.engine.insert import Outcome, Signing
@@ -133,7 +133,7 @@ class _Bringing:
         self._desk = desk
         self._organization = organization
         self._received = received
-        self._asked: Mapping[str, AskedOrganization] = {}
+        self._asked: Mapping[str, ConsentPolicy] = {}
         # By the reference they were asked for; None is not covered.
         self._fed: dict[str, Fed | None] = {}
         self._prepared: list[_Prepared] = []
@@ -169,7 +169,7 @@ class _Bringing:
         async with self._desk.database.transaction() as session:
             terms = await terms_of(session, self._organization.id)
             slugs = {self._organization.slug}.union(*(one.consents for one in terms))
-            self._asked = await read_asked(session, slugs)
+            self._asked = await read_policies(session, slugs)
 
     async def _learn(self, refs: set[str]) -> None:
         unknown = refs - self._fed.keys()
