@@ -37,7 +37,7 @@ from app.people.sign_in_routes import router as sign_ins
 from app.petitions.routes import router as petitions
 from app.signatures.confirm_page import router as confirm_page
 from app.signatures.me.routes import router as own_signatures
-from app.signatures.me.service import SignatureKeeper
+from app.signatures.me.service import SignatureStore
 from app.signatures.moderation.routes import router as invalidations
 from app.signatures.moderation.trends import open_trends
 from app.signatures.routes import router as signatures
@@ -135,7 +135,7 @@ async def lifespan(api: FastAPI) -> AsyncIterator[None]:
     api.state.addresses, api.state.trusted_proxies = api.state.hot.addresses, api.state.hot.proxies
     api.state.desk = open_inbound_services(settings, database, api.state.hot)
     api.state.trends = open_trends(database, settings.key_ring)
-    api.state.keepers = [SignatureKeeper(api.state.hot, database)]
+    api.state.keepers = [SignatureStore(api.state.hot, database)]
     # What is there by now stays for good: the collector need not look at it again with every crowd.
     gc.collect()
     gc.freeze()

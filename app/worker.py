@@ -41,7 +41,7 @@ from app.signatures.background import consents, runner
 from app.signatures.background.mails import SignatureMails
 from app.signatures.background.milestones import mark_reached
 from app.signatures.background.withdrawal_messages import WithdrawalMessages
-from app.signatures.me.service import Signers
+from app.signatures.me.service import SignerLookup
 from app.signatures.moderation.trends import BrinMaintenance
 
 Sweep = Callable[[AsyncSession], Awaitable[Sequence[object]]]
@@ -60,7 +60,7 @@ def sweeps_of(ring: KeyRing) -> dict[str, Sweep]:
         "mark_reached": mark_reached,
         # First: of whoever has withdrawn and signs again the withdrawal is told before the new signature.
         "tell_withdrawals": WithdrawalMessages(ring),
-        "enter_consents": consents.ConsentEntering(ring),
+        "enter_consents": consents.ConsentRecorder(ring),
         # Before what it announces is spread.
         "catch_up": CatchingUp(),
         "spread": spread,
@@ -127,7 +127,7 @@ def _dispatchers(database: Database, settings: Settings, post: MailTransport | N
     texts, limiter = MailTemplates(settings.mail_texts_dir), open_limiter(settings)
     sources: list[MailSource] = [
         SignatureMails(database, settings, texts, limiter),
-        PeopleMails(database, settings, texts, limiter, [Signers(), Ledger()]),
+        PeopleMails(database, settings, texts, limiter, [SignerLookup(), Ledger()]),
         EndpointMails(database, settings, texts),
     ]
     return [MailSender(source, post, settings.mail_connections) for source in sources]

@@ -14,14 +14,14 @@ from app.kit.mail.templates import MailTemplates
 from app.kit.settings import Settings
 from app.organizations.models import Organization
 from app.people.mailing import PeopleMails
-from app.signatures.me.service import Signers
+from app.signatures.me.service import SignerLookup
 
 SignUp = Callable[..., Awaitable[Headers]]
 
 
 @pytest.fixture
 def postman(database: Database, settings: Settings) -> Postman:
-    return Postman(PeopleMails(database, settings, MailTemplates(), Limiter(MemoryStorage()), [Signers()]))
+    return Postman(PeopleMails(database, settings, MailTemplates(), Limiter(MemoryStorage()), [SignerLookup()]))
 
 
 @pytest.fixture

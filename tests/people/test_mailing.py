@@ -16,7 +16,7 @@ from app.kit.settings import Settings
 from app.organizations.models import Organization
 from app.people.mailing import PeopleMails
 from app.signatures.background.mails import SignatureMails
-from app.signatures.me.service import Signers
+from app.signatures.me.service import SignerLookup
 
 Sign = Callable[..., Awaitable[Json]]
 Join = Callable[..., Awaitable[None]]
@@ -50,7 +50,7 @@ def settings(settings: Settings) -> Settings:
 
 @pytest.fixture
 def postman(database: Database, settings: Settings, limiter: Limiter) -> Postman:
-    return Postman(PeopleMails(database, settings, MailTemplates(), limiter, [Signers()]))
+    return Postman(PeopleMails(database, settings, MailTemplates(), limiter, [SignerLookup()]))
 
 
 @pytest.fixture
@@ -183,7 +183,7 @@ async def test_mails_about_signatures_and_welcomes_are_counted_together(
 ) -> None:
     await plant(database, "confirmed-by-mail", confirmation="email")
     asking = Postman(SignatureMails(database, settings, MailTemplates(), limiter))  # type: ignore[arg-type]  # a source too
-    welcoming = Postman(PeopleMails(database, settings, MailTemplates(), limiter, [Signers()]))
+    welcoming = Postman(PeopleMails(database, settings, MailTemplates(), limiter, [SignerLookup()]))
     consents = [{"organization": slug, "given": True} for slug in organizations]
     body = {"given_name": "A", "family_name": "B", "email": AMINA, "country": "UG", "consents": consents}
     assert (await client.post("/v1/petitions/confirmed-by-mail/signatures", json=body)).status_code == 201
@@ -213,5 +213,5 @@ class LostStore(MemoryStorage):
 
 async def test_while_limits_cannot_be_shared_mails_are_sent(join: Join, database: Database, settings: Settings) -> None:
     await join(5)
-    postman = Postman(PeopleMails(database, settings, MailTemplates(), Limiter(LostStore()), [Signers()]))
+    postman = Postman(PeopleMails(database, settings, MailTemplates(), Limiter(LostStore()), [SignerLookup()]))
     assert len(await postman.bring()) == 5

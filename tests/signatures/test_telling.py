@@ -13,10 +13,10 @@ from app.kit.settings import Settings
 from app.organizations.models import Organization
 from app.people.fields.emails import canonical
 from app.people.pseudonyms import person_id
-from app.signatures.background.consents import ConsentEntering
+from app.signatures.background.consents import ConsentRecorder
 from app.signatures.background.withdrawal_messages import WithdrawalMessages
 from app.signatures.engine.insert import Outcome
-from app.signatures.me.service import SignatureKeeper
+from app.signatures.me.service import SignatureStore
 from app.signatures.schemas import ImportedSigning
 from app.signatures.services import SigningServices
 from app.signatures.signing.prepare import prepare
@@ -74,7 +74,7 @@ def erase(served: object, database: Database, settings: Settings) -> Callable[[]
     room: SigningServices = served.api.state.hot  # type: ignore[attr-defined]
 
     async def erased() -> Said:
-        await SignatureKeeper(room, database).erase(settings.key_ring.digest(canonical(person(1)["email"])), "withdraw")
+        await SignatureStore(room, database).erase(settings.key_ring.digest(canonical(person(1)["email"])), "withdraw")
         query = "SELECT organization_id, content FROM outbox_messages WHERE type = 'person.erased' ORDER BY 1"
         return [(row.organization_id, row.content) for row in await run(database, query)]
 
@@ -88,7 +88,7 @@ def receipt_of(settings: Settings, petition_id: UUID, id_: UUID) -> str:
 
 async def enter_consents(database: Database, settings: Settings) -> None:
     async with database.transaction() as session:
-        await ConsentEntering(settings.key_ring)(session)
+        await ConsentRecorder(settings.key_ring)(session)
 
 
 def consenting(number: int, **said: bool) -> Json:
@@ -200,7 +200,7 @@ async def test_nothing_is_noted_any_more_of_whoever_is_erased(
     await withdraw(signed["receipt"])
     await sign(person(1))
     room: SigningServices = served.api.state.hot  # type: ignore[attr-defined]
-    await SignatureKeeper(room, database).erase(settings.key_ring.digest(canonical(person(1)["email"])), choice)  # type: ignore[arg-type]
+    await SignatureStore(room, database).erase(settings.key_ring.digest(canonical(person(1)["email"])), choice)  # type: ignore[arg-type]
     assert await run(database, "SELECT 1 FROM signatures WHERE withdrawn_id IS NOT NULL") == []
     assert await told() == []
 
@@ -216,7 +216,7 @@ async def test_partners_that_brought_a_signature_are_told_of_the_erasure_with_it
     signer = settings.key_ring.digest(canonical(person(1)["email"]))
     room: SigningServices = served.api.state.hot  # type: ignore[attr-defined]
     for _ in range(2):
-        await SignatureKeeper(room, database).erase(signer, "withdraw")
+        await SignatureStore(room, database).erase(signer, "withdraw")
     rows = await run(database, "SELECT organization_id, content FROM outbox_messages WHERE type = 'person.erased'")
     named = person_id(settings.key_ring, partners["bringers"], signer)
     (row,) = rows
@@ -291,6 +291,6 @@ async def test_a_number_that_is_nobodys_knows_no_partner(
     await withdraw(receipt_of(settings, petition_id, await bring()))
     await sign(person(1))
     room: SigningServices = served.api.state.hot  # type: ignore[attr-defined]
-    await SignatureKeeper(room, database).erase(settings.key_ring.digest(canonical(person(1)["email"])), "keep")
+    await SignatureStore(room, database).erase(settings.key_ring.digest(canonical(person(1)["email"])), "keep")
     assert await run(database, "SELECT brought_by, brought_ids FROM signatures") == [(None, None)]
     assert await proven(database) == {"end-the-ban": 1}

@@ -21,7 +21,7 @@ from app.partners.partnerships.terms import Fed, Terms, fed_petitions, terms_of
 from app.partners.schemas import PartnerSigning
 from app.people.consents.policy import AskedOrganization, check, read_asked
 from app.people.schemas import Consent
-from app.signatures.engine.bulk import CHUNK
+from app.signatures.engine.bulk import BATCH_LIMIT
 from app.signatures.engine.insert import Outcome, Signing
 from app.signatures.service import CountryNotAllowed, PetitionNotOpen
 from app.signatures.signing.prepare import prepare
@@ -233,8 +233,8 @@ class _Bringing:
         """Bring what was prepared, in few large batches, and take the outcomes down."""
         self._prepared.reverse()
         while self._prepared:
-            chunk = self._prepared[-CHUNK:][::-1]
-            del self._prepared[-CHUNK:]
+            chunk = self._prepared[-BATCH_LIMIT:][::-1]
+            del self._prepared[-BATCH_LIMIT:]
             outcomes = await self._desk.room.engine.submit_bulk([one.signing for one in chunk])
             for one, outcome in zip(chunk, outcomes, strict=True):
                 self._settle(one, outcome)
@@ -249,5 +249,5 @@ class _Bringing:
             self.results.refuse(one.number, one.reference, Invalid())
             return
         allowed = one.fed.allowed_countries
-        elsewhere = allowed is not None and one.signing.facets.country not in allowed
+        elsewhere = allowed is not None and one.signing.tally_keys.country not in allowed
         self.results.refuse(one.number, one.reference, CountryNotAllowed() if elsewhere else PetitionNotOpen())
