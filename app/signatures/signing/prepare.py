@@ -13,7 +13,7 @@ from app.signatures.dimensions import TallyKeys
 from app.signatures.engine.insert import AbuseSignals, Signing
 from app.signatures.schemas import SignatureBody
 from app.signatures.signing import email_domains
-from app.signatures.signing.sealing import Personal, personal_of, seal
+from app.signatures.signing.sealing import Personal, seal_body
 
 _consents = TypeAdapter(list[Consent])
 
@@ -38,7 +38,7 @@ def prepare(
         petition_id,
         signer,
         id_ or uuid7(),
-        seal(ring, petition_id, signer, personal_of(body, reference)),
+        seal_body(ring, petition_id, signer, body, reference),
         TallyKeys(
             country=body.country,
             region=body.region or "",

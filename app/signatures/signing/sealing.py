@@ -57,11 +57,6 @@ _FORMER = "given_name family_name email postal_code locale comment referral cons
 _codec = RecordCodec(Personal, former_separator=_SEPARATOR, former_fields=tuple(_FORMER.split()))
 
 
-def personal_of(body: SignatureBody, reference: str = "") -> Personal:
-    """What is sealed of this body."""
-    return Personal(reference=reference, **{name: _text(getattr(body, name)) for name in _OF_BODY})
-
-
 def _text(value: object) -> str:
     if isinstance(value, str):
         return value
@@ -81,6 +76,14 @@ def identity(petition_id: UUID, signer: bytes) -> bytes:
 def seal(ring: KeyRing, petition_id: UUID, signer: bytes, personal: Personal) -> bytes:
     """The personal fields, sealed for this signature's row."""
     return _codec.seal(ring, personal, identity(petition_id, signer))
+
+
+def seal_body(ring: KeyRing, petition_id: UUID, signer: bytes, body: SignatureBody, reference: str = "") -> bytes:
+    """The sealed fields of this body, as `seal` would write them, but in half the time: every signer waits for it."""
+    fields = {short: text for name, short in _OF_BODY.items() if (text := _text(getattr(body, name)))}
+    if reference:
+        fields[SHORT_NAMES["reference"]] = reference
+    return ring.seal(to_json(fields), identity(petition_id, signer))
 
 
 def unseal(ring: KeyRing, petition_id: UUID, signer: bytes, sealed: bytes) -> Personal:
