@@ -24,7 +24,6 @@ from app.kit.mail.message import Mail, MailInvalid, Sender
 from app.kit.mail.sender import LEASE_SECONDS, MOST_SENDINGS, ClaimedMail, Outcome, Result
 from app.kit.mail.templates import MailTemplateError, MailTemplates
 from app.kit.rooms import KnowsPeople
-from app.kit.settings import Settings
 from app.organizations.models import Organization
 from app.people import queries
 from app.people.account import sign_ins
@@ -38,6 +37,7 @@ from app.people.sealing import (
     write_sign_in_token,
     write_unsubscribe_token,
 )
+from app.people.settings import PeopleSettings
 
 # A welcome that nobody's server takes for so long is no longer one.
 _LIVES = timedelta(days=3)
@@ -109,7 +109,7 @@ class PeopleMails:
     def __init__(
         self,
         database: Database,
-        settings: Settings,
+        settings: PeopleSettings,
         texts: MailTemplates,
         limiter: Limiter,
         acquaintances: Sequence[KnowsPeople],
