@@ -82,7 +82,7 @@ def database_of(data_dir: Path) -> Iterator[EmbeddedPostgres | None]:
 
 
 def with_defaults(settings: Settings, data_dir: Path, url: str) -> Settings:
-    """The settings, with what only this command knows where they are silent: its address, a folder for mails, loopback."""
+    """The settings, with what only this command knows where they are silent: address, folder for mails, loopback."""
     more: dict[str, object] = {}
     if "public_url" not in settings.model_fields_set:
         more["public_url"] = _public_url_of(url)
