@@ -14,7 +14,7 @@ from uvicorn.supervisors import Multiprocess
 from app.kit import logs
 from app.kit.metrics import MULTIPROCESS_DIR
 from app.kit.problems import OperatorError
-from app.kit.settings import Settings
+from app.settings import Settings
 
 # Seconds. Longer than a batch's patience, so that whoever waits for a commit is still answered.
 GRACE = 30

@@ -26,13 +26,13 @@ from app.embedded_postgres.server import EmbeddedPostgres
 from app.kit.database.session import Database
 from app.kit.logs import log
 from app.kit.problems import OperatorError
-from app.kit.settings import ENV_FILE, Settings
 from app.kit.text.urls import base_url
 from app.main import create_app
 from app.organizations import queries as organizations
 from app.organizations.models import ApiKey
 from app.organizations.service import create_key
 from app.serving import AddressTakenError, export, options
+from app.settings import ENV_FILE, Settings
 
 # Seconds.
 _WORKER_PATIENCE = 10

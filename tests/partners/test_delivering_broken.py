@@ -21,10 +21,10 @@ from receivers import (
 from structlog.testing import capture_logs
 
 from app.kit.database.session import Database
-from app.kit.settings import Settings
 from app.kit.webhooks.client import CheckedTransport, Response, WebhookClient
 from app.kit.webhooks.egress import EgressPolicy, SystemResolver
 from app.partners.outbound.delivery.worker import DeliveryWorker
+from app.settings import Settings
 
 RESTS = (
     "SELECT bool_and(coalesce(leased_until BETWEEN now() + interval '5 s' AND now() + interval '31 s', false))"

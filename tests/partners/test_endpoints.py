@@ -12,10 +12,10 @@ from partnering import SLUG, Headers, Partner
 from receivers import TYPES, plant_endpoint, plant_messages
 
 from app.kit.database.session import Database
-from app.kit.settings import Settings
 from app.kit.webhooks.egress import EgressPolicy
 from app.partners.outbound.endpoints.cleanup import BATCH, clear_endpoints
 from app.partners.outbound.endpoints.service import MOST
+from app.settings import Settings
 
 URL = f"/v1/organizations/{SLUG}/webhook-endpoints"
 HOOK = "https://hooks.example.org/multitude?token=secret-9"
@@ -40,7 +40,7 @@ async def resolve(host: str, port: int) -> Sequence[str]:
 @pytest.fixture(autouse=True)
 def known(served: Any) -> None:
     """A network in which these names are known, and this machine is not to be called."""
-    served.api.state.targets = EgressPolicy(resolve)
+    served.api.state.services = served.api.state.services.with_service(EgressPolicy(resolve))
 
 
 async def make(client: httpx.AsyncClient, key: Headers, **more: object) -> httpx.Response:

@@ -20,6 +20,7 @@ from app.partners.outbound.message_types.bodies import bodies_of
 from app.people.pseudonyms import person_id
 from app.signatures.engine.insert import Signing
 from app.signatures.schemas import ImportedSigning
+from app.signatures.services import SigningServices
 from app.signatures.signing.prepare import prepare
 
 COUNTED, WITHDRAWN, ERASED = "signature.counted", "signature.withdrawn", "person.erased"
@@ -279,7 +280,7 @@ async def test_the_reference_is_told_to_who_brought_the_signature_and_to_nobody_
     brought: Signing = prepare(
         RING, partnership.petition_id, body, now(), partner_id=partnership.organization_id, reference="crm:4711"
     )
-    await served.api.state.hot.bulk.bring([brought])
+    await served.api.state.services.of(SigningServices).engine.submit_bulk([brought])
     await sweep(database)
     assert [signer["reference"] for signer in await signers(database, listening)] == ["crm:4711"]
     assert [signer["reference"] for signer in await signers(database, others)] == [None]

@@ -16,6 +16,7 @@ from app.kit import metrics
 from app.kit.database.group_commit import GroupCommit
 from app.kit.logs import failure_of, log
 from app.kit.mail.message import Delivery, Mail, MailDeliveryError, MailTransport
+from app.kit.waiting import wait_for_event
 
 # Claimed at once.
 CLAIM = 500
@@ -89,7 +90,7 @@ class MailSender:
         try:
             while not ending.is_set():
                 pause = await self._round(ending, seconds)
-                await _wait(ending, pause)
+                await wait_for_event(ending, pause)
         finally:
             await self._settling.drain()
 
@@ -141,11 +142,3 @@ class MailSender:
         except MailDeliveryError as error:
             return Outcome.UNKNOWN if error.maybe_sent else Outcome.LATER
         return Outcome.SENT if delivery is Delivery.SENT else Outcome.REFUSED
-
-
-async def _wait(ending: asyncio.Event, seconds: float) -> None:
-    try:
-        async with asyncio.timeout(seconds):
-            await ending.wait()
-    except TimeoutError:
-        return

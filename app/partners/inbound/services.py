@@ -7,11 +7,12 @@ from fastapi import Request
 
 from app.kit.crypto.sealing import KeyRing
 from app.kit.database.session import Database
-from app.kit.settings import Settings
+from app.kit.rooms import services
 from app.kit.web.large_bodies import LargeBodies
 from app.partners.inbound.fair_share import LARGE_AT_ONCE, FairShare
 from app.partners.inbound.idempotency import IdempotentReceiver
-from app.signatures.engine.engine import SigningEngine
+from app.partners.settings import PartnerSettings
+from app.signatures.services import SigningServices
 
 # Where webhooks come in: only there may a body be larger than elsewhere, and a stranger's is not parsed.
 LARGE = re.compile(r"/v1/partners/[^/]+/(?:signatures|petitions/[^/]+/action-network/[^/]+)")
@@ -23,10 +24,10 @@ _LARGE_BODIES = 2 * LARGE_AT_ONCE
 class InboundServices:
     """One per process."""
 
-    settings: Settings
+    settings: PartnerSettings
     database: Database
     ring: KeyRing
-    room: SigningEngine
+    signing: SigningServices
     fair_share: FairShare
     receiver: IdempotentReceiver
     bodies: LargeBodies
@@ -36,16 +37,15 @@ class InboundServices:
         await self.receiver.close()
 
 
-def open_inbound_services(settings: Settings, database: Database, room: SigningEngine) -> InboundServices:
+def open_inbound_services(settings: PartnerSettings, database: Database, signing: SigningServices) -> InboundServices:
     """Ready to take in what comes."""
-    fair_share = FairShare(lambda: room.queue.is_busy)
+    fair_share = FairShare(lambda: signing.engine.is_busy)
     receiver = IdempotentReceiver(database, settings.key_ring, fair_share)
     longest = settings.partner_max_body_bytes
     bodies = LargeBodies(longest, _LARGE_BODIES * longest)
-    return InboundServices(settings, database, settings.key_ring, room, fair_share, receiver, bodies)
+    return InboundServices(settings, database, settings.key_ring, signing, fair_share, receiver, bodies)
 
 
 def inbound_services(request: Request) -> InboundServices:
     """Those of this process."""
-    services: InboundServices = request.app.state.desk
-    return services
+    return services(request).of(InboundServices)

@@ -38,7 +38,7 @@ class _Refused(Problem):
 async def record(
     services: InboundServices, found: PartnerPetition, signature: Mapping[str, Any], reservation: BodyReservation
 ) -> bytes:
-    """Record the signature; an `OsdiSignature`, in JSON. `reservation` is its body's. A refusal leaves the identifier free.
+    """Record the signature; an `OsdiSignature`, in JSON. A refusal leaves the identifier free.
 
     Raises the reasons not to accept it, NoSignature, WebhookIdTaken, QueueFull and Unavailable.
     """

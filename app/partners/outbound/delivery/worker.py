@@ -15,7 +15,8 @@ from datetime import timedelta
 
 from app.kit.database.session import Database
 from app.kit.logs import failure_of, log
-from app.kit.settings import Settings
+from app.kit.rooms import Services
+from app.kit.waiting import wait_for_event
 from app.kit.webhooks.client import CheckedTransport, WebhookClient
 from app.kit.webhooks.egress import EgressPolicy, Resolver, SystemResolver
 from app.kit.webhooks.message_types import MessageTypes
@@ -23,6 +24,7 @@ from app.partners.outbound.delivery.concurrency import ConnectionShares, Endpoin
 from app.partners.outbound.delivery.leases import DueMessage, LeasedEndpoint, claim, release
 from app.partners.outbound.delivery.sending import MessageSender
 from app.partners.outbound.endpoints.cleanup import clear
+from app.partners.settings import PartnerSettings
 
 # Seconds: of a hold, messages are begun in the first part of it, and posted in the first two. To post one and to record
 # it takes less than the rest, timeouts included.
@@ -40,7 +42,9 @@ _GATHER_SECONDS = 0.02
 class DeliveryWorker:
     """One worker's: holds endpoints, and delivers to them."""
 
-    def __init__(self, database: Database, settings: Settings, types: MessageTypes, outgoing: WebhookClient) -> None:
+    def __init__(
+        self, database: Database, settings: PartnerSettings, types: MessageTypes, outgoing: WebhookClient
+    ) -> None:
         self._database = database
         self._sender = MessageSender(database, settings, types, outgoing)
         self._shares = ConnectionShares(settings.webhook_connections)
@@ -57,7 +61,7 @@ class DeliveryWorker:
             while not ending.is_set():
                 claimed = await self._try_claim()
                 if claimed is None:
-                    await _wait(ending, seconds)
+                    await wait_for_event(ending, seconds)
                     continue
                 self._begin(claimed, ending)
                 await self._pause(ending, seconds)
@@ -154,33 +158,23 @@ class DeliveryWorker:
         return spent < _BEGINNING and not has_had_its_turn and not run.is_resting
 
 
-async def _wait(ending: asyncio.Event, seconds: float) -> None:
-    try:
-        async with asyncio.timeout(seconds):
-            await ending.wait()
-    except TimeoutError:
-        return
-
-
 async def deliver(
-    database: Database,
-    settings: Settings,
-    types: MessageTypes,
+    services: Services,
     ending: asyncio.Event,
     *,
     resolver: Resolver | None = None,
     tls: ssl.SSLContext | None = None,
 ) -> None:
     """Deliver what is due until `ending` is set; with another resolver, or believing other certificates."""
+    database, settings = services.database, services.settings_as(PartnerSettings)
     system = SystemResolver()
     targets = EgressPolicy(resolver or system, loopback=settings.may_call_loopback)
     async with CheckedTransport(targets, tls) as transport:
         outgoing = WebhookClient(transport, targets, settings.webhook_timeout_seconds)
+        delivery = DeliveryWorker(database, settings, services.message_types, outgoing)
         try:
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(clear(database, ending, settings.sweep_seconds))
-                tasks.create_task(
-                    DeliveryWorker(database, settings, types, outgoing).run(ending, settings.sweep_seconds)
-                )
+                tasks.create_task(delivery.run(ending, settings.sweep_seconds))
         finally:
             system.close()

@@ -11,9 +11,10 @@ from fastapi import APIRouter, Depends, Query, Request, Response
 from app.kit.abuse.rate_limits import TooManyRequests
 from app.kit.clock import now
 from app.kit.database.paging import Page, Paging, page_of
-from app.kit.database.session import Database, Session
+from app.kit.database.session import Session
+from app.kit.rooms import services
 from app.kit.text.fields import changed
-from app.kit.webhooks.egress import EgressPolicy, SystemResolver, TargetUnresolvable
+from app.kit.webhooks.egress import EgressPolicy, TargetUnresolvable
 from app.kit.webhooks.message_types import MessageTypes
 from app.organizations.models import Organization
 from app.organizations.service import find as find_organization
@@ -43,11 +44,7 @@ _ONE = f"{_ALL}/{{endpoint}}"
 
 def targets_of(request: Request) -> EgressPolicy:
     """Which addresses may be called, in this process."""
-    state = request.app.state
-    if not hasattr(state, "targets"):
-        state.targets = EgressPolicy(SystemResolver(), loopback=state.settings.may_call_loopback)
-    targets: EgressPolicy = state.targets
-    return targets
+    return services(request).of(EgressPolicy)
 
 
 Known = Annotated[EgressPolicy, Depends(targets_of)]
@@ -64,7 +61,7 @@ async def _look_at(targets: EgressPolicy, url: str) -> None:
 
 
 async def _acted_for(request: Request, acting: Acting, organization: str) -> Organization:
-    database: Database = request.app.state.database
+    database = services(request).database
     async with database.transaction() as session:
         return await find_organization(session, organization, acting)
 
@@ -81,7 +78,7 @@ async def create_webhook_endpoint(
     """Be told of what happens: 20 endpoints at the most. This answer alone shows the secret that signs."""
     own = await _acted_for(request, acting, organization)
     await _look_at(targets, body.url)
-    database: Database = request.app.state.database
+    database = services(request).database
     async with database.transaction() as session:
         endpoint, config = await endpoints.create(session, ring, own, **body.model_dump())
     response.headers["Cache-Control"] = "no-store"
@@ -121,7 +118,7 @@ async def change_webhook_endpoint(
     own, changes = await _acted_for(request, acting, organization), changed(body)
     if "url" in changes:
         await _look_at(targets, changes["url"])
-    database: Database = request.app.state.database
+    database = services(request).database
     async with database.transaction() as session:
         found = await endpoints.find(session, own.id, endpoint, locked=True)
         return WebhookEndpointView.of(found, await endpoints.change(session, ring, found, changes))
