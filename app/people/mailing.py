@@ -16,27 +16,28 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.kit.abuse.rate_limits import Limiter
 from app.kit.clock import now
-from app.kit.crypto.sealing import SealBrokenError
+from app.kit.crypto.sealed_records import RecordUnreadableError
+from app.kit.crypto.sealing import KeyRing, SealBrokenError
 from app.kit.database.session import Database
 from app.kit.logs import failure_of, log
 from app.kit.mail.message import Mail, MailInvalid, Sender
 from app.kit.mail.sender import LEASE_SECONDS, MOST_SENDINGS, ClaimedMail, Outcome, Result
 from app.kit.mail.templates import MailTemplateError, MailTemplates
-from app.kit.settings import Settings
+from app.kit.rooms import KnowsPeople
 from app.organizations.models import Organization
 from app.people import queries
 from app.people.account import sign_ins
 from app.people.models import Consent
-from app.people.personal_data.stores import KnowsPeople
 from app.people.sealing import (
     Details,
-    Json,
+    MailContent,
     SignInToken,
     open_details,
     open_mail,
     write_sign_in_token,
     write_unsubscribe_token,
 )
+from app.people.settings import PeopleSettings
 
 # A welcome that nobody's server takes for so long is no longer one.
 _LIVES = timedelta(days=3)
@@ -86,10 +87,8 @@ class _Due(NamedTuple):
     key: Key
     kind: str
     signer: bytes
-    said: Json
-
-    def about(self, what: str) -> UUID:
-        return UUID(self.said[what])
+    about: UUID
+    content: MailContent
 
 
 class _Known(NamedTuple):
@@ -110,7 +109,7 @@ class PeopleMails:
     def __init__(
         self,
         database: Database,
-        settings: Settings,
+        settings: PeopleSettings,
         texts: MailTemplates,
         limiter: Limiter,
         acquaintances: Sequence[KnowsPeople],
@@ -151,8 +150,7 @@ class PeopleMails:
         due = []
         for row in rows:
             try:
-                said = open_mail(self._ring, row.id, row.sealed)
-                due.append(_Due(Key(row.id, row.mail_count), row.kind, row.signer, said))
+                due.append(_read(self._ring, row))
             except SealBrokenError as error:
                 log.error("mail cannot be written", **failure_of(error))
         return due
@@ -161,15 +159,15 @@ class PeopleMails:
         """All that these mails are about, in as many statements as for one; but for people nothing else is kept of."""
         wishes = [one for one in due if one.kind == "sign_in"]
         welcomes = [one for one in due if one.kind == "welcome"]
-        working = await queries.working_sign_ins(session, {one.about("sign_in") for one in wishes}, moment)
+        working = await queries.working_sign_ins(session, {one.about for one in wishes}, moment)
         people = await queries.sealed_of(session, {one.signer for one in due})
-        asking = {one.signer for one in wishes if one.about("sign_in") in working}
+        asking = {one.signer for one in wishes if one.about in working}
         return _Known(
             people=people,
             elsewhere={signer for signer in asking - people.keys() if await self._is_known(session, signer)},
             sign_ins=working,
             consents=await queries.latest_of_all(session, {one.signer for one in welcomes}),
-            organizations=await queries.organizations_by_id(session, {one.about("organization") for one in welcomes}),
+            organizations=await queries.organizations_by_id(session, {one.about for one in welcomes}),
         )
 
     async def _is_known(self, session: AsyncSession, signer: bytes) -> bool:
@@ -198,17 +196,17 @@ class PeopleMails:
             return None
 
     def _sign_in(self, one: _Due, known: _Known) -> Content | None:
-        id_, person = one.about("sign_in"), self._details(one, known)
+        id_, person = one.about, self._details(one, known)
         if id_ not in known.sign_ins or (person is None and one.signer not in known.elsewhere):
             return None
-        email = person.email if person else one.said["email"]
-        locale = (person and person.locale) or one.said["locale"]
-        token = write_sign_in_token(self._ring, SignInToken(id_, email, one.said["locale"]))
+        email = person.email if person else one.content.email or ""
+        locale = (person and person.locale) or one.content.locale or ""
+        token = write_sign_in_token(self._ring, SignInToken(id_, email, one.content.locale or ""))
         minutes = str(int(sign_ins.LIFETIME.total_seconds()) // 60)
         return Content("sign_in", email, locale, {"link": self._settings.link("sign_in", token), "minutes": minutes})
 
     def _welcome(self, one: _Due, known: _Known) -> Content | None:
-        organization_id, person = one.about("organization"), self._details(one, known)
+        organization_id, person = one.about, self._details(one, known)
         latest = known.consents.get((one.signer, organization_id, "news"))
         organization = known.organizations.get(organization_id)
         if person is None or organization is None or latest is None or not latest.given:
@@ -248,6 +246,15 @@ class PeopleMails:
                     ids, counts = [key.id for key in keys], [key.mail_count for key in keys]
                     await session.execute(_AGAIN, {"ids": ids, "counts": counts, "uncounted": uncounted})
         return [None] * len(settled)
+
+
+def _read(ring: KeyRing, row: Any) -> _Due:
+    """A claimed mail, opened; SealBrokenError when no key opens it, or it does not say what it is about."""
+    content = open_mail(ring, row.id, row.sealed)
+    about = content.sign_in if row.kind == "sign_in" else content.organization
+    if about is None:
+        raise RecordUnreadableError
+    return _Due(Key(row.id, row.mail_count), row.kind, row.signer, about, content)
 
 
 def _urgency(row: Any) -> tuple[bool, UUID]:

@@ -9,6 +9,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Depends, Header, Query, Request, Response
 from fastapi.responses import StreamingResponse
 
+from app.kit import rooms
 from app.kit.abuse.client_addresses import client_address
 from app.kit.database.session import Session
 from app.kit.problems import Forbidden, Unauthorized
@@ -47,8 +48,7 @@ router = APIRouter(tags=["signatures"])
 
 def signing_services(request: Request) -> SigningServices:
     """This process's services for signing."""
-    services: SigningServices = request.app.state.hot
-    return services
+    return rooms.services(request).of(SigningServices)
 
 
 Services = Annotated[SigningServices, Depends(signing_services)]
@@ -64,7 +64,8 @@ async def sign(request: Request, petition: str) -> Response:
     """Sign a petition. The answer comes when the signature is committed; signing twice counts once and looks alike."""
     services = signing_services(request)
     body = await read_body(request, SigningBody, _LONGEST_SIGNING)
-    entry, signing = await service.sign(services, petition, body, client_address(request.scope, services.proxies))
+    address = client_address(request.scope, services.protection.proxies)
+    entry, signing = await service.sign(services, petition, body, address)
     return Response(_answer(services, entry, signing), 201, media_type="application/json")
 
 

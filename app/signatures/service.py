@@ -71,7 +71,7 @@ async def sign(
         await services.challenges.verify(str(entry.id), body.altcha)
     if body.consents:
         await policy.admit(services.asking, body.consents)
-    digest = await services.addresses.digest(address)
+    digest = await services.protection.digester.digest(address)
     on_hold = await _over_limit(services, entry, digest) or None
     signing = prepare(services.ring, entry.id, body, now(), address_digest=digest, on_hold=on_hold)
     outcome = await services.engine.submit(signing)
@@ -86,7 +86,7 @@ async def _over_limit(services: SigningServices, entry: Entry, digest: bytes | N
     """Whether too many have signed from this address this hour."""
     if entry.address_limit is None or digest is None:
         return False
-    return not await services.limiter.hit(f"{entry.address_limit} per hour", str(entry.id), digest.hex())
+    return not await services.protection.limiter.hit(f"{entry.address_limit} per hour", str(entry.id), digest.hex())
 
 
 def _check(entry: Entry | None, country: str) -> None:

@@ -3,23 +3,23 @@
 from dataclasses import dataclass
 
 from app.kit.abuse.challenges import Challenges
-from app.kit.abuse.client_addresses import ClientIpDigester, TrustedProxies
-from app.kit.abuse.rate_limits import Limiter
+from app.kit.abuse.protection import AbuseProtection
 from app.kit.crypto.sealing import KeyRing
 from app.kit.database.session import Database
-from app.kit.settings import Settings
 from app.people.consents.policy import Asking, open_asking
 from app.petitions.directory import Directory, open_directory
 from app.signatures.engine.engine import SigningEngine
 from app.signatures.reading.breakdown import Breakdowns, open_breakdowns
 from app.signatures.reading.counts import Counts
 from app.signatures.reading.streams import Streams
+from app.signatures.settings import SigningSettings
 
 
 @dataclass(frozen=True, slots=True)
 class SigningServices:
     """What signing, confirming, withdrawing and counting need."""
 
+    database: Database
     engine: SigningEngine
     ring: KeyRing
     directory: Directory
@@ -27,18 +27,19 @@ class SigningServices:
     breakdowns: Breakdowns
     streams: Streams
     asking: Asking
-    proxies: TrustedProxies
-    addresses: ClientIpDigester
-    limiter: Limiter
+    protection: AbuseProtection
     challenges: Challenges
 
     async def close(self) -> None:
-        """Settle everything that was taken."""
+        """Settle everything that was taken, then close the pool."""
         await self.engine.close()
+        await self.database.close()
 
 
-def open_signing_services(settings: Settings, database: Database, limiter: Limiter) -> SigningServices:
-    """Open the services and start the engine."""
+def open_signing_services(
+    settings: SigningSettings, database: Database, protection: AbuseProtection
+) -> SigningServices:
+    """Open the services and start the engine; `database` is theirs, and closed with them."""
     ring = settings.key_ring
     counts = Counts(database)
     directory = open_directory(database)
@@ -52,6 +53,7 @@ def open_signing_services(settings: Settings, database: Database, limiter: Limit
     )
     engine.start()
     return SigningServices(
+        database=database,
         engine=engine,
         ring=ring,
         directory=directory,
@@ -59,8 +61,6 @@ def open_signing_services(settings: Settings, database: Database, limiter: Limit
         breakdowns=open_breakdowns(database),
         streams=Streams(directory, counts, settings.stream_limit),
         asking=open_asking(database),
-        proxies=TrustedProxies(settings.trusted_proxies),
-        addresses=ClientIpDigester(ring, database),
-        limiter=limiter,
-        challenges=Challenges(ring, limiter),
+        protection=protection,
+        challenges=Challenges(ring, protection.limiter),
     )

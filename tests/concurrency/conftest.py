@@ -6,9 +6,9 @@ from uuid import UUID
 import pytest
 from movement import FINGERPRINT, plant
 
-from app.kit.abuse.rate_limits import open_limiter
+from app.kit.abuse.protection import open_protection
 from app.kit.database.session import Database
-from app.kit.settings import Settings
+from app.settings import Settings
 from app.signatures.engine.lanes import Lane, claim
 from app.signatures.services import SigningServices, open_signing_services
 
@@ -28,7 +28,7 @@ async def open_room(settings: Settings) -> AsyncIterator[OpenRoom]:
     async def make(**more: object) -> SigningServices:
         chosen = settings.model_copy(update=more)
         database = Database(chosen.database_url.get_secret_value(), pool_size=2)
-        room = open_signing_services(chosen, database, open_limiter(chosen))
+        room = open_signing_services(chosen, database, open_protection(chosen, database))
         opened.append((room, database))
         return room
 

@@ -14,7 +14,7 @@ import pytest
 from hot_rooms import prepared
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from movement import FINGERPRINT, person, plant, prove, run
+from movement import FINGERPRINT, person, plant, prove, run, services_for
 
 from app.kit.database.session import Database
 from app.people.fields.emails import canonical
@@ -207,7 +207,7 @@ class World:
             self.noted.setdefault(number, life.attempt)
 
     async def erase(self, number: int, choice: Any) -> None:
-        await own.SignatureStore(self.room, self.database).erase(self.signer(number), choice)
+        await own.SignatureStore(services_for(self.database, None, self.room)).erase(self.signer(number), choice)
         life = self.lives.pop(number, None)
         self.noted.pop(number, None)
         if life and choice == "keep" and life.state == "confirmed":

@@ -18,7 +18,7 @@ from pydantic import ValidationError
 
 from app.kit.mail.message import Delivery, Mail, MailDeliveryError, Sender
 from app.kit.mail.smtp import SmtpTransport, open_transport
-from app.kit.settings import Settings
+from app.settings import Settings
 
 SENDER = Sender.parse("Multitude <no-reply@movement.example>")
 SENT, REFUSED = Delivery.SENT, Delivery.REFUSED

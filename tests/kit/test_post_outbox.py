@@ -8,12 +8,14 @@ import httpx
 import pytest
 from fastapi import FastAPI
 
+from app.kit.database.session import Database
 from app.kit.mail.file_transport import FileTransport, file_name, kept_in, letter_in
 from app.kit.mail.message import Delivery, Mail, MailDeliveryError, Sender
 from app.kit.mail.preview_page import router
 from app.kit.problems import OperatorError
-from app.kit.settings import Settings
+from app.kit.rooms import Services
 from app.kit.web import middleware
+from app.settings import Settings
 
 SENDER = Sender.parse("no-reply@localhost")
 LINK = "https://movement.example/confirm?a=1&b=2"
@@ -128,9 +130,9 @@ def a_client(
     folder: Path | None, client: str = "127.0.0.1", host: str = "localhost:8000", **more: str
 ) -> httpx.AsyncClient:
     api = FastAPI(openapi_url=None, docs_url=None, redoc_url=None)
-    api.state.settings = Settings.model_validate(
-        {"database_url": "postgresql://nobody@nowhere/none", "outbox_dir": folder, **more}
-    )
+    chosen = {"database_url": "postgresql://nobody@nowhere/none", "outbox_dir": folder, **more}
+    settings = Settings.model_validate(chosen)
+    api.state.services = Services(settings, Database(settings.database_url.get_secret_value()))
     middleware.install(api)
     api.include_router(router)
     transport = httpx.ASGITransport(app=middleware.RequestMiddleware(api), client=(client, 1))  # type: ignore[arg-type]

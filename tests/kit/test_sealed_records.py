@@ -87,6 +87,19 @@ def test_what_is_no_such_record_is_unreadable_and_not_repeated(plain: bytes) -> 
     assert caught.value.__cause__ is None
 
 
+def test_the_version_before_leaves_what_it_does_not_know_in_the_row() -> None:
+    sealed = AFTER.seal(RING, After("ada@example.org", "Countess", "Ada"), ROW)
+    changed = BEFORE.reseal(RING, sealed, Before("ada@example.org", "Åda"), ROW)
+    assert AFTER.open(RING, changed, ROW) == After("ada@example.org", "Countess", "Åda")
+    taken_away = BEFORE.reseal(RING, changed, Before("ada@example.org"), ROW)
+    assert AFTER.open(RING, taken_away, ROW) == After("ada@example.org", "Countess")
+
+
+def test_a_record_that_was_joined_by_position_becomes_a_map_when_it_changes() -> None:
+    sealed = RING.seal(b"Ada\x1fada@example.org", ROW)
+    assert AFTER.open(RING, BEFORE.reseal(RING, sealed, Before("a"), ROW), ROW) == After("a")
+
+
 def test_the_record_of_another_row_stays_shut() -> None:
     with pytest.raises(SealBrokenError):
         BEFORE.open(RING, BEFORE.seal(RING, Before("a"), ROW), b"another")

@@ -15,7 +15,6 @@ from sqlalchemy.exc import DBAPIError
 from app.kit.clock import now
 from app.kit.crypto.sealing import KeyRing
 from app.kit.database.session import Database
-from app.kit.settings import Settings
 from app.organizations.models import Organization
 from app.people.account.service import remember
 from app.people.consents import service as consents
@@ -24,6 +23,7 @@ from app.people.consents.service import Entry, consenting, enter
 from app.people.fields.emails import canonical
 from app.people.queries import HAS_CONSENT_SQL
 from app.people.schemas import Consent
+from app.settings import Settings
 from app.signatures.background.consents import ConsentRecorder
 
 MakeKey = Callable[..., Awaitable[Headers]]
@@ -395,6 +395,7 @@ async def test_what_is_asked_of_the_ledger_agrees_with_it(
 
 async def test_remembering_fills_in_and_never_overwrites(database: Database, ring: KeyRing) -> None:
     from app.people.account.service import change, details_of
+    from app.people.sealing import Details
 
     signer = ring.digest(AMINA)
     async with database.transaction() as session:
@@ -404,7 +405,7 @@ async def test_remembering_fills_in_and_never_overwrites(database: Database, rin
         await change(session, ring, signer, {"family_name": None})
         await remember(session, ring, signer, email=AMINA, family_name="Okello", locale="sw")
         details = await details_of(session, ring, signer)
-    assert details == (AMINA, "Amina", "", "sw", None, None)
+    assert details == Details(AMINA, "Amina", "", "sw", None, None)
 
 
 async def test_consents_given_with_a_signature_reach_the_ledger(

@@ -22,7 +22,7 @@ PARTNER, ANOTHER = UUID(int=7), UUID(int=8)
 
 @pytest.fixture
 def room(served: Any) -> SigningServices:
-    room: SigningServices = served.api.state.hot
+    room: SigningServices = served.api.state.services.of(SigningServices)
     return room
 
 

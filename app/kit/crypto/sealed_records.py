@@ -8,6 +8,7 @@ Measured for a signature's names, address, postal code and locale: 79 bytes, 47 
 write, 1.8 us to read.
 """
 
+import json
 from collections.abc import Mapping
 from typing import Any, Generic, TypeVar
 
@@ -35,12 +36,20 @@ class RecordCodec(Generic[Record]):
         """For a (frozen, slotted) dataclass, whose fields may be such dataclasses or tuples of them."""
         self._record = record
         self._adapter = TypeAdapter(record)
+        self._names = frozenset(self._adapter.json_schema(by_alias=True)["properties"])
         self._former_separator = former_separator
         self._former_fields = former_fields
 
     def dump(self, record: Record) -> bytes:
         """The record as compact JSON in UTF-8, without what equals its default."""
         return self._adapter.dump_json(record, by_alias=True, exclude_defaults=True)
+
+    def dump_over(self, former: bytes, record: Record) -> bytes:
+        """The record for a row that held `former`; what is there by names that only a newer version knows stays."""
+        unknown = {name: value for name, value in _map_of(former).items() if name not in self._names}
+        if not unknown:
+            return self.dump(record)
+        return json.dumps(unknown | json.loads(self.dump(record)), ensure_ascii=False, separators=(",", ":")).encode()
 
     def load(self, plain: bytes) -> Record:
         """The record that this or another version has written; RecordUnreadableError when it is none."""
@@ -60,5 +69,18 @@ class RecordCodec(Generic[Record]):
         """The record of that row; SealBrokenError when no key opens it, or when it is not such a record."""
         return self.load(ring.open(sealed, identity))
 
+    def reseal(self, ring: KeyRing, former: bytes, record: Record, identity: bytes) -> bytes:
+        """The record, sealed for the same row in the place of `former`; SealBrokenError as for `open`."""
+        return ring.seal(self.dump_over(ring.open(former, identity), record), identity)
+
     def _joined(self, plain: str) -> Mapping[str, Any]:
         return dict(zip(self._former_fields, plain.split(self._former_separator), strict=False))
+
+
+def _map_of(plain: bytes) -> dict[str, Any]:
+    """The map in these bytes; an empty one when they hold something else."""
+    try:
+        found = json.loads(plain)
+    except ValueError:
+        return {}
+    return found if isinstance(found, dict) else {}

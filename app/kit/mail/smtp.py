@@ -19,7 +19,7 @@ from aiosmtplib import (
 from app.kit.clock import now
 from app.kit.mail.file_transport import FileTransport
 from app.kit.mail.message import Delivery, Mail, MailDeliveryError, MailTransport, Sender, SmtpUrl
-from app.kit.settings import Settings
+from app.kit.mail.settings import MailSettings
 
 _IDLE_SECONDS = 30.0
 _TIMEOUT_SECONDS = 30.0
@@ -209,7 +209,7 @@ def _is_final(error: SMTPResponseException) -> bool:
     return error.code >= _PERMANENT and not about_us
 
 
-def open_transport(settings: Settings) -> MailTransport | None:
+def open_transport(settings: MailSettings) -> MailTransport | None:
     """The post the settings name: SMTP, else the outbox folder, else None. To be called where it will be used."""
     sender = Sender.parse(settings.mail_from)
     if settings.smtp_url:

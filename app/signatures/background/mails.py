@@ -19,10 +19,10 @@ from app.kit.logs import failure_of, log
 from app.kit.mail.message import Mail, MailInvalid, Sender
 from app.kit.mail.sender import LEASE_SECONDS, MOST_SENDINGS, ClaimedMail, Outcome, Result
 from app.kit.mail.templates import MailTemplateError, MailTemplates
-from app.kit.settings import Settings
 from app.kit.text.locales import negotiate
 from app.petitions.models import Petition, PetitionText
 from app.signatures.service import LINK_LASTS
+from app.signatures.settings import SigningSettings
 from app.signatures.signing.sealing import Personal, unseal, write_link
 
 # Whoever has had all their mails gets no further one; the row is let go. The limit is written into the statement: of a
@@ -86,7 +86,7 @@ class SignatureMails:
 
     name = "signatures"
 
-    def __init__(self, database: Database, settings: Settings, texts: MailTemplates, limiter: Limiter) -> None:
+    def __init__(self, database: Database, settings: SigningSettings, texts: MailTemplates, limiter: Limiter) -> None:
         self._database = database
         self._ring = settings.key_ring
         self._settings = settings

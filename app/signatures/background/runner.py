@@ -11,7 +11,7 @@ from sqlalchemy import text
 from app.kit.crypto.sealing import KeyRing
 from app.kit.database.session import Database
 from app.kit.logs import failure_of, log
-from app.kit.settings import Settings
+from app.kit.rooms import Services
 from app.kit.waiting import wait_for_event
 from app.signatures.engine import lanes
 from app.signatures.engine.lanes import Lane
@@ -22,15 +22,15 @@ from app.signatures.moderation.retention import RetentionMonitor
 _DUE = text(f"SELECT {apply.DUE} OR {on_hold.DUE} OR {retention.DUE}")
 
 
-async def work(database: Database, settings: Settings, ring: KeyRing, ending: asyncio.Event) -> None:
+async def work(services: Services, ending: asyncio.Event) -> None:
     """Carry out what is due until `ending` is set."""
     unreadable, monitor = UnreadableRules(), RetentionMonitor()
     while not ending.is_set():
         try:
-            await _run_due(database, ring, unreadable, monitor, ending)
+            await _run_due(services.database, services.key_ring, unreadable, monitor, ending)
         except Exception as error:  # noqa: BLE001 - what was committed stays, the rest is tried again
             log.warning("a job was interrupted", **failure_of(error))
-        await wait_for_event(ending, settings.sweep_seconds)
+        await wait_for_event(ending, services.settings.sweep_seconds)
 
 
 async def _run_due(

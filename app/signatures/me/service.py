@@ -15,9 +15,9 @@ from app.kit.database.outbox import NewMessage, publish
 from app.kit.database.session import Database
 from app.kit.logs import failure_of, log
 from app.kit.problems import NotFound
+from app.kit.rooms import ErasureChoice, Services
 from app.kit.text.fields import as_id
 from app.people.personal_data.data_rights import erased
-from app.people.personal_data.stores import ErasureChoice
 from app.signatures.engine.transitions import Erasure, Withdrawal
 from app.signatures.schemas import OwnSignatureView
 from app.signatures.services import SigningServices
@@ -67,21 +67,16 @@ async def withdraw(services: SigningServices, database: Database, signer: bytes,
     await services.engine.submit(Withdrawal(found[0], signer, None))
 
 
-class SignerLookup:
-    """Tells whether a person has signed anything."""
+@dataclass(frozen=True)
+class SignatureStore:
+    """What this room keeps of a person, to export and to erase (`PersonalDataStore`)."""
+
+    services: Services
+    name: str = "signatures"
 
     async def knows(self, session: AsyncSession, signer: bytes) -> bool:
         """Whether there is a signature of this person, in whatever state."""
         return bool(await session.scalar(_HAS_ANY, {"signer": signer}))
-
-
-@dataclass(frozen=True)
-class SignatureStore(SignerLookup):
-    """What this room keeps of a person, to export and to erase (`people/personal_data/stores.py`)."""
-
-    services: SigningServices
-    database: Database
-    name: str = "signatures"
 
     async def export(self, session: AsyncSession, ring: KeyRing, signer: bytes) -> list[Json]:
         """Everything kept with this person's signatures, in clear."""
@@ -93,11 +88,11 @@ class SignatureStore(SignerLookup):
         Committed by the engine, petition by petition, and harmless to repeat. The messages to partners that sent some
         of these signatures are written before: afterwards nobody knows which partners they were.
         """
-        async with self.database.transaction() as session:
+        async with self.services.database.transaction() as session:
             rows = await _rows(session, signer)
-            await publish(session, _erasure_messages(self.services.ring, signer, rows))
+            await publish(session, _erasure_messages(self.services.key_ring, signer, rows))
         erasures = [Erasure(row.petition_id, signer, choice == "keep") for row in rows]
-        await asyncio.gather(*map(self.services.engine.submit, erasures))
+        await asyncio.gather(*map(self.services.of(SigningServices).engine.submit, erasures))
 
 
 def _erasure_messages(ring: KeyRing, signer: bytes, rows: Iterable[Any]) -> list[NewMessage]:

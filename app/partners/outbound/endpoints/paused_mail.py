@@ -18,8 +18,8 @@ from app.kit.logs import failure_of, log
 from app.kit.mail.message import Mail, MailInvalid, Sender
 from app.kit.mail.sender import LEASE_SECONDS, MOST_SENDINGS, ClaimedMail, Outcome, Result
 from app.kit.mail.templates import MailTemplateError, MailTemplates
-from app.kit.settings import Settings
-from app.partners.outbound.endpoints.sealed_config import open_whereabouts
+from app.partners.outbound.endpoints.sealed_config import open_config
+from app.partners.settings import PartnerSettings
 
 _LEASE = timedelta(seconds=LEASE_SECONDS)
 _AGAIN = timedelta(minutes=5)
@@ -58,7 +58,7 @@ class EndpointMails:
 
     name = "endpoints"
 
-    def __init__(self, database: Database, settings: Settings, texts: MailTemplates) -> None:
+    def __init__(self, database: Database, settings: PartnerSettings, texts: MailTemplates) -> None:
         self._database = database
         self._ring = settings.key_ring
         self._texts = texts
@@ -87,13 +87,13 @@ class EndpointMails:
             return None
 
     def _mail(self, row: Any) -> Mail | None:
-        whereabouts = open_whereabouts(self._ring, row.id, row.sealed)
-        if whereabouts.contact is None:
+        config = open_config(self._ring, row.id, row.sealed)
+        if config.contact is None:
             return None
         values = {"organization_name": row.name, "label": row.label or "", "endpoint_id": str(row.id)}
-        words = self._texts.render("endpoint_paused", whereabouts.contact_locale or "", values)
+        words = self._texts.render("endpoint_paused", config.contact_locale or "", values)
         return Mail(
-            recipient=whereabouts.contact,
+            recipient=config.contact,
             subject=words.subject,
             text=words.text,
             html=words.html,
