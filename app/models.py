@@ -1,10 +1,12 @@
 """Every room's tables, for Alembic."""
 
 from app.campaigns import models as campaigns
+from app.kit import sweeps
 from app.kit.abuse import client_addresses
 from app.kit.crypto import key_ring_guard
 from app.kit.database import outbox as announcing
 from app.kit.database.session import Base
+from app.kit.mail import failures as mail_failures
 from app.organizations import models as organizations
 from app.partners import models as partners
 from app.people import models as people
@@ -17,10 +19,12 @@ __all__ = [
     "campaigns",
     "client_addresses",
     "key_ring_guard",
+    "mail_failures",
     "metadata",
     "organizations",
     "partners",
     "people",
     "petitions",
     "signatures",
+    "sweeps",
 ]

@@ -7,25 +7,23 @@ is passed over by the other.
 
 import asyncio
 import signal
-import zlib
-from collections.abc import Awaitable, Callable, Sequence
 
 import uvloop
 from prometheus_client import start_http_server
-from sqlalchemy import text
-from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.kit import logs
 from app.kit.abuse.client_addresses import forget_salts
 from app.kit.abuse.rate_limits import open_limiter
 from app.kit.crypto.sealing import KeyRing
 from app.kit.database.session import Database
-from app.kit.logs import failure_of, log
+from app.kit.logs import log
+from app.kit.mail.failures import forget_mail_failures
 from app.kit.mail.message import MailTransport
-from app.kit.mail.sender import MailSender, MailSource
+from app.kit.mail.sender import MailSender, MailSource, check_transport
 from app.kit.mail.smtp import open_transport
 from app.kit.mail.templates import MailTemplates
 from app.kit.settings import Settings
+from app.kit.sweeps import Sweep, sweep_once
 from app.partners.outbound.delivery.worker import deliver
 from app.partners.outbound.endpoints.paused_mail import EndpointMails
 from app.partners.outbound.message_types.backfill import CatchingUp
@@ -43,14 +41,6 @@ from app.signatures.background.withdrawal_messages import WithdrawalMessages
 from app.signatures.me.service import Signers
 from app.signatures.moderation.trends import BrinMaintenance
 
-Sweep = Callable[[AsyncSession], Awaitable[Sequence[object]]]
-
-# First half of the advisory locks' names: "swee" in ASCII.
-_LOCK_SPACE = 0x73776565
-# A sweep that has done as much as this may have left something: it goes on at once.
-_FULL = consents.BATCH
-_MOST_AT_ONCE = 20
-
 
 def sweeps_of(ring: KeyRing) -> dict[str, Sweep]:
     """What is looked for in every round, in this order: a petition that opens may reach a milestone in the next."""
@@ -67,35 +57,9 @@ def sweeps_of(ring: KeyRing) -> dict[str, Sweep]:
         "forget_sign_ins": forget_sign_ins,
         "forget_people": forget_people,
         "forget_webhooks": forget_webhooks,
+        "forget_mail_failures": forget_mail_failures,
         "summarize": BrinMaintenance(),
     }
-
-
-async def sweep_once(database: Database, sweeps: dict[str, Sweep], ending: asyncio.Event | None = None) -> None:
-    """One round of all sweeps, each in transactions of its own; a backlog is worked off over several rounds."""
-    for name, sweep in sweeps.items():
-        try:
-            for _ in range(_MOST_AT_ONCE):
-                if (ending and ending.is_set()) or await _swept(database, name, sweep) < _FULL:
-                    break
-        except Exception as error:  # noqa: BLE001 - the next round tries again
-            log.warning("sweep failed", sweep=name, **failure_of(error))
-
-
-def _lock_of(name: str) -> int:
-    """Second half of a sweep's lock, 32 bits with a sign: the same in every version that has a sweep of this name."""
-    return zlib.crc32(name.encode()) - (1 << 31)
-
-
-async def _swept(database: Database, name: str, sweep: Sweep) -> int:
-    async with database.transaction() as session:
-        free = await session.scalar(
-            text("SELECT pg_try_advisory_xact_lock(:space, :number)"), {"space": _LOCK_SPACE, "number": _lock_of(name)}
-        )
-        changed = await sweep(session) if free else []
-    if changed:
-        log.info("swept", sweep=name, changed=len(changed))
-    return len(changed)
 
 
 async def work(settings: Settings, ending: asyncio.Event) -> None:
@@ -112,6 +76,8 @@ async def work(settings: Settings, ending: asyncio.Event) -> None:
             tasks.create_task(_sweep(database, settings, ending))
             tasks.create_task(runner.work(database, settings, settings.key_ring, ending))
             tasks.create_task(deliver(database, settings, ending))
+            if post is not None:
+                tasks.create_task(check_transport(post, ending))
             for dispatcher in dispatchers:
                 tasks.create_task(dispatcher.run(ending, settings.sweep_seconds))
     finally:

@@ -74,7 +74,8 @@ class Sending:
     async def _attempt(self, due: Due, written: Written) -> Attempt:
         moment = now()
         if written.whereabouts is not None and written.body is None:
-            return Attempt(uuid7(), due.endpoint_id, due.id, due.is_ordered, moment, "void", moment)
+            number = written.message.attempt_count + 1
+            return Attempt(uuid7(), due.endpoint_id, due.id, due.is_ordered, moment, "void", moment, number)
         try:
             return self._ended(due, written, moment, await self._answer(written, due.id, moment))
         except Exception as error:  # noqa: BLE001 - it is a failure like others, and is tried again as seldom
@@ -91,6 +92,7 @@ class Sending:
             attempted_at=moment,
             ending=_ending(answer),
             due_at=due_again(now(), written.message.attempt_count + 1, answer.retry_after),
+            number=written.message.attempt_count + 1,
             duration_ms=round(answer.seconds * 1000),
             status_code=answer.status_code,
             error=answer.error,
