@@ -21,9 +21,9 @@ from app.kit.database.session import Database
 from app.kit.settings import Settings
 from app.kit.web.middleware import Asgi
 from app.main import create_api, wrap_middleware
-from app.models import metadata
 from app.organizations.queries import find as find_organization
 from app.organizations.service import create_key
+from app.rooms import metadata
 
 TEMPLATE = "multitude_template"
 
@@ -136,7 +136,7 @@ class Served:
 
 async def serve(settings: Settings) -> AsyncIterator[Served]:
     api = create_api(settings)
-    app = wrap_middleware(api)
+    app = wrap_middleware(api, settings)
     transport = httpx.ASGITransport(app=app, raise_app_exceptions=False)  # type: ignore[arg-type]
     async with (
         api.router.lifespan_context(api),

@@ -16,10 +16,12 @@ from app.campaigns.models import Campaign
 from app.kit.clock import now
 from app.kit.crypto.sealing import KeyRing
 from app.kit.database.session import Database
+from app.kit.rooms import Services
 from app.kit.settings import Settings
 from app.kit.web.middleware import Asgi
 from app.main import create_api, wrap_middleware
 from app.petitions.models import Petition
+from app.rooms import ROOMS
 from app.signatures.engine.tallies import DIMENSIONS
 from app.signatures.reading.recount import differences, recount
 
@@ -101,11 +103,20 @@ async def proven(database: Database) -> dict[str, int]:
     return counts
 
 
+def services_for(database: Database, settings: Settings | None = None, *opened: object) -> Services:
+    """Services over this database, as a process would have them, with what is `opened` of its rooms."""
+    own = {"database_url": "postgresql://unused", "secret_keys": SECRET_KEYS}
+    services = Services(settings or Settings.model_validate(own), database, ROOMS)
+    for service in opened:
+        services = services.with_service(service)
+    return services
+
+
 @asynccontextmanager
 async def serving(settings: Settings) -> AsyncIterator[tuple[FastAPI, Asgi, httpx.AsyncClient]]:
     """The application with settings of its own, and a client."""
     api = create_api(settings)
-    app = wrap_middleware(api)
+    app = wrap_middleware(api, settings)
     transport = httpx.ASGITransport(app=app, raise_app_exceptions=False)  # type: ignore[arg-type]
     async with (
         api.router.lifespan_context(api),
@@ -116,7 +127,7 @@ async def serving(settings: Settings) -> AsyncIterator[tuple[FastAPI, Asgi, http
 
 async def sweep(database: Database) -> None:
     """One round of all that the worker does by itself, but for mails and rules."""
-    await worker.sweep_once(database, worker.sweeps_of(KeyRing.parse(SECRET_KEYS)))
+    await worker.sweep_once(database, worker.sweeps_of(services_for(database)))
 
 
 @asynccontextmanager

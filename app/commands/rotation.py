@@ -9,27 +9,14 @@ from dataclasses import asdict
 import typer
 
 from app.commands.console import AsJson, CommandError, DataDir, database_of, out, progress, settings_of
-from app.kit.abuse.client_addresses import ADDRESS_SALTS
 from app.kit.crypto import key_rotation
 from app.kit.crypto.key_ring_guard import ensure_key_ring
 from app.kit.crypto.key_rotation import Resealed
 from app.kit.settings import DEFAULT_DATA_DIR, Settings
-from app.partners.key_rotation import DELIVERY_ATTEMPTS, RECEIVED_WEBHOOKS, WEBHOOK_ENDPOINTS, WEBHOOK_SECRETS
-from app.people.key_rotation import MAILS, PEOPLE
-from app.signatures.key_rotation import INVALIDATIONS, SIGNATURES
+from app.rooms import ROOMS
 
 # Everything in the house that is sealed for a row. What is not in this list stays under its old key.
-SEALED_COLUMNS = (
-    SIGNATURES,
-    INVALIDATIONS,
-    PEOPLE,
-    MAILS,
-    ADDRESS_SALTS,
-    WEBHOOK_SECRETS,
-    RECEIVED_WEBHOOKS,
-    WEBHOOK_ENDPOINTS,
-    DELIVERY_ATTEMPTS,
-)
+SEALED_COLUMNS = tuple(column for room in ROOMS for column in room.sealed_columns)
 
 
 def rotate_encryption(as_json: AsJson = False, data_dir: DataDir = DEFAULT_DATA_DIR) -> None:

@@ -8,9 +8,8 @@ tried again in the next round. Its last failure is kept in `sweep_failures` unti
 import asyncio
 import time
 import zlib
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from datetime import datetime
-from typing import TypeAlias
+from collections.abc import Sequence
+from datetime import datetime, timedelta
 
 from sqlalchemy import TextClause, text
 from sqlalchemy.exc import DBAPIError
@@ -21,15 +20,15 @@ from app.kit import metrics
 from app.kit.clock import now
 from app.kit.database.session import Base, Database
 from app.kit.logs import failure_of, log
+from app.kit.rooms import Sweep
 from app.kit.web.middleware import is_unreachable
-
-Sweep: TypeAlias = Callable[[AsyncSession], Awaitable[Sequence[object]]]
 
 # First half of the advisory locks' names: "swee" in ASCII.
 _LOCK_SPACE = 0x73776565
 # The smallest batch of any sweep. One that has done as much may have left something: it goes on at once.
-FULL = 500
+FULL_BATCH = 500
 _MOST_AT_ONCE = 20
+_KEPT = timedelta(days=30)
 # By the beginning of PostgreSQL's error code.
 _REASONS = {
     "55P03": "lock-timeout",
@@ -58,49 +57,50 @@ _RECORD = text("""
     ON CONFLICT (sweep) DO UPDATE SET reason = excluded.reason, last_failed_at = excluded.last_failed_at
 """)
 _FORGET = text("DELETE FROM sweep_failures WHERE sweep = :sweep")
+_FORGET_OLD = text("DELETE FROM sweep_failures WHERE last_failed_at < :oldest RETURNING sweep")
 _LOCK = text("SELECT pg_try_advisory_xact_lock(:space, :number)")
 
 
-async def sweep_once(database: Database, sweeps: Mapping[str, Sweep], ending: asyncio.Event | None = None) -> None:
+async def sweep_once(database: Database, sweeps: Sequence[Sweep], ending: asyncio.Event | None = None) -> None:
     """One round of all sweeps, each in transactions of its own; a backlog is worked off over several rounds."""
     failing = await _failing(database)
-    for name, sweep in sweeps.items():
+    for sweep in sweeps:
         began = time.perf_counter()
         try:
-            has_run = await _run(database, name, sweep, ending)
-            if has_run and name in failing:
-                await _execute(database, _FORGET, sweep=name)
+            has_run = await _run(database, sweep, ending)
+            if has_run and sweep.name in failing:
+                await _execute(database, _FORGET, sweep=sweep.name)
         except Exception as error:  # noqa: BLE001 - the next round tries again
-            await _record(database, name, error, time.perf_counter() - began)
+            await _record(database, sweep.name, error, time.perf_counter() - began)
 
 
-async def _run(database: Database, name: str, sweep: Sweep, ending: asyncio.Event | None) -> bool:
+async def _run(database: Database, sweep: Sweep, ending: asyncio.Event | None) -> bool:
     """Do what is due, batch after batch; whether it was ours to do."""
     changed: int | None = None
     for _ in range(_MOST_AT_ONCE):
         if ending and ending.is_set():
             break
-        changed = await _swept(database, name, sweep)
-        if changed is None or changed < FULL:
+        changed = await _swept(database, sweep)
+        if changed is None or changed < FULL_BATCH:
             break
     return changed is not None
 
 
-async def _swept(database: Database, name: str, sweep: Sweep) -> int | None:
+async def _swept(database: Database, sweep: Sweep) -> int | None:
     """One batch; how much was changed, None when another worker is at it."""
     began = time.perf_counter()
     async with database.transaction() as session:
-        if not await session.scalar(_LOCK, {"space": _LOCK_SPACE, "number": _lock_of(name)}):
+        if not await session.scalar(_LOCK, {"space": _LOCK_SPACE, "number": _lock_of(sweep)}):
             return None
-        changed = len(await sweep(session))
+        changed = len(await sweep.run(session))
     if changed:
-        log.info("swept", sweep=name, changed=changed, seconds=round(time.perf_counter() - began, 4), end="done")
+        log.info("swept", sweep=sweep.name, changed=changed, seconds=round(time.perf_counter() - began, 4), end="done")
     return changed
 
 
-def _lock_of(name: str) -> int:
+def _lock_of(sweep: Sweep) -> int:
     """Second half of a sweep's lock, 32 bits with a sign: the same in every version that has a sweep of this name."""
-    return zlib.crc32(name.encode()) - (1 << 31)
+    return zlib.crc32((sweep.lock_name or sweep.name).encode()) - (1 << 31)
 
 
 async def _record(database: Database, name: str, error: Exception, seconds: float) -> None:
@@ -119,6 +119,11 @@ def reason_of(error: BaseException) -> str:
         return "database-unreachable"
     state = str(getattr(error.orig, "sqlstate", "") or "") if isinstance(error, DBAPIError) else ""
     return next((reason for code, reason in _REASONS.items() if state.startswith(code)), "failed")
+
+
+async def forget_sweep_failures(session: AsyncSession) -> Sequence[str]:
+    """Delete the failures of sweeps that have not failed for 30 days: this version does not have them any more."""
+    return (await session.scalars(_FORGET_OLD, {"oldest": now() - _KEPT})).all()
 
 
 async def _failing(database: Database) -> set[str]:

@@ -4,18 +4,17 @@ A route that everybody may call and that tells staff more takes a `Caller` and d
 `openapi_extra=KEY_OPTIONAL`; a route for staff takes an `Owner`, a `Campaigner`, an `AnyStaff` or its own
 `Annotated[Principal, Depends(staff("analyst", "data_officer"))]`.
 
-Rooms above this one have callers of their own: `app.state.recognizers` says, by the beginning of a key, who knows them.
+Rooms above this one have callers of their own: each says in its `room.py`, by the beginning of a key, who knows them.
 """
 
-from collections.abc import Awaitable, Callable, Mapping
-from typing import Annotated, Any, TypeAlias
+from collections.abc import Awaitable, Callable
+from typing import Annotated, Any
 
 from fastapi import Depends, Request, Security
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
-from sqlalchemy.ext.asyncio import AsyncSession
 
-from app.kit.database.session import Database
 from app.kit.problems import Forbidden, Unauthorized
+from app.kit.rooms import services
 from app.organizations import service
 from app.organizations.keys import looks_like_a_key
 from app.organizations.principals import STAFF_ROLES, Principal
@@ -30,8 +29,6 @@ _documented = HTTPBearer(
 # FastAPI puts this beside the scheme it writes for the route: with a key, or without one.
 KEY_OPTIONAL: dict[str, Any] = {"security": [{}]}
 
-Recognizer: TypeAlias = Callable[[AsyncSession, str], Awaitable[Principal | None]]
-
 
 async def authenticate(
     request: Request, _scheme: Annotated[HTTPAuthorizationCredentials | None, Security(_documented)] = None
@@ -44,26 +41,14 @@ async def authenticate(
     key = _key_of(request)
     if key is None:
         return None
-    recognize = _recognizer_of(request, key)
+    opened = services(request)
+    recognize = service.recognize if looks_like_a_key(key) else opened.recognizer_of(key)
     if recognize is not None:
-        async with _database(request).transaction() as session:
-            principal = await recognize(session, key)
+        async with opened.database.transaction() as session:
+            principal: Principal | None = await recognize(session, key)
         if principal is not None:
             return principal
     raise Unauthorized
-
-
-def _recognizer_of(request: Request, key: str) -> Recognizer | None:
-    """Who may know the holder of this key; None when nobody can."""
-    if looks_like_a_key(key):
-        return service.recognize
-    others: Mapping[str, Recognizer] = getattr(request.app.state, "recognizers", {})
-    return next((recognize for prefix, recognize in others.items() if key.startswith(prefix)), None)
-
-
-def _database(request: Request) -> Database:
-    database: Database = request.app.state.database
-    return database
 
 
 def _key_of(request: Request) -> str | None:

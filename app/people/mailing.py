@@ -15,16 +15,17 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.kit.clock import now
+from app.kit.crypto.sealed_records import RecordUnreadableError
 from app.kit.database.session import Database
 from app.kit.mail.sender import LEASE_SECONDS, MOST_SENDINGS
-from app.kit.mail.source import LeasedMails, MailContent, MailRow, ReaderLimit, Taken
+from app.kit.mail.source import LeasedMails, MailDraft, MailRow, ReaderLimit, Taken
 from app.kit.mail.templates import MailTemplates
+from app.kit.rooms import KnowsPeople
 from app.kit.settings import Settings
 from app.organizations.models import Organization
 from app.people import queries
 from app.people.account import sign_ins
 from app.people.models import Consent
-from app.people.personal_data.stores import KnowsPeople
 from app.people.sealing import (
     Details,
     SignInToken,
@@ -113,10 +114,11 @@ class PeopleMails(LeasedMails[_Opened, _Known]):
         return Taken(rows, given_up)
 
     def _open(self, row: MailRow) -> _Opened:
-        said = open_mail(self._ring, row.id, row.sealed)
-        if row.kind == "sign_in":
-            return _Opened(row.id, row.kind, row.signer, UUID(said["sign_in"]), said["email"], said["locale"])
-        return _Opened(row.id, row.kind, row.signer, UUID(said["organization"]), "", "")
+        content = open_mail(self._ring, row.id, row.sealed)
+        about = content.sign_in if row.kind == "sign_in" else content.organization
+        if about is None:
+            raise RecordUnreadableError
+        return _Opened(row.id, row.kind, row.signer, about, content.email or "", content.locale or "")
 
     async def _look_up(self, session: AsyncSession, opened: Sequence[_Opened], moment: datetime) -> _Known:
         """In as many statements for many mails as for one; but one for each person of whom this room has nothing."""
@@ -139,10 +141,10 @@ class PeopleMails(LeasedMails[_Opened, _Known]):
                 return True
         return False
 
-    def _content(self, opened: _Opened, known: _Known) -> MailContent | None:
+    def _draft(self, opened: _Opened, known: _Known) -> MailDraft | None:
         return self._sign_in(opened, known) if opened.kind == "sign_in" else self._welcome(opened, known)
 
-    def _sign_in(self, one: _Opened, known: _Known) -> MailContent | None:
+    def _sign_in(self, one: _Opened, known: _Known) -> MailDraft | None:
         person = self._details(one, known)
         if one.about not in known.sign_ins or (person is None and one.signer not in known.elsewhere):
             return None
@@ -151,9 +153,9 @@ class PeopleMails(LeasedMails[_Opened, _Known]):
         token = write_sign_in_token(self._ring, SignInToken(one.about, email, one.locale))
         minutes = str(int(sign_ins.LIFETIME.total_seconds()) // 60)
         values = {"link": self._settings.link("sign_in", token), "minutes": minutes}
-        return MailContent(email, locale, values, one.id.hex)
+        return MailDraft(email, locale, values, one.id.hex)
 
-    def _welcome(self, one: _Opened, known: _Known) -> MailContent | None:
+    def _welcome(self, one: _Opened, known: _Known) -> MailDraft | None:
         person = self._details(one, known)
         latest = known.consents.get((one.signer, one.about, "news"))
         organization = known.organizations.get(one.about)
@@ -166,7 +168,7 @@ class PeopleMails(LeasedMails[_Opened, _Known]):
             "organization_name": organization.name,
             "unsubscribe_link": link,
         }
-        return MailContent(person.email, person.locale or "", values, one.id.hex, link)
+        return MailDraft(person.email, person.locale or "", values, one.id.hex, link)
 
     def _details(self, one: _Opened, known: _Known) -> Details | None:
         sealed = known.people.get(one.signer)

@@ -7,7 +7,7 @@ from fastapi.responses import HTMLResponse
 
 from app.kit.web.html_pages import Pages, read_form, require_same_site
 from app.signatures import service
-from app.signatures.routes import Engine
+from app.signatures.routes import Services
 from app.signatures.service import UnknownLink
 
 router = APIRouter(include_in_schema=False)
@@ -21,11 +21,11 @@ async def confirm_page(request: Request, token: str = "") -> HTMLResponse:
 
 
 @router.post("/confirm", dependencies=[Depends(require_same_site)])
-async def confirm_by_page(request: Request, room: Engine) -> HTMLResponse:
+async def confirm_by_page(request: Request, services: Services) -> HTMLResponse:
     """What the button does; the same link always ends in the same answer."""
     form = await read_form(request)
     try:
-        await service.confirm(room, form.get("token", ""))
+        await service.confirm(services, form.get("token", ""))
     except UnknownLink as unknown:
         return _pages.answer(request, "link_unknown", status=unknown.status)
     return _pages.answer(request, "confirmed")

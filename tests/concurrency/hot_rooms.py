@@ -12,15 +12,15 @@ from app.kit.clock import now
 from app.kit.crypto.sealing import KeyRing
 from app.kit.database.session import Connection, Database, committing
 from app.signatures import service
-from app.signatures.engine.engine import SigningEngine
 from app.signatures.engine.insert import Signing
 from app.signatures.schemas import SigningBody
+from app.signatures.services import SigningServices
 from app.signatures.signing.prepare import prepare
 
 SLUG = "end-the-ban"
 
 
-async def sign(room: SigningEngine, body: Json, slug: str = SLUG) -> Signing:
+async def sign(room: SigningServices, body: Json, slug: str = SLUG) -> Signing:
     _, signing = await service.sign(room, slug, SigningBody.model_validate(body))
     return signing
 

@@ -17,8 +17,8 @@ from services import ROOT, environment
 from app.kit.database.session import Connection, Database, committing
 from app.signatures.background import runner
 from app.signatures.engine import chunks
-from app.signatures.engine.engine import SigningEngine
 from app.signatures.engine.scan import Passes
+from app.signatures.services import SigningServices
 
 PARTS = 20
 COUNTRIES = ("UG", "FR", "DE", "KE")
@@ -161,7 +161,7 @@ async def test_people_go_on_signing_while_an_invalidation_stands_still_in_the_mi
     petition_id: UUID,
     campaigner: Headers,
     ugandans: set[bytes],
-    rooms: list[SigningEngine],
+    rooms: list[SigningServices],
 ) -> None:
     view = await draft(client, campaigner, countries=["UG"])
     await say(client, campaigner, view, "apply")

@@ -13,8 +13,8 @@ from services import ROOT, environment, kill_tree
 from app.kit.database.session import Database
 from app.kit.settings import Settings
 from app.signatures import service
-from app.signatures.engine.engine import SigningEngine
 from app.signatures.schemas import SigningBody
+from app.signatures.services import SigningServices
 
 SIGNERS = 300
 CONNECTIONS = 4
@@ -40,7 +40,7 @@ def worker(settings: Settings, mailbox: Mailbox) -> Iterator[int]:
 
 
 async def test_everybody_gets_one_mail_though_the_worker_is_killed_twice(
-    database: Database, rooms: list[SigningEngine], settings: Settings
+    database: Database, rooms: list[SigningServices], settings: Settings
 ) -> None:
     await plant(database, confirmation="email")
     bodies = [SigningBody.model_validate(body) for body in like(SIGNERS)]

@@ -14,16 +14,16 @@ from app.kit.problems import Unavailable
 from app.kit.settings import Settings
 from app.signatures import service
 from app.signatures.engine import insert, tallies, transitions
-from app.signatures.engine.engine import SigningEngine
 from app.signatures.engine.insert import Outcome
 from app.signatures.engine.lanes import LANES, Lane, NoLaneError, claim
+from app.signatures.services import SigningServices
 from app.signatures.signing.sealing import write_receipt
 
-OpenRoom = Callable[..., Awaitable[SigningEngine]]
+OpenRoom = Callable[..., Awaitable[SigningServices]]
 
 
 async def test_two_processes_sign_the_same_people_at_once(
-    rooms: list[SigningEngine], database: Database, petition_id: UUID
+    rooms: list[SigningServices], database: Database, petition_id: UUID
 ) -> None:
     before, failed = await deadlocks(database), failures()
     people = like(500)
@@ -37,7 +37,7 @@ async def test_two_processes_sign_the_same_people_at_once(
 
 
 async def test_everybody_does_everything_at_once_without_a_deadlock(
-    rooms: list[SigningEngine], database: Database, petition_id: UUID
+    rooms: list[SigningServices], database: Database, petition_id: UUID
 ) -> None:
     before, failed = await deadlocks(database), failures()
     slugs = [SLUG, *(f"petition-{number}" for number in range(4))]
@@ -164,7 +164,9 @@ async def test_in_one_batch_what_is_held_keeps_nobody_out(
     assert await proven(database) == {SLUG: 1}
 
 
-async def test_withdrawing_and_signing_race(rooms: list[SigningEngine], database: Database, petition_id: UUID) -> None:
+async def test_withdrawing_and_signing_race(
+    rooms: list[SigningServices], database: Database, petition_id: UUID
+) -> None:
     people = like(60)
     firsts = await asyncio.gather(*(sign(rooms[0], body) for body in people))
     receipts = [write_receipt(rooms[0].ring, petition_id, first.signer, first.id) for first in firsts]

@@ -6,7 +6,7 @@ from uuid import UUID
 import httpx
 from carrying import RING, Headers, claimed, draft, say, sign_all, signing
 from hot_rooms import blocked
-from movement import person, proven, run
+from movement import person, proven, run, services_for
 
 from app.kit.database.session import Database, committing
 from app.kit.settings import Settings
@@ -61,7 +61,7 @@ async def test_a_worker_whose_connection_is_lost_goes_on_with_another_and_keeps_
         async with committing(holding.connection):
             await holding.connection.execute("LOCK TABLE signatures IN EXCLUSIVE MODE")
             quick = settings.model_copy(update={"sweep_seconds": 0.05})
-            working = asyncio.create_task(runner.work(own, quick, RING, ending))
+            working = asyncio.create_task(runner.work(services_for(own, quick), ending))
             (pid,) = await blocked(holding.connection)
             await holding.connection.execute("SELECT pg_terminate_backend($1)", pid)
         async with asyncio.timeout(30):

@@ -20,7 +20,7 @@ from sqlalchemy import Connection
 from app.embedded_postgres.server import EmbeddedPostgres
 from app.kit.database import schema_version
 from app.kit.database.session import Database
-from app.models import metadata
+from app.rooms import metadata
 
 VERSIONS = sorted((Path(__file__).parents[2] / "migrations" / "versions").glob("*.py"))
 # Everything a table is made of, as PostgreSQL itself spells it.

@@ -16,10 +16,11 @@ from whole_house import OPERATIONS, Headers, House
 from app.kit.clock import now
 from app.kit.database.ids import uuid7
 from app.kit.database.session import Connection
-from app.models import metadata
 from app.people.account.sessions import begin
+from app.rooms import metadata
 from app.signatures.background import withdrawal_messages
 from app.signatures.engine import insert, tallies, transitions
+from app.signatures.services import SigningServices
 
 CAMPAIGN, PETITION, PARTNER = "equal-everywhere", "repeal-the-act", "sisters-of-kampala"
 # Statements at the most, without the look-up of a key.
@@ -82,7 +83,10 @@ Statement = tuple[str, Any]
 @contextmanager
 def statements_of(house: House) -> Iterator[list[Statement]]:
     """What the application asks its database, through both of its pools, while the block runs."""
-    engines = [d.engine.sync_engine for d in (house.api.state.database, house.api.state.hot_database)]
+    engines = [
+        d.engine.sync_engine
+        for d in (house.api.state.services.database, house.api.state.services.of(SigningServices).database)
+    ]
     asked: list[Statement] = []
 
     def note(_connection: Any, _cursor: Any, statement: str, parameters: Any, *_: Any) -> None:
@@ -221,7 +225,7 @@ async def test_a_crowd_asking_for_the_count_costs_one_read_a_second(
 async def test_a_batch_needs_as_many_statements_for_many_as_for_one(
     house: House, counted: dict[str, tuple[int, int, int]]
 ) -> None:
-    connection = house.api.state.hot.writer._lane.connection
+    connection = house.api.state.services.of(SigningServices).engine.writer._lane.connection
 
     async def sign(numbers: range) -> list[str]:
         asked: list[str] = []
@@ -352,7 +356,11 @@ async def test_moving_tallies_goes_by_the_key(explaining: Connection, grown: UUI
 @pytest.mark.parametrize("role", ["anonymous", "owner"])
 @pytest.mark.parametrize("url", [*READS, f"/v1/petitions/{PETITION}/count"])
 async def test_reads_go_by_keys(house: House, grown: UUID, explaining: Connection, url: str, role: str) -> None:
-    for room in (house.api.state.hot.directory, house.api.state.hot.counts._parts, house.api.state.hot.breakdowns):
+    for room in (
+        house.api.state.services.of(SigningServices).directory,
+        house.api.state.services.of(SigningServices).counts._parts,
+        house.api.state.services.of(SigningServices).breakdowns,
+    ):
         room._kept.clear()
     with statements_of(house) as asked:
         headers = house.allowed(url) if role == "owner" else {}

@@ -8,11 +8,13 @@ import httpx
 import pytest
 from fastapi import FastAPI
 
+from app.kit.database.session import Database
 from app.kit.mail.file_transport import FileTransport, file_name, list_mails, read_mail
 from app.kit.mail.message import Mail, Sender
 from app.kit.mail.outcome import SENT, Outcome
 from app.kit.mail.preview_page import router
 from app.kit.problems import OperatorError
+from app.kit.rooms import Services
 from app.kit.settings import Settings
 from app.kit.web import middleware
 
@@ -130,9 +132,9 @@ def a_client(
     folder: Path | None, client: str = "127.0.0.1", host: str = "localhost:8000", **more: str
 ) -> httpx.AsyncClient:
     api = FastAPI(openapi_url=None, docs_url=None, redoc_url=None)
-    api.state.settings = Settings.model_validate(
-        {"database_url": "postgresql://nobody@nowhere/none", "outbox_dir": folder, **more}
-    )
+    chosen = {"database_url": "postgresql://nobody@nowhere/none", "outbox_dir": folder, **more}
+    settings = Settings.model_validate(chosen)
+    api.state.services = Services(settings, Database(settings.database_url.get_secret_value()))
     middleware.install(api)
     api.include_router(router)
     transport = httpx.ASGITransport(app=middleware.RequestMiddleware(api), client=(client, 1))  # type: ignore[arg-type]

@@ -11,14 +11,17 @@ from partnering import PETITION, SLUG
 from app.kit.crypto.sealing import KeyRing
 from app.kit.database.outbox import NewMessage, publish
 from app.kit.database.session import Database
+from app.kit.webhooks.message_types import MessageTypes
 from app.organizations.queries import find
 from app.partners.models import WebhookEndpoint
-from app.partners.outbound.message_types import payloads
-from app.partners.outbound.message_types.fan_out import spread
-from app.partners.outbound.message_types.types import TYPES
+from app.partners.outbound.message_types.bodies import bodies_of
+from app.partners.outbound.message_types.fan_out import FanOut
+from app.partners.outbound.message_types.types import MESSAGE_TYPES
 from app.people.fields.emails import canonical
 
 RING = KeyRing.parse(SECRET_KEYS)
+TYPES = MessageTypes(MESSAGE_TYPES)
+spread = FanOut(TYPES)
 
 
 class Waiting(NamedTuple):
@@ -43,7 +46,7 @@ async def endpoint(database: Database, organization_id: UUID, *types: str, state
     """An endpoint that wants these types, all of them if none is named; its id."""
     async with database.transaction() as session:
         made = WebhookEndpoint(
-            organization_id=organization_id, sealed=b"sealed", types=list(types or TYPES), state=state
+            organization_id=organization_id, sealed=b"sealed", types=list(types or TYPES.subscribable), state=state
         )
         session.add(made)
         await session.flush()
@@ -83,7 +86,7 @@ async def bodies(database: Database, endpoint_id: UUID | None = None) -> list[Js
     """What would be sent now, message by message."""
     messages = await waiting(database, endpoint_id)
     async with database.transaction() as session:
-        written = await payloads.bodies_of(session, RING, messages)
+        written = await bodies_of(session, RING, TYPES, messages)
     return [json.loads(body) if body is not None else None for body in written]
 
 

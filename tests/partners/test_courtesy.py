@@ -22,6 +22,7 @@ from app.kit.settings import Settings
 from app.kit.web.large_bodies import SMALL
 from app.partners.inbound.fair_share import AT_ONCE, FEW_AT_ONCE, FEW_WAITING, WAITING
 from app.partners.inbound.idempotency import Received
+from app.partners.inbound.services import InboundServices
 
 JSON = "application/json"
 MEBIBYTE = 1024 * 1024
@@ -121,7 +122,7 @@ async def test_so_many_posts_are_taken_at_once_and_one_more_is_asked_to_come_aga
     settings: Settings, partnership: Partner, database: Database, size: int, working: int, waiting: int
 ) -> None:
     async with serving(settings) as (api, _, client), AsyncExitStack() as held:
-        places, poster = api.state.desk.courtesy.places(size), Poster(client, partnership)
+        places, poster = api.state.services.of(InboundServices).courtesy.places(size), Poster(client, partnership)
         for _ in range(working):
             await held.enter_async_context(places.working)
         for _ in range(working + waiting - 3):
@@ -158,7 +159,7 @@ def test_the_guides_name_the_places_there_are() -> None:
 
 
 async def test_what_is_still_worked_on_is_still_accounted_for(served: Any, partnership: Partner) -> None:
-    desk, ended = served.api.state.desk, asyncio.Event()
+    desk, ended = served.api.state.services.of(InboundServices), asyncio.Event()
 
     async def bring(_received: Received) -> bytes:
         await ended.wait()
@@ -181,7 +182,7 @@ async def test_a_crowd_of_large_bodies_keeps_neither_small_ones_nor_other_partne
     settings: Settings, partnership: Partner
 ) -> None:
     async with serving(settings.model_copy(update={"partner_max_body_bytes": MEBIBYTE})) as (api, _, client):
-        bodies, poster = api.state.desk.bodies, Poster(client, partnership)
+        bodies, poster = api.state.services.of(InboundServices).bodies, Poster(client, partnership)
         large = lines(item(1)).ljust(MEBIBYTE)
         with bodies.share() as share, bodies.share() as of_others:
             of_others.is_of("somebody else")
@@ -206,7 +207,7 @@ async def test_of_what_nobody_can_have_signed_nothing_is_held(
         await run(database, "UPDATE webhook_secrets SET revoked_at = now()")
         who = partnership.slug
     async with serving(settings) as (api, _, client):
-        bodies, sent = api.state.desk.bodies, asyncio.Event()
+        bodies, sent = api.state.services.of(InboundServices).bodies, asyncio.Event()
 
         async def slowly() -> AsyncIterator[bytes]:
             for _ in range(4):

@@ -6,7 +6,18 @@ from uuid import UUID
 
 import pytest
 from movement import run, until
-from receivers import OK, Received, Saying, attempted, delivering, make_due, plant_endpoint, plant_messages, receiving
+from receivers import (
+    OK,
+    TYPES,
+    Received,
+    Saying,
+    attempted,
+    delivering,
+    make_due,
+    plant_endpoint,
+    plant_messages,
+    receiving,
+)
 from structlog.testing import capture_logs
 
 from app.kit.database.session import Database
@@ -41,7 +52,7 @@ async def test_what_fails_in_an_unknown_way_is_a_failure_like_others(database: D
     await plant_messages(database, endpoint_id, 2, "person.erased")
     outgoing, ending = Broken(settings), asyncio.Event()
     with capture_logs() as logs:
-        task = asyncio.create_task(Delivery(database, settings, outgoing).run(ending, 0.01))
+        task = asyncio.create_task(Delivery(database, settings, TYPES, outgoing).run(ending, 0.01))
         await attempted(database, 2)
         await until(database, "SELECT count(*) = 1 FROM webhook_endpoints WHERE leased_until <= now()")
         ending.set()

@@ -9,14 +9,13 @@ import httpx
 import pytest
 from movement import run
 from partnering import SLUG, Headers, Partner
-from receivers import plant_endpoint, plant_messages
+from receivers import TYPES, plant_endpoint, plant_messages
 
 from app.kit.database.session import Database
 from app.kit.settings import Settings
 from app.kit.webhooks.egress import EgressPolicy
 from app.partners.outbound.endpoints.cleanup import BATCH, clear_endpoints
 from app.partners.outbound.endpoints.service import MOST
-from app.partners.outbound.message_types.types import TYPES
 
 URL = f"/v1/organizations/{SLUG}/webhook-endpoints"
 HOOK = "https://hooks.example.org/multitude?token=secret-9"
@@ -41,7 +40,7 @@ async def resolve(host: str, port: int) -> Sequence[str]:
 @pytest.fixture(autouse=True)
 def known(served: Any) -> None:
     """A network in which these names are known, and this machine is not to be called."""
-    served.api.state.targets = EgressPolicy(resolve)
+    served.api.state.services = served.api.state.services.with_service(EgressPolicy(resolve))
 
 
 async def make(client: httpx.AsyncClient, key: Headers, **more: object) -> httpx.Response:
@@ -174,8 +173,8 @@ async def test_what_makes_no_endpoint_is_refused(
 
 
 async def test_every_type_can_be_asked_for(client: httpx.AsyncClient, partner: Headers) -> None:
-    made = await make(client, partner, types=[*TYPES, *TYPES])
-    assert made.json()["types"] == sorted(TYPES)
+    made = await make(client, partner, types=[*TYPES.subscribable, *TYPES.subscribable])
+    assert made.json()["types"] == sorted(TYPES.subscribable)
 
 
 async def test_twenty_endpoints_are_the_most_also_when_they_are_made_at_once(

@@ -5,7 +5,7 @@ from uuid import UUID
 
 import httpx
 import pytest
-from hearing import endpoint, say, sign, spread_all, types_for, waiting
+from hearing import endpoint, say, sign, spread, spread_all, types_for, waiting
 from movement import run, sweep
 from partnering import Partner
 from test_spreading import about, erasure, withdrawal
@@ -117,7 +117,7 @@ async def test_of_a_backlog_only_a_little_is_kept_from_being_erased_at_a_time(
     connection = await database.pin()
     try:
         async with database.transaction() as session:
-            assert len(await fan_out.spread(session)) == fan_out.BATCH
+            assert len(await spread(session)) == fan_out.BATCH
             free = await connection.fetch("SELECT id FROM consents FOR UPDATE SKIP LOCKED")
         assert len(free) == 1200 - 500
     finally:

@@ -24,6 +24,7 @@ from app.partners.inbound.fair_share import SLICE
 from app.partners.inbound.idempotency import Received
 from app.partners.inbound.ingest import bring
 from app.partners.inbound.items import NoSignature
+from app.partners.inbound.services import InboundServices
 from app.people.fields.emails import canonical
 from app.signatures.engine.bulk import CHUNK
 from app.signatures.signing.sealing import write_link
@@ -88,7 +89,7 @@ async def test_petitions_that_are_unknown_are_asked_for_together(
         asked += 1
 
     items = [item(number, f"unheard-of-{number}") for number in range(MOST_ITEMS)]
-    engine = served.api.state.database.engine.sync_engine
+    engine = served.api.state.services.database.engine.sync_engine
     event.listen(engine, "before_cursor_execute", note)
     answer = await poster.post(lines(*items))
     event.remove(engine, "before_cursor_execute", note)
@@ -119,7 +120,7 @@ async def test_after_each_item_that_takes_long_to_read_others_have_their_turn(
     async with database.transaction() as session:
         organization = await session.get_one(Organization, poster.partner.organization_id)
     task = asyncio.create_task(others())
-    answer = await bring(served.api.state.desk, organization, Received(uuid7(), now()), items())
+    answer = await bring(served.api.state.services.of(InboundServices), organization, Received(uuid7(), now()), items())
     reading = False
     await task
     assert json.loads(answer)["refused"] == 50

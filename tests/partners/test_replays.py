@@ -20,6 +20,7 @@ from app.kit.settings import Settings
 from app.organizations.models import Organization
 from app.partners.inbound.idempotency import Received
 from app.partners.inbound.secrets.service import add
+from app.partners.inbound.services import InboundServices
 
 # New ones, somebody twice, and what is refused, in more than one batch.
 ITEMS = [item(number % 2_900) for number in range(3_000)]
@@ -89,7 +90,9 @@ async def test_what_is_sent_while_it_is_worked_on_is_not_worked_on_again(
         return b"{}"
 
     async def receive() -> bytes:
-        return await served.api.state.desk.reception.receive(partnership.organization_id, "x:1", b"digest", bring)
+        return await served.api.state.services.of(InboundServices).reception.receive(
+            partnership.organization_id, "x:1", b"digest", bring
+        )
 
     first = asyncio.create_task(receive())
     await begun.wait()

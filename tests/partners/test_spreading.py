@@ -4,7 +4,7 @@ from uuid import UUID
 
 import httpx
 import pytest
-from hearing import RING, endpoint, movement, say, sign, signer_of, spread_all, types_for, waiting
+from hearing import RING, endpoint, movement, say, sign, signer_of, spread, spread_all, types_for, waiting
 from movement import Json, plant, run, sweep
 from partnering import Partner, agree, campaign_of, found_organization, further_petition
 
@@ -299,7 +299,7 @@ async def test_a_batch_leaves_the_rest_to_the_next(
     taken = []
     for _ in range(4):
         async with database.transaction() as session:
-            taken.append(len(await fan_out.spread(session)))
+            taken.append(len(await spread(session)))
     assert taken == [2, 2, 1, 0]
     assert len(await waiting(database, listening)) == 5
 
@@ -317,7 +317,7 @@ async def test_a_consent_that_is_being_erased_holds_nobody_up_and_is_not_told_of
         async with connection.transaction():
             await connection.execute("DELETE FROM consents WHERE signer = $1", signer_of(1))
             async with database.transaction() as session:
-                assert len(await fan_out.spread(session)) == 1
+                assert len(await spread(session)) == 1
         await spread_all(database)
     finally:
         await connection.close()
@@ -339,7 +339,7 @@ async def test_an_erasure_that_is_taken_back_leaves_the_consent_to_be_told_of(
         await erasing.start()
         await connection.execute("DELETE FROM consents")
         async with database.transaction() as session:
-            assert await fan_out.spread(session) == []
+            assert await spread(session) == []
         await erasing.rollback()
     finally:
         await connection.close()

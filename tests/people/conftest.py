@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 import httpx
 import pytest
 from movement import person as somebody
-from movement import plant, run, serving
+from movement import plant, run, services_for, serving
 from postman import AMINA, Asked, Headers, Json, Postman, token_in
 
 from app.kit.abuse.rate_limits import Limiter, MemoryStorage
@@ -14,14 +14,18 @@ from app.kit.mail.templates import MailTemplates
 from app.kit.settings import Settings
 from app.organizations.models import Organization
 from app.people.mailing import PeopleMails
-from app.signatures.me.service import Signers
+from app.signatures.me.service import SignatureStore
 
 SignUp = Callable[..., Awaitable[Headers]]
 
 
 @pytest.fixture
 def postman(database: Database, settings: Settings) -> Postman:
-    return Postman(PeopleMails(database, settings, MailTemplates(), Limiter(MemoryStorage()), [Signers()]))
+    return Postman(
+        PeopleMails(
+            database, settings, MailTemplates(), Limiter(MemoryStorage()), [SignatureStore(services_for(database))]
+        )
+    )
 
 
 @pytest.fixture

@@ -395,6 +395,7 @@ async def test_what_is_asked_of_the_ledger_agrees_with_it(
 
 async def test_remembering_fills_in_and_never_overwrites(database: Database, ring: KeyRing) -> None:
     from app.people.account.service import change, details_of
+    from app.people.sealing import Details
 
     signer = ring.digest(AMINA)
     async with database.transaction() as session:
@@ -404,7 +405,7 @@ async def test_remembering_fills_in_and_never_overwrites(database: Database, rin
         await change(session, ring, signer, {"family_name": None})
         await remember(session, ring, signer, email=AMINA, family_name="Okello", locale="sw")
         details = await details_of(session, ring, signer)
-    assert details == (AMINA, "Amina", "", "sw", None, None)
+    assert details == Details(AMINA, "Amina", "", "sw", None, None)
 
 
 async def test_consents_given_with_a_signature_reach_the_ledger(

@@ -4,7 +4,7 @@ from collections.abc import Awaitable, Callable
 
 import httpx
 import pytest
-from movement import plant, run, sweep
+from movement import plant, run, services_for, sweep
 from postman import AMINA, Json, Postman, age, token_in
 from sqlalchemy import event
 
@@ -12,11 +12,12 @@ from app.kit.abuse.rate_limits import Limiter, MemoryStorage
 from app.kit.database.session import Database
 from app.kit.mail.outcome import Outcome
 from app.kit.mail.templates import MailTemplates
+from app.kit.rooms import KnowsPeople
 from app.kit.settings import Settings
 from app.organizations.models import Organization
 from app.people.mailing import PeopleMails
 from app.signatures.background.mails import SignatureMails
-from app.signatures.me.service import Signers
+from app.signatures.me.service import SignatureStore
 
 Sign = Callable[..., Awaitable[Json]]
 Join = Callable[..., Awaitable[None]]
@@ -31,6 +32,10 @@ class Clock:
 
     def __call__(self) -> float:
         return self.seconds
+
+
+def knowing(database: Database) -> list[KnowsPeople]:
+    return [SignatureStore(services_for(database))]
 
 
 @pytest.fixture
@@ -50,7 +55,7 @@ def settings(settings: Settings) -> Settings:
 
 @pytest.fixture
 def postman(database: Database, settings: Settings, limiter: Limiter) -> Postman:
-    return Postman(PeopleMails(database, settings, MailTemplates(), limiter, [Signers()]))
+    return Postman(PeopleMails(database, settings, MailTemplates(), limiter, knowing(database)))
 
 
 @pytest.fixture
@@ -183,7 +188,7 @@ async def test_mails_about_signatures_and_welcomes_are_counted_together(
 ) -> None:
     await plant(database, "confirmed-by-mail", confirmation="email")
     asking = Postman(SignatureMails(database, settings, MailTemplates(), limiter))  # type: ignore[arg-type]  # a source too
-    welcoming = Postman(PeopleMails(database, settings, MailTemplates(), limiter, [Signers()]))
+    welcoming = Postman(PeopleMails(database, settings, MailTemplates(), limiter, knowing(database)))
     consents = [{"organization": slug, "given": True} for slug in organizations]
     body = {"given_name": "A", "family_name": "B", "email": AMINA, "country": "UG", "consents": consents}
     assert (await client.post("/v1/petitions/confirmed-by-mail/signatures", json=body)).status_code == 201
@@ -213,5 +218,5 @@ class LostStore(MemoryStorage):
 
 async def test_while_limits_cannot_be_shared_mails_are_sent(join: Join, database: Database, settings: Settings) -> None:
     await join(5)
-    postman = Postman(PeopleMails(database, settings, MailTemplates(), Limiter(LostStore()), [Signers()]))
+    postman = Postman(PeopleMails(database, settings, MailTemplates(), Limiter(LostStore()), knowing(database)))
     assert len(await postman.bring()) == 5

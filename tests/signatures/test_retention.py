@@ -9,7 +9,7 @@ from uuid import UUID
 import httpx
 import pytest
 from carrying import AT, RING, Headers, carry_out, claimed, draft, say, sign_all, signing
-from movement import person, plant, proven, run
+from movement import person, plant, proven, run, services_for
 from structlog.testing import capture_logs
 
 from app.kit.clock import now
@@ -165,7 +165,7 @@ async def test_the_worker_is_who_tells_it(database: Database, petition_id: UUID,
     await turn(database, 0)
     quick, ending = settings.model_copy(update={"sweep_seconds": 0.01}), asyncio.Event()
     with capture_logs() as logs:
-        working = asyncio.create_task(runner.work(database, quick, RING, ending))
+        working = asyncio.create_task(runner.work(services_for(database, quick), ending))
         async with asyncio.timeout(10):
             while not logs:
                 await run(database, "SELECT 1")

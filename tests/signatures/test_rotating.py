@@ -18,7 +18,7 @@ from app.kit.crypto.key_rotation import SealedColumn
 from app.kit.crypto.sealing import KeyRing, SealBrokenError
 from app.kit.database.session import Database, committing
 from app.kit.settings import Settings
-from app.models import metadata
+from app.rooms import metadata
 from app.signatures.key_rotation import SIGNATURES
 from app.signatures.signing.sealing import unseal
 

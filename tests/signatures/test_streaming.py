@@ -14,6 +14,7 @@ from movement import person, run, serving
 from app.kit.database.session import Database
 from app.kit.settings import Settings
 from app.signatures.reading import streams
+from app.signatures.services import SigningServices
 
 Sign = Callable[..., Awaitable[httpx.Response]]
 AT = "/v1/petitions/end-the-ban/stream"
@@ -94,12 +95,12 @@ async def test_a_silent_stream_is_kept_alive(served: Any, sign: Sign, monkeypatc
 async def test_the_streams_end_with_the_service(served: Any, sign: Sign) -> None:
     async with listening(served.app, AT) as listener, listening(served.app, AT) as other:
         assert await listener.hear() == await other.hear() == event(0)
-        served.api.state.hot.streams.close()
+        served.api.state.services.of(SigningServices).streams.close()
         assert await listener.hear(1) == await other.hear(1) == ""
 
 
 async def test_nobody_is_polled_for_once_all_have_left(served: Any, sign: Sign) -> None:
-    room = served.api.state.hot.streams
+    room = served.api.state.services.of(SigningServices).streams
     async with listening(served.app, AT) as listener:
         await listener.hear()
         polling = room._polling

@@ -15,10 +15,10 @@ from app.people.fields.emails import canonical
 from app.people.pseudonyms import person_id
 from app.signatures.background.consents import ConsentEntering
 from app.signatures.background.withdrawal_messages import WithdrawalMessages
-from app.signatures.engine.engine import SigningEngine
 from app.signatures.engine.insert import Outcome
-from app.signatures.me.service import SignatureKeeper
+from app.signatures.me.service import SignatureStore
 from app.signatures.schemas import ImportedSigning
+from app.signatures.services import SigningServices
 from app.signatures.signing.prepare import prepare
 from app.signatures.signing.sealing import write_link, write_receipt
 
@@ -57,12 +57,12 @@ Bring = Callable[..., Awaitable[UUID]]
 @pytest.fixture
 def bring(served: object, petition_id: UUID, partners: dict[str, UUID]) -> Bring:
     """Bring the first person as this partner; the signature's id."""
-    room: SigningEngine = served.api.state.hot  # type: ignore[attr-defined]
+    room: SigningServices = served.api.state.services.of(SigningServices)  # type: ignore[attr-defined]
 
     async def brought(by: str = "bringers") -> UUID:
         body = ImportedSigning.model_validate(person(1))
         signing = prepare(room.ring, petition_id, body, now(), partner_id=partners[by])
-        assert (await room.bulk.bring([signing]))[0] in {Outcome.COUNTED, Outcome.PENDING}
+        assert (await room.engine.submit_bulk([signing]))[0] in {Outcome.COUNTED, Outcome.PENDING}
         return signing.id
 
     return brought
@@ -71,10 +71,11 @@ def bring(served: object, petition_id: UUID, partners: dict[str, UUID]) -> Bring
 @pytest.fixture
 def erase(served: object, database: Database, settings: Settings) -> Callable[[], Awaitable[Said]]:
     """Erase the first person; what is announced of that by this room."""
-    room: SigningEngine = served.api.state.hot  # type: ignore[attr-defined]
 
     async def erased() -> Said:
-        await SignatureKeeper(room, database).erase(settings.key_ring.digest(canonical(person(1)["email"])), "withdraw")
+        await SignatureStore(served.api.state.services).erase(  # type: ignore[attr-defined]
+            settings.key_ring.digest(canonical(person(1)["email"])), "withdraw"
+        )
         query = "SELECT organization_id, content FROM outbox_messages WHERE type = 'person.erased' ORDER BY 1"
         return [(row.organization_id, row.content) for row in await run(database, query)]
 
@@ -199,8 +200,9 @@ async def test_nothing_is_noted_any_more_of_whoever_is_erased(
     await enter_consents(database, settings)
     await withdraw(signed["receipt"])
     await sign(person(1))
-    room: SigningEngine = served.api.state.hot  # type: ignore[attr-defined]
-    await SignatureKeeper(room, database).erase(settings.key_ring.digest(canonical(person(1)["email"])), choice)  # type: ignore[arg-type]
+    await SignatureStore(served.api.state.services).erase(  # type: ignore[attr-defined]
+        settings.key_ring.digest(canonical(person(1)["email"])), choice
+    )  # type: ignore[arg-type]
     assert await run(database, "SELECT 1 FROM signatures WHERE withdrawn_id IS NOT NULL") == []
     assert await told() == []
 
@@ -214,9 +216,10 @@ async def test_partners_that_brought_a_signature_are_told_of_the_erasure_with_it
         database, "UPDATE signatures SET partner_id = :id WHERE id = :one", id=partners["bringers"], one=signed["id"]
     )
     signer = settings.key_ring.digest(canonical(person(1)["email"]))
-    room: SigningEngine = served.api.state.hot  # type: ignore[attr-defined]
     for _ in range(2):
-        await SignatureKeeper(room, database).erase(signer, "withdraw")
+        await SignatureStore(served.api.state.services).erase(  # type: ignore[attr-defined]
+            signer, "withdraw"
+        )
     rows = await run(database, "SELECT organization_id, content FROM outbox_messages WHERE type = 'person.erased'")
     named = person_id(settings.key_ring, partners["bringers"], signer)
     (row,) = rows
@@ -290,7 +293,8 @@ async def test_a_number_that_is_nobodys_knows_no_partner(
 ) -> None:
     await withdraw(receipt_of(settings, petition_id, await bring()))
     await sign(person(1))
-    room: SigningEngine = served.api.state.hot  # type: ignore[attr-defined]
-    await SignatureKeeper(room, database).erase(settings.key_ring.digest(canonical(person(1)["email"])), "keep")
+    await SignatureStore(served.api.state.services).erase(  # type: ignore[attr-defined]
+        settings.key_ring.digest(canonical(person(1)["email"])), "keep"
+    )
     assert await run(database, "SELECT brought_by, brought_ids FROM signatures") == [(None, None)]
     assert await proven(database) == {"end-the-ban": 1}

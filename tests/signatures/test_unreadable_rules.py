@@ -8,7 +8,7 @@ from uuid import UUID
 import httpx
 import pytest
 from carrying import AT, RING, Headers, carry_out, claimed, draft, say, sign_all, signing
-from movement import Json, person, proven, run
+from movement import Json, person, proven, run, services_for
 from sqlalchemy import text
 from structlog.testing import capture_logs
 
@@ -100,7 +100,7 @@ async def test_a_worker_tells_of_a_rule_it_cannot_open_once_and_goes_on_looking(
     await spoil(database, broken)
     quick, ending = settings.model_copy(update={"sweep_seconds": 0.01}), asyncio.Event()
     with capture_logs() as logs:
-        working = asyncio.create_task(runner.work(database, quick, RING, ending))
+        working = asyncio.create_task(runner.work(services_for(database, quick), ending))
         async with asyncio.timeout(20):
             while not [line for line in logs if line["event"] == "slices done"]:
                 await run(database, "SELECT 1")

@@ -84,7 +84,7 @@ _pages = Environment(
 
 async def _folder(request: Request) -> Path:
     """The folder of the stored mails; NotFound for everybody but a browser on this machine."""
-    settings: Settings = request.app.state.settings
+    settings: Settings = request.app.state.services.settings
     folder = settings.shown_outbox
     client = request.client.host if request.client else ""
     host = urlsplit(f"//{request.headers.get('host', '')}").hostname or ""

@@ -18,6 +18,7 @@ from app.kit.database.group_commit import GroupCommit
 from app.kit.logs import failure_of, log
 from app.kit.mail.message import Mail, MailTransport
 from app.kit.mail.outcome import NOT_NEEDED, UNWRITABLE, Outcome, SendResult
+from app.kit.waiting import wait_for_event
 
 # Mails claimed at once.
 CLAIM = 500
@@ -93,7 +94,7 @@ class MailSender:
         try:
             while not ending.is_set():
                 pause = await self._round(ending, seconds)
-                await _wait(ending, pause)
+                await wait_for_event(ending, pause)
         finally:
             await self._settling.drain()
 
@@ -198,11 +199,3 @@ async def _reason_against(transport: MailTransport) -> str | None:
     except Exception as error:  # noqa: BLE001 - a look must not end the worker
         log.warning("mail server cannot be checked", **failure_of(error))
         return None
-
-
-async def _wait(ending: asyncio.Event, seconds: float) -> None:
-    try:
-        async with asyncio.timeout(seconds):
-            await ending.wait()
-    except TimeoutError:
-        return

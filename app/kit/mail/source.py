@@ -48,7 +48,7 @@ class Taken(NamedTuple):
     given_up: Sequence[MailRow]
 
 
-class MailContent(NamedTuple):
+class MailDraft(NamedTuple):
     """A mail before it is rendered.
 
     `template_locales`: the locales to fall back to. `message_id` is the part before the @.
@@ -97,7 +97,7 @@ class LeasedMails(ABC, Generic[Opened, Known]):
         """Read all that these mails are about, in as many statements for many as for one."""
 
     @abstractmethod
-    def _content(self, opened: Opened, known: Known) -> MailContent | None:
+    def _draft(self, opened: Opened, known: Known) -> MailDraft | None:
         """What one mail says; None when there is nothing to send after all."""
 
     @abstractmethod
@@ -146,18 +146,18 @@ class LeasedMails(ABC, Generic[Opened, Known]):
         return ClaimedMail(row, mail, **facts)
 
     def _mail(self, row: MailRow, opened: Opened, known: Known) -> Mail | None:
-        content = self._content(opened, known)
-        if content is None:
+        draft = self._draft(opened, known)
+        if draft is None:
             return None
-        words = self._templates.render(row.kind, content.locale, content.values, content.template_locales)
+        words = self._templates.render(row.kind, draft.locale, draft.values, draft.template_locales)
         return Mail(
-            recipient=content.recipient,
+            recipient=draft.recipient,
             subject=words.subject,
             text=words.text,
             html=words.html,
-            message_id=f"<{content.message_id}@{self._domain}>",
+            message_id=f"<{draft.message_id}@{self._domain}>",
             locale=words.locale,
-            unsubscribe_url=content.unsubscribe_url,
+            unsubscribe_url=draft.unsubscribe_url,
         )
 
     async def _within_limit(self, claimed: Sequence[ClaimedMail]) -> Sequence[ClaimedMail]:

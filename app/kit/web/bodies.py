@@ -91,7 +91,7 @@ def _is_json(request: Request) -> bool:
 
 async def _read(request: Request, longest: int) -> bytes:
     # The fast lane passes by `BodyLimit`, so the limit is kept here.
-    longest = min(longest, request.app.state.settings.max_body_bytes)
+    longest = min(longest, request.app.state.services.settings.max_body_bytes)
     message = await request.receive()
     body: bytes = message.get("body", b"")
     if message.get("more_body"):

@@ -235,7 +235,7 @@ class _Bringing:
         while self._prepared:
             chunk = self._prepared[-CHUNK:][::-1]
             del self._prepared[-CHUNK:]
-            outcomes = await self._desk.room.bulk.bring([one.signing for one in chunk])
+            outcomes = await self._desk.room.engine.submit_bulk([one.signing for one in chunk])
             for one, outcome in zip(chunk, outcomes, strict=True):
                 self._settle(one, outcome)
                 if self._desk.courtesy.is_due():

@@ -7,11 +7,12 @@ from fastapi import Request
 
 from app.kit.crypto.sealing import KeyRing
 from app.kit.database.session import Database
+from app.kit.rooms import services
 from app.kit.settings import Settings
 from app.kit.web.large_bodies import LargeBodies
 from app.partners.inbound.fair_share import AT_ONCE, Courtesy
 from app.partners.inbound.idempotency import Reception
-from app.signatures.engine.engine import SigningEngine
+from app.signatures.services import SigningServices
 
 # Where webhooks come in: only there may a body be larger than elsewhere, and a stranger's is not parsed.
 LARGE = re.compile(r"/v1/partners/[^/]+/(?:signatures|petitions/[^/]+/action-network/[^/]+)")
@@ -26,7 +27,7 @@ class InboundServices:
     settings: Settings
     database: Database
     ring: KeyRing
-    room: SigningEngine
+    room: SigningServices
     courtesy: Courtesy
     reception: Reception
     bodies: LargeBodies
@@ -36,9 +37,9 @@ class InboundServices:
         await self.reception.close()
 
 
-def open_inbound_services(settings: Settings, database: Database, room: SigningEngine) -> InboundServices:
+def open_inbound_services(settings: Settings, database: Database, room: SigningServices) -> InboundServices:
     """Ready to take in what comes."""
-    courtesy = Courtesy(lambda: room.queue.is_busy)
+    courtesy = Courtesy(lambda: room.engine.is_busy)
     reception = Reception(database, settings.key_ring, courtesy)
     longest = settings.partner_max_body_bytes
     bodies = LargeBodies(longest, _LARGE_AT_ONCE * longest)
@@ -47,5 +48,4 @@ def open_inbound_services(settings: Settings, database: Database, room: SigningE
 
 def inbound_services(request: Request) -> InboundServices:
     """This process's desk."""
-    desk: InboundServices = request.app.state.desk
-    return desk
+    return services(request).of(InboundServices)

@@ -13,7 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.kit.clock import now
 from app.kit.mail.sender import LEASE_SECONDS, MOST_SENDINGS
-from app.kit.mail.source import LeasedMails, MailContent, MailRow, Taken
+from app.kit.mail.source import LeasedMails, MailDraft, MailRow, Taken
 from app.kit.text.locales import negotiate
 from app.petitions.models import Petition, PetitionText
 from app.signatures.service import LINK_LASTS
@@ -105,7 +105,7 @@ class SignatureMails(LeasedMails[_Opened, dict[UUID, _Petition]]):
     ) -> dict[UUID, _Petition]:
         return await _petitions(session, {one.row.petition_id for one in opened})
 
-    def _content(self, opened: _Opened, known: dict[UUID, _Petition]) -> MailContent:
+    def _draft(self, opened: _Opened, known: dict[UUID, _Petition]) -> MailDraft:
         row, personal = opened
         petition = known[row.petition_id]
         token = write_link(self._ring, row.petition_id, row.signer, row.id, now())
@@ -118,7 +118,7 @@ class SignatureMails(LeasedMails[_Opened, dict[UUID, _Petition]]):
         }
         # The same when it has to be sent again, another when it is asked for again.
         message_id = f"{row.id.hex}.{int(row.mail_since.timestamp() * 1000):x}"
-        return MailContent(personal.email, personal.locale, values, message_id, template_locales=petition.titles)
+        return MailDraft(personal.email, personal.locale, values, message_id, template_locales=petition.titles)
 
     def _is_limited(self, row: MailRow) -> bool:
         return bool(row.first)

@@ -11,7 +11,8 @@ from sqlalchemy import text
 from app.kit.crypto.sealing import KeyRing
 from app.kit.database.session import Database
 from app.kit.logs import failure_of, log
-from app.kit.settings import Settings
+from app.kit.rooms import Services
+from app.kit.waiting import wait_for_event
 from app.signatures.engine import lanes
 from app.signatures.engine.lanes import Lane
 from app.signatures.engine.scan import Passes, Unreadable
@@ -21,15 +22,15 @@ from app.signatures.moderation.retention import Watch
 _DUE = text(f"SELECT {apply.DUE} OR {held.DUE} OR {retention.DUE}")
 
 
-async def work(database: Database, settings: Settings, ring: KeyRing, ending: asyncio.Event) -> None:
+async def work(services: Services, ending: asyncio.Event) -> None:
     """Carry out what there is until `ending` is set."""
     unreadable, watch = Unreadable(), Watch()
     while not ending.is_set():
         try:
-            await _work_off(database, ring, unreadable, watch, ending)
+            await _work_off(services.database, services.key_ring, unreadable, watch, ending)
         except Exception as error:  # noqa: BLE001 - what was committed is kept, the rest is tried again
             log.warning("a job was interrupted", **failure_of(error))
-        await _pause(ending, settings.sweep_seconds)
+        await wait_for_event(ending, services.settings.sweep_seconds)
 
 
 async def _work_off(
@@ -59,11 +60,3 @@ async def work_slice(lane: Lane, ring: KeyRing, passes: Passes) -> bool:
         or await held.carry_on(lane, passes)
         or await retention.carry_on(lane, passes)
     )
-
-
-async def _pause(ending: asyncio.Event, seconds: float) -> None:
-    try:
-        async with asyncio.timeout(seconds):
-            await ending.wait()
-    except TimeoutError:
-        return

@@ -26,7 +26,7 @@ Part = Sequence[Signing]
 Write = Callable[[Callable[[Lane], Awaitable[Committed]]], Awaitable[Sequence[Outcome]]]
 
 
-class Bulk:
+class BulkQueues:
     """The queues of what is brought: of large parts, and of small ones. They take turns."""
 
     def __init__(self, write: Write, patience: float) -> None:
@@ -44,7 +44,7 @@ class Bulk:
         self._large.start()
         self._small.start()
 
-    async def bring(self, signings: Part) -> Sequence[Outcome]:
+    async def submit(self, signings: Part) -> Sequence[Outcome]:
         """Commit up to `CHUNK` signatures; an outcome for each, in order. QueueFull, Unavailable.
 
         Bringing them again is harmless, if they have the same ids: each is met as what it has become.
@@ -58,7 +58,7 @@ class Bulk:
             return [Outcome.INVALID]
         # One that the database will not take must not cost its neighbours.
         middle = len(signings) // 2
-        return [*await self.bring(signings[:middle]), *await self.bring(signings[middle:])]
+        return [*await self.submit(signings[:middle]), *await self.submit(signings[middle:])]
 
     async def close(self) -> None:
         """Settle what was taken."""

@@ -14,12 +14,12 @@ from app.kit.crypto.sealing import KeyRing
 from app.kit.database.outbox import NewMessage, publish
 from app.kit.database.session import Database
 from app.kit.problems import NotFound
+from app.kit.rooms import ErasureChoice, Services
 from app.kit.text.fields import as_id
 from app.people.personal_data.data_rights import erased
-from app.people.personal_data.stores import ErasureChoice
-from app.signatures.engine.engine import SigningEngine
 from app.signatures.engine.transitions import Erasure, Withdrawal
 from app.signatures.schemas import OwnSignatureView
+from app.signatures.services import SigningServices
 from app.signatures.signing.sealing import Personal, unseal
 
 Json = dict[str, Any]
@@ -54,7 +54,7 @@ async def _rows(session: AsyncSession, signer: bytes) -> Sequence[Any]:
     return (await session.execute(_OWN, {"signer": signer})).all()
 
 
-async def withdraw(room: SigningEngine, database: Database, signer: bytes, ref: str) -> None:
+async def withdraw(services: SigningServices, database: Database, signer: bytes, ref: str) -> None:
     """Withdraw one's signature under this petition; SignatureNotFound. Harmless to repeat."""
     id_ = as_id(ref)
     async with database.transaction() as session:
@@ -62,24 +62,19 @@ async def withdraw(room: SigningEngine, database: Database, signer: bytes, ref: 
     found = [row.petition_id for row in rows if row.petition_id == id_ or row.slug == ref]
     if not found:
         raise SignatureNotFound
-    await room.queue.add(Withdrawal(found[0], signer, None))
+    await services.engine.submit(Withdrawal(found[0], signer, None))
 
 
-class Signers:
-    """Knows whether somebody has signed anything."""
+@dataclass(frozen=True)
+class SignatureStore:
+    """What this room keeps of a person."""
+
+    services: Services
+    name: str = "signatures"
 
     async def knows(self, session: AsyncSession, signer: bytes) -> bool:
         """Whether there is a signature of this person, in whatever state."""
         return bool(await session.scalar(_HAS_ANY, {"signer": signer}))
-
-
-@dataclass(frozen=True)
-class SignatureKeeper(Signers):
-    """What this room keeps of a person (`people/personal_data/stores.py`)."""
-
-    room: SigningEngine
-    database: Database
-    name: str = "signatures"
 
     async def export(self, session: AsyncSession, ring: KeyRing, signer: bytes) -> list[Json]:
         """Everything kept with this person's signatures, opened."""
@@ -91,11 +86,11 @@ class SignatureKeeper(Signers):
         Committed by the hot room, petition by petition, and harmless to repeat. Partners that brought some of it are
         told before: once it is gone nobody knows who they were.
         """
-        async with self.database.transaction() as session:
+        async with self.services.database.transaction() as session:
             rows = await _rows(session, signer)
-            await publish(session, _told_to_partners(self.room.ring, signer, rows))
+            await publish(session, _told_to_partners(self.services.key_ring, signer, rows))
         erasures = [Erasure(row.petition_id, signer, choice == "keep") for row in rows]
-        await asyncio.gather(*map(self.room.queue.add, erasures))
+        await asyncio.gather(*map(self.services.of(SigningServices).engine.submit, erasures))
 
 
 def _told_to_partners(ring: KeyRing, signer: bytes, rows: Iterable[Any]) -> list[NewMessage]:

@@ -6,7 +6,8 @@ from fastapi import APIRouter, Depends, Query, Request, Response
 
 from app.kit.crypto.sealing import KeyRing
 from app.kit.database.paging import Page, Paging, page_of
-from app.kit.database.session import Database, Session
+from app.kit.database.session import Session
+from app.kit.rooms import services
 from app.organizations.auth import AnyStaff, Campaigner, staff
 from app.organizations.principals import Principal
 from app.petitions import service as petitions
@@ -35,13 +36,11 @@ Watcher = Annotated[Principal, Depends(staff("campaigner", "data_officer"))]
 
 
 def _ring(request: Request) -> KeyRing:
-    ring: KeyRing = request.app.state.hot.ring
-    return ring
+    return services(request).key_ring
 
 
 def _trends(request: Request) -> Trends:
-    trends: Trends = request.app.state.trends
-    return trends
+    return services(request).of(Trends)
 
 
 Ring = Annotated[KeyRing, Depends(_ring)]
@@ -132,11 +131,11 @@ async def show_trends(
     minutes: Annotated[int, Query(ge=1, le=60)] = 15,
 ) -> TrendsView:
     """Where the signatures of the last minutes came from; at most five seconds old."""
-    database: Database = request.app.state.database
+    database = services(request).database
     # A short transaction of its own: whoever waits for the shared read holds no connection.
     async with database.transaction() as session:
         found = await petitions.find(session, petition, caller)
-    view = await trends.get((found.id, minutes))
+    view = await trends.of(found.id, minutes)
     assert view is not None
     return view
 

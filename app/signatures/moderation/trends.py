@@ -27,8 +27,6 @@ MOST_SHOWN = 20
 _SECONDS = 5.0
 _SUMMARIZED_EVERY = timedelta(minutes=1)
 
-Trends = CoalescingReader[tuple[UUID, int], TrendsView]
-
 # PostgreSQL's `grouping()`: a bit for every column that is not grouped by.
 _BY_ADDRESS, _BY_DOMAIN, _BY_SOURCE, _ALL = 0b011, 0b101, 0b110, 0b111
 # One look at the minutes' pages (the index on `signed_at`) answers everything.
@@ -68,14 +66,21 @@ _IN_THE_WAY = text("""
 _SUMMARIZE = text("SELECT brin_summarize_new_values(CAST('ix_signatures__signed_at' AS regclass))")
 
 
-def open_trends(database: Database, ring: KeyRing) -> Trends:
-    """Trends by petition and minutes, at most five seconds old, however many watch."""
+class Trends:
+    """A coalescing reader of trends: at most five seconds old, however many watch. One per process."""
 
-    async def read(asked: Sequence[tuple[UUID, int]]) -> Mapping[tuple[UUID, int], TrendsView]:
-        async with database.snapshot() as session:
-            return {(id_, minutes): await _look(session, ring, id_, minutes) for id_, minutes in asked}
+    def __init__(self, database: Database, ring: KeyRing) -> None:
+        self._database = database
+        self._ring = ring
+        self._reader = CoalescingReader(self._read, seconds=_SECONDS)
 
-    return CoalescingReader(read, seconds=_SECONDS)
+    async def of(self, petition_id: UUID, minutes: int) -> TrendsView | None:
+        """Where this petition's signatures of the last `minutes` came from."""
+        return await self._reader.get((petition_id, minutes))
+
+    async def _read(self, asked: Sequence[tuple[UUID, int]]) -> Mapping[tuple[UUID, int], TrendsView]:
+        async with self._database.snapshot() as session:
+            return {(id_, minutes): await _look(session, self._ring, id_, minutes) for id_, minutes in asked}
 
 
 async def _look(session: AsyncSession, ring: KeyRing, petition_id: UUID, minutes: int) -> TrendsView:

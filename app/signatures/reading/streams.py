@@ -10,6 +10,7 @@ from uuid import UUID
 
 from app.kit.logs import failure_of, log
 from app.kit.problems import Unavailable
+from app.kit.waiting import wait_for_event
 from app.petitions.directory import Directory, Entry
 from app.signatures.reading.counts import Counts
 from app.signatures.schemas import CountView
@@ -68,7 +69,7 @@ class Streams:
                 if _id_of(channel.view) != last_id:
                     last_id = _id_of(channel.view)
                     yield _event_of(channel.view)
-                elif not await _within(changed, _KEEP_ALIVE_SECONDS):
+                elif not await wait_for_event(changed, _KEEP_ALIVE_SECONDS):
                     yield _KEEP_ALIVE
         finally:
             channel.watchers -= 1
@@ -109,15 +110,6 @@ class Streams:
     async def _view(self, entry: Entry, *, fresh: bool = False) -> CountView:
         count = await (self._counts.fresh(entry.id) if fresh else self._counts.get(entry.id))
         return CountView(signature_count=count, signature_goal=entry.signature_goal)
-
-
-async def _within(event: asyncio.Event, seconds: float) -> bool:
-    try:
-        async with asyncio.timeout(seconds):
-            await event.wait()
-    except TimeoutError:
-        return False
-    return True
 
 
 def _id_of(view: CountView) -> str:

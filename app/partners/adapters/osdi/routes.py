@@ -6,6 +6,7 @@ from fastapi import APIRouter, Query, Request, Response, Security
 from fastapi.security import APIKeyHeader
 
 from app.kit.database.session import Session
+from app.kit.rooms import services
 from app.kit.settings import Settings
 from app.kit.web.caching import cached
 from app.partners.adapters.dependencies import TOKEN, by_token, feeding
@@ -25,6 +26,8 @@ from app.partners.adapters.parsing import read_object
 from app.partners.adapters.routes import JSON, check_type
 from app.partners.inbound.services import inbound_services
 from app.petitions import service as petitions
+from app.signatures.reading.counts import Counts
+from app.signatures.services import SigningServices
 
 router = APIRouter(tags=["partners"])
 
@@ -40,8 +43,11 @@ _MAX_AGE, _SHARED_MAX_AGE = 5, 10
 
 
 def _settings(request: Request) -> Settings:
-    settings: Settings = request.app.state.settings
-    return settings
+    return services(request).settings
+
+
+def _counts(request: Request) -> Counts:
+    return services(request).of(SigningServices).counts
 
 
 def _told(request: Request, resource: Hal) -> Response:
@@ -63,15 +69,15 @@ async def show_osdi_entry_point(request: Request) -> Response:
 @router.get("/v1/osdi/petitions", response_model=OsdiPetitions, response_class=HalResponse)
 async def list_osdi_petitions(request: Request, session: Session, paging: Annotated[OsdiPaging, Query()]) -> Response:
     """The petitions everybody may see, newest first, in OSDI's shape. Follow `_links.next`."""
-    counts = request.app.state.hot.counts
-    return _told(request, await reading.show_petitions(session, _settings(request), counts, paging))
+    shown = await reading.show_petitions(session, _settings(request), _counts(request), paging)
+    return _told(request, shown)
 
 
 @router.get("/v1/osdi/petitions/{petition}", response_model=OsdiPetition, response_class=HalResponse)
 async def show_osdi_petition(request: Request, session: Session, petition: str) -> Response:
     """One petition and its total, in OSDI's shape."""
     found = await petitions.find(session, petition, None)
-    return _told(request, await reading.show_petition(_settings(request), request.app.state.hot.counts, found))
+    return _told(request, await reading.show_petition(_settings(request), _counts(request), found))
 
 
 @router.post(

@@ -13,10 +13,10 @@ from app.kit.crypto.sealing import KeyRing, SealBrokenError
 from app.kit.database.session import Database
 from app.kit.logs import failure_of, log
 from app.kit.web.middleware import is_unreachable
+from app.kit.webhooks.message_types import MessageTypes
 from app.partners.outbound.delivery.leases import Due
 from app.partners.outbound.endpoints.sealed_config import Whereabouts, open_whereabouts
-from app.partners.outbound.message_types.payloads import bodies_of
-from app.partners.outbound.message_types.types import KNOWN
+from app.partners.outbound.message_types.bodies import bodies_of
 
 # As they are at this moment: one may have been paused, moved or deleted since it was claimed.
 _READ = text("""
@@ -50,8 +50,9 @@ class Written(NamedTuple):
 class Writing:
     """Writes for one worker."""
 
-    def __init__(self, database: Database, ring: KeyRing) -> None:
+    def __init__(self, database: Database, ring: KeyRing, types: MessageTypes) -> None:
         self._database = database
+        self._types = types
         self._ring = ring
         # Opened once for all that is sent to an endpoint as it stands.
         self._open = lru_cache(1024)(self._opened)
@@ -72,7 +73,7 @@ class Writing:
     async def _bodies(self, ids: Sequence[UUID]) -> "list[tuple[Sendable, bytes | _Broken | None]]":
         async with self._database.transaction() as session:
             messages = await _read(session, ids)
-            return list(zip(messages, await bodies_of(session, self._ring, messages), strict=True))
+            return list(zip(messages, await bodies_of(session, self._ring, self._types, messages), strict=True))
 
     async def _alone(self, id_: UUID) -> "list[tuple[Sendable, bytes | _Broken | None]]":
         try:
@@ -87,7 +88,7 @@ class Writing:
     def _written(self, message: Sendable, body: "bytes | _Broken | None") -> Written:
         if isinstance(body, _Broken):
             return Written(message, None, None)
-        if body is None and message.type not in KNOWN:
+        if body is None and message.type not in self._types:
             # A later version has made it, beside which this one is still running: it can tell it soon.
             return Written(message, None, None)
         return Written(message, self._open(message.endpoint_id, message.sealed), body)

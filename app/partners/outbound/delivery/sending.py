@@ -15,6 +15,7 @@ from app.kit.logs import failure_of, log
 from app.kit.settings import Settings
 from app.kit.webhooks import signing as webhooks
 from app.kit.webhooks.client import Response, WebhookClient
+from app.kit.webhooks.message_types import MessageTypes
 from app.partners.outbound.backoff import due_again
 from app.partners.outbound.delivery.leases import Due
 from app.partners.outbound.delivery.render import Writing, Written
@@ -37,11 +38,11 @@ Result = TypeVar("Result")
 class Sending:
     """Sends for one worker."""
 
-    def __init__(self, database: Database, settings: Settings, outgoing: WebhookClient) -> None:
+    def __init__(self, database: Database, settings: Settings, types: MessageTypes, outgoing: WebhookClient) -> None:
         self._ring = settings.key_ring
         self._outgoing = outgoing
         many = settings.webhook_connections
-        write, record = Writing(database, self._ring).write, Recording(database).record
+        write, record = Writing(database, self._ring, types).write, Recording(database).record
         self._writing: GroupCommit[Due, Written | None] = GroupCommit(
             _unhurried(write), queue_limit=many, batch_limit=many, patience=WRITING_PATIENCE
         )

@@ -15,9 +15,12 @@ from datetime import timedelta
 
 from app.kit.database.session import Database
 from app.kit.logs import failure_of, log
+from app.kit.rooms import Services
 from app.kit.settings import Settings
+from app.kit.waiting import wait_for_event
 from app.kit.webhooks.client import CheckedTransport, WebhookClient
 from app.kit.webhooks.egress import EgressPolicy, Resolver, SystemResolver
+from app.kit.webhooks.message_types import MessageTypes
 from app.partners.outbound.delivery.concurrency import Places, Run
 from app.partners.outbound.delivery.leases import Due, Held, claim, release
 from app.partners.outbound.delivery.sending import Sending
@@ -39,9 +42,9 @@ _GATHERING = 0.02
 class Delivery:
     """One worker's: holds endpoints, and delivers to them."""
 
-    def __init__(self, database: Database, settings: Settings, outgoing: WebhookClient) -> None:
+    def __init__(self, database: Database, settings: Settings, types: MessageTypes, outgoing: WebhookClient) -> None:
         self._database = database
-        self._sending = Sending(database, settings, outgoing)
+        self._sending = Sending(database, settings, types, outgoing)
         self._places = Places(settings.webhook_connections)
         self._lease = timedelta(seconds=_BEGINNING + _POSTING + _REST + settings.webhook_timeout_seconds)
         self._running: dict[asyncio.Task[None], Run] = {}
@@ -56,7 +59,7 @@ class Delivery:
             while not ending.is_set():
                 claimed = await self._claim_patiently()
                 if claimed is None:
-                    await _wait(ending, seconds)
+                    await wait_for_event(ending, seconds)
                     continue
                 self._begin(claimed, ending)
                 await self._pause(ending, seconds)
@@ -153,30 +156,23 @@ class Delivery:
         return spent < _BEGINNING and not has_had_its_turn and not run.is_held_back
 
 
-async def _wait(ending: asyncio.Event, seconds: float) -> None:
-    try:
-        async with asyncio.timeout(seconds):
-            await ending.wait()
-    except TimeoutError:
-        return
-
-
 async def deliver(
-    database: Database,
-    settings: Settings,
+    services: Services,
     ending: asyncio.Event,
     *,
     resolver: Resolver | None = None,
     tls: ssl.SSLContext | None = None,
 ) -> None:
     """Deliver what is due until `ending` is set; with another resolver, or believing other certificates."""
+    database, settings = services.database, services.settings
     system = SystemResolver()
     targets = EgressPolicy(resolver or system, loopback=settings.may_call_loopback)
     async with CheckedTransport(targets, tls) as transport:
         outgoing = WebhookClient(transport, targets, settings.webhook_timeout_seconds)
+        delivery = Delivery(database, settings, services.message_types, outgoing)
         try:
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(clear(database, ending, settings.sweep_seconds))
-                tasks.create_task(Delivery(database, settings, outgoing).run(ending, settings.sweep_seconds))
+                tasks.create_task(delivery.run(ending, settings.sweep_seconds))
         finally:
             system.close()

@@ -13,6 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.kit.database.session import Database
 from app.kit.logs import failure_of, log
+from app.kit.waiting import wait_for_event
 
 BATCH = 500
 
@@ -52,13 +53,8 @@ _END = text("DELETE FROM webhook_endpoints WHERE id = :id RETURNING id")
 async def clear(database: Database, ending: asyncio.Event, seconds: float) -> None:
     """Clear up until `ending` is set, looking every so many seconds."""
     while not ending.is_set():
-        if await _cleared(database):
-            continue
-        try:
-            async with asyncio.timeout(seconds):
-                await ending.wait()
-        except TimeoutError:
-            continue
+        if not await _cleared(database):
+            await wait_for_event(ending, seconds)
 
 
 async def _cleared(database: Database) -> int:

@@ -13,7 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.kit.clock import now
 from app.kit.mail.sender import LEASE_SECONDS, MOST_SENDINGS
-from app.kit.mail.source import LeasedMails, MailContent, MailRow, Taken
+from app.kit.mail.source import LeasedMails, MailDraft, MailRow, Taken
 from app.partners.outbound.endpoints.sealed_config import Whereabouts, open_whereabouts
 
 _LEASE = timedelta(seconds=LEASE_SECONDS)
@@ -65,13 +65,13 @@ class EndpointMails(LeasedMails[_Opened, None]):
     async def _look_up(self, session: AsyncSession, opened: Sequence[_Opened], moment: datetime) -> None:
         """The row holds it all."""
 
-    def _content(self, opened: _Opened, known: None) -> MailContent | None:  # noqa: ARG002
+    def _draft(self, opened: _Opened, known: None) -> MailDraft | None:  # noqa: ARG002
         row, whereabouts = opened
         if whereabouts.contact is None:
             return None
         values = {"organization_name": row.name, "label": row.label or "", "endpoint_id": str(row.id)}
         message_id = f"{row.id.hex}.paused.{now():%Y%m%d}"
-        return MailContent(whereabouts.contact, whereabouts.contact_locale or "", values, message_id)
+        return MailDraft(whereabouts.contact, whereabouts.contact_locale or "", values, message_id)
 
     async def _done(self, session: AsyncSession, rows: Sequence[MailRow]) -> None:
         await session.execute(_SETTLE, _columns(rows) | {"due": None, "uncounted": 0})

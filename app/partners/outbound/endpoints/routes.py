@@ -11,14 +11,17 @@ from fastapi import APIRouter, Depends, Query, Request, Response
 from app.kit.abuse.rate_limits import TooManyRequests
 from app.kit.clock import now
 from app.kit.database.paging import Page, Paging, page_of
-from app.kit.database.session import Database, Session
+from app.kit.database.session import Session
+from app.kit.rooms import services
 from app.kit.text.fields import changed
-from app.kit.webhooks.egress import EgressPolicy, SystemResolver, TargetUnresolvable
+from app.kit.webhooks.egress import EgressPolicy, TargetUnresolvable
+from app.kit.webhooks.message_types import MessageTypes
 from app.organizations.models import Organization
 from app.organizations.service import find as find_organization
 from app.partners.dependencies import Acting, OwnOrganization
 from app.partners.models import WebhookEndpoint
 from app.partners.outbound.endpoints import service as endpoints
+from app.partners.outbound.endpoints.narrowing import taking
 from app.partners.outbound.endpoints.schemas import (
     EndpointSecretView,
     NewWebhookEndpointView,
@@ -26,11 +29,10 @@ from app.partners.outbound.endpoints.schemas import (
     WebhookEndpointChanges,
     WebhookEndpointView,
     WebhookMessageView,
+    schemas_for,
 )
 from app.partners.outbound.endpoints.sealed_config import FORMER, whereabouts_of
 from app.people.dependencies import Ring, limiter_of
-
-router = APIRouter(tags=["partners"])
 
 # Seconds in which a host must have been resolved.
 _PATIENCE = 5.0
@@ -42,11 +44,7 @@ _ONE = f"{_ALL}/{{endpoint}}"
 
 def targets_of(request: Request) -> EgressPolicy:
     """Which addresses may be called, in this process."""
-    state = request.app.state
-    if not hasattr(state, "targets"):
-        state.targets = EgressPolicy(SystemResolver(), loopback=state.settings.may_call_loopback)
-    targets: EgressPolicy = state.targets
-    return targets
+    return services(request).of(EgressPolicy)
 
 
 Known = Annotated[EgressPolicy, Depends(targets_of)]
@@ -63,12 +61,11 @@ async def _look_at(targets: EgressPolicy, url: str) -> None:
 
 
 async def _acted_for(request: Request, acting: Acting, organization: str) -> Organization:
-    database: Database = request.app.state.database
+    database = services(request).database
     async with database.transaction() as session:
         return await find_organization(session, organization, acting)
 
 
-@router.post(_ALL, status_code=201)
 async def create_webhook_endpoint(
     acting: Acting,
     request: Request,
@@ -81,7 +78,7 @@ async def create_webhook_endpoint(
     """Be told of what happens: 20 endpoints at the most. This answer alone shows the secret that signs."""
     own = await _acted_for(request, acting, organization)
     await _look_at(targets, body.url)
-    database: Database = request.app.state.database
+    database = services(request).database
     async with database.transaction() as session:
         endpoint, whereabouts = await endpoints.create(session, ring, own, **body.model_dump())
     response.headers["Cache-Control"] = "no-store"
@@ -89,7 +86,6 @@ async def create_webhook_endpoint(
     return NewWebhookEndpointView(**view.model_dump(), secret=whereabouts.secrets[0].text)
 
 
-@router.get(_ALL, response_model=Page[WebhookEndpointView])
 async def list_webhook_endpoints(
     organization: OwnOrganization, session: Session, ring: Ring, paging: Annotated[Paging, Query()]
 ) -> dict[str, Any]:
@@ -101,7 +97,6 @@ async def list_webhook_endpoints(
     return await page_of(session, endpoints.of_organization(organization.id), WebhookEndpoint.id, paging, view)
 
 
-@router.get(_ONE)
 async def show_webhook_endpoint(
     organization: OwnOrganization, session: Session, ring: Ring, endpoint: str
 ) -> WebhookEndpointView:
@@ -110,7 +105,6 @@ async def show_webhook_endpoint(
     return WebhookEndpointView.of(found, whereabouts_of(ring, found))
 
 
-@router.patch(_ONE)
 async def change_webhook_endpoint(
     acting: Acting,
     request: Request,
@@ -124,19 +118,17 @@ async def change_webhook_endpoint(
     own, changes = await _acted_for(request, acting, organization), changed(body)
     if "url" in changes:
         await _look_at(targets, changes["url"])
-    database: Database = request.app.state.database
+    database = services(request).database
     async with database.transaction() as session:
         found = await endpoints.find(session, own.id, endpoint, locked=True)
         return WebhookEndpointView.of(found, await endpoints.change(session, ring, found, changes))
 
 
-@router.delete(_ONE, status_code=204)
 async def delete_webhook_endpoint(organization: OwnOrganization, session: Session, endpoint: str) -> None:
     """End an endpoint. What it was told, and was to be told, goes with it, a little later if it is much."""
     await endpoints.remove(session, await endpoints.find(session, organization.id, endpoint, locked=True))
 
 
-@router.post(f"{_ONE}/secrets", status_code=201)
 async def renew_webhook_endpoint_secret(
     organization: OwnOrganization, session: Session, ring: Ring, response: Response, endpoint: str
 ) -> EndpointSecretView:
@@ -147,7 +139,6 @@ async def renew_webhook_endpoint_secret(
     return EndpointSecretView(secret=secret.text, former_until=now() + FORMER)
 
 
-@router.post(f"{_ONE}/test", status_code=201)
 async def test_webhook_endpoint(
     request: Request, organization: OwnOrganization, session: Session, endpoint: str
 ) -> WebhookMessageView:
@@ -156,3 +147,18 @@ async def test_webhook_endpoint(
     if not await limiter_of(request).hit(_TESTS, "webhook-test", str(found.id)):
         raise TooManyRequests
     return WebhookMessageView.of(await endpoints.test(session, found), found)
+
+
+def endpoints_router(types: MessageTypes) -> APIRouter:
+    """The routes; an endpoint can ask for those of these types that are for the asking."""
+    router, schemas = APIRouter(tags=["partners"]), schemas_for(types)
+    router.post(_ALL, status_code=201, response_model=schemas.new_view)(
+        taking(create_webhook_endpoint, body=schemas.body)
+    )
+    router.get(_ALL, response_model=Page[schemas.view])(list_webhook_endpoints)  # type: ignore[name-defined]
+    router.get(_ONE, response_model=schemas.view)(show_webhook_endpoint)
+    router.patch(_ONE, response_model=schemas.view)(taking(change_webhook_endpoint, body=schemas.changes))
+    router.delete(_ONE, status_code=204)(delete_webhook_endpoint)
+    router.post(f"{_ONE}/secrets", status_code=201)(renew_webhook_endpoint_secret)
+    router.post(f"{_ONE}/test", status_code=201)(test_webhook_endpoint)
+    return router
