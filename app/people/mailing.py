@@ -62,7 +62,7 @@ _AGAIN = text("""
     WHERE m.id = n.id AND m.mail_count = n.mail_count
 """)
 # When the mail that is due longest became due; NULL when none is.
-OLDEST_DUE = f"SELECT min(due_at) FROM mails WHERE kind IN {tuple(_LEASES)} AND due_at <= now()"
+OLDEST_DUE = text(f"SELECT min(due_at) FROM mails WHERE kind IN {tuple(_LEASES)} AND due_at <= now()")
 
 
 class _Opened(NamedTuple):

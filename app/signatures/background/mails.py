@@ -63,7 +63,7 @@ _POSTPONE = text(f"""
     {_STILL}
 """)
 # When the mail that is due longest became due; NULL when none is.
-OLDEST_DUE = "SELECT mail_due_at FROM signatures WHERE mail_due_at <= now() ORDER BY mail_due_at LIMIT 1"
+OLDEST_DUE = text("SELECT mail_due_at FROM signatures WHERE mail_due_at <= now() ORDER BY mail_due_at LIMIT 1")
 
 
 class _Petition(NamedTuple):

@@ -39,7 +39,7 @@ _SETTLE = text("""
     WHERE e.id = n.id AND e.mail_count = n.mail_count
 """)
 # When the mail that is due longest became due; NULL when none is.
-OLDEST_DUE = "SELECT min(mail_due_at) FROM webhook_endpoints WHERE mail_due_at <= now()"
+OLDEST_DUE = text("SELECT min(mail_due_at) FROM webhook_endpoints WHERE mail_due_at <= now()")
 
 
 class _Opened(NamedTuple):
