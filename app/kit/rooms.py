@@ -145,6 +145,11 @@ class Services:
         return next((recognize for pairs in found for prefix, recognize in pairs if key.startswith(prefix)), None)
 
 
+def sealed_columns_of(rooms: Sequence[Room]) -> Sequence[SealedColumn]:
+    """Everything that these rooms seal for a row. What is not among it stays under its old key when keys rotate."""
+    return [column for room in rooms for column in room.sealed_columns]
+
+
 def message_types_of(rooms: Sequence[Room]) -> MessageTypes:
     """The registry of all message types that these rooms bring."""
     return MessageTypes(one for room in rooms for one in room.message_types)

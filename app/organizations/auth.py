@@ -8,9 +8,10 @@ Rooms above this one have callers of their own: each says in its `room.py`, by t
 """
 
 from collections.abc import Awaitable, Callable
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 from fastapi import Depends, Request, Security
+from fastapi.dependencies.models import Dependant
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
 from app.kit.problems import Forbidden, Unauthorized
@@ -62,11 +63,37 @@ def _key_of(request: Request) -> str | None:
 
 Caller = Annotated[Principal | None, Depends(authenticate)]
 
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def for_roles(*roles: str) -> Callable[[F], F]:
+    """Mark a dependency that lets only the holders of such keys pass: the roles table is read off these marks."""
+
+    def mark(dependency: F) -> F:
+        vars(dependency)["roles"] = frozenset(roles)
+        return dependency
+
+    return mark
+
+
+def roles_of(dependant: Dependant) -> frozenset[str] | None:
+    """Whose keys a route lets pass, by its dependencies; None when it asks for no key.
+
+    What is within a route is decided there: an owner sees every organization, a partner only its own.
+    """
+    marked: frozenset[str] | None = getattr(dependant.call, "roles", None)
+    for inner in dependant.dependencies:
+        roles = roles_of(inner)
+        if roles is not None:
+            marked = roles if marked is None else marked & roles
+    return marked
+
 
 def staff(*roles: str) -> Callable[[Principal | None], Awaitable[Principal]]:
     """A dependency that lets these roles pass, and owners always; Unauthorized, Forbidden."""
     allowed = {"owner", *roles}
 
+    @for_roles(*allowed)
     async def pass_staff(caller: Caller) -> Principal:
         if caller is None:
             raise Unauthorized

@@ -10,7 +10,8 @@ from app.kit.abuse.rate_limits import Limiter
 from app.kit.crypto.sealing import KeyRing
 from app.kit.problems import Forbidden, Unauthorized
 from app.kit.rooms import services
-from app.organizations.auth import Caller
+from app.organizations.auth import Caller, for_roles
+from app.organizations.principals import PERSON
 
 
 class SignedIn(NamedTuple):
@@ -20,6 +21,7 @@ class SignedIn(NamedTuple):
     session_id: UUID
 
 
+@for_roles(PERSON)
 async def person(caller: Caller) -> SignedIn:
     """Who is signed in; Unauthorized without a key, Forbidden with an organization's."""
     if caller is None:

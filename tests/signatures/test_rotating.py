@@ -12,13 +12,13 @@ from movement import SECRET_KEYS as OLD
 from movement import dump, person, plant, proven, run, serving
 from services import command
 
-from app.commands.rotation import SEALED_COLUMNS
 from app.kit.crypto import key_rotation
 from app.kit.crypto.key_rotation import SealedColumn
 from app.kit.crypto.sealing import KeyRing, SealBrokenError
 from app.kit.database.session import Database, committing
+from app.kit.rooms import sealed_columns_of
 from app.kit.settings import Settings
-from app.rooms import metadata
+from app.rooms import ROOMS, metadata
 from app.signatures.key_rotation import SIGNATURES
 from app.signatures.signing.sealing import unseal
 
@@ -249,6 +249,6 @@ async def test_a_column_may_be_empty_and_its_key_of_any_type(own_url: str, monke
 
 def test_every_sealed_column_of_the_house_is_in_the_list_with_its_primary_key() -> None:
     sealed = {f"{name}.sealed" for name, table in metadata.tables.items() if "sealed" in table.columns}
-    assert sealed <= {column.name for column in SEALED_COLUMNS}
-    for column in SEALED_COLUMNS:
+    assert sealed <= {column.name for column in sealed_columns_of(ROOMS)}
+    for column in sealed_columns_of(ROOMS):
         assert [key.name for key in metadata.tables[column.table].primary_key] == list(column.keys)
