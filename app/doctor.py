@@ -22,9 +22,9 @@ from app.kit.mail.failures import MailFailure
 from app.kit.mail.outcome import advice_on
 from app.kit.mail.smtp import open_transport
 from app.kit.problems import OperatorError
-from app.kit.settings import Settings
 from app.kit.sweeps import SweepFailure
 from app.rooms import ROOMS
+from app.settings import Settings
 
 Status = Literal["ok", "warning", "wrong"]
 

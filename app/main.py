@@ -14,7 +14,6 @@ from app.kit import logs
 from app.kit.crypto.key_ring_guard import ensure_key_ring
 from app.kit.database.session import Database
 from app.kit.rooms import Room, Services, message_types_of, open_services
-from app.kit.settings import Settings
 from app.kit.web import middleware
 from app.kit.web.bodies import BodyLimit
 from app.kit.web.fast_lane import FastLane
@@ -23,6 +22,7 @@ from app.kit.web.openapi import describe
 from app.kit.webhooks.message_types import MessageTypes
 from app.partners.inbound.services import LARGE
 from app.rooms import ROOMS
+from app.settings import Settings
 
 # A request makes a hundred objects and no cycles: looking for some every 700 cost a tenth of the time of a signature.
 GC_THRESHOLDS = (20_000, 20, 20)

@@ -18,13 +18,14 @@ from app.kit.database.session import Database
 from app.kit.logs import log
 from app.kit.mail.message import MailTransport
 from app.kit.mail.sender import MailSender, check_transport
+from app.kit.mail.settings import MailSettings
 from app.kit.mail.smtp import open_transport
 from app.kit.mail.templates import MailTemplates
 from app.kit.rooms import Room, Services, Sweep, open_services
-from app.kit.settings import Settings
 from app.kit.sweeps import sweep_once
 from app.kit.waiting import wait_for_event
 from app.rooms import ROOMS
+from app.settings import Settings
 
 
 def sweeps_of(services: Services) -> list[Sweep]:
@@ -69,10 +70,11 @@ async def work(settings: Settings, ending: asyncio.Event, rooms: Sequence[Room] 
 def _mail_senders(services: Services, transport: MailTransport | None) -> list[MailSender]:
     if transport is None:
         return []
-    templates = MailTemplates(services.settings.mail_texts_dir)
+    settings = services.settings_as(MailSettings)
+    templates = MailTemplates(settings.mail_texts_dir)
     with_mails = [room.mail_sources for room in services.rooms if room.mail_sources is not None]
     sources = [source for mail_sources in with_mails for source in mail_sources(services, templates)]
-    return [MailSender(source, transport, services.settings.mail_connections) for source in sources]
+    return [MailSender(source, transport, settings.mail_connections) for source in sources]
 
 
 async def _sweep(services: Services, ending: asyncio.Event) -> None:

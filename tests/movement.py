@@ -17,11 +17,11 @@ from app.kit.clock import now
 from app.kit.crypto.sealing import KeyRing
 from app.kit.database.session import Database
 from app.kit.rooms import Services
-from app.kit.settings import Settings
 from app.kit.web.middleware import Asgi
 from app.main import create_api, wrap_middleware
 from app.petitions.models import Petition
 from app.rooms import ROOMS
+from app.settings import Settings
 from app.signatures.engine.tallies import DIMENSIONS
 from app.signatures.reading.recount import differences, recount
 

@@ -10,7 +10,7 @@ from rich.table import Table
 
 from app.commands.console import AsJson, DataDir, err, out, settings_of
 from app.doctor import Finding, examine
-from app.kit.settings import DEFAULT_DATA_DIR, Settings
+from app.settings import DEFAULT_DATA_DIR, Settings
 
 _STYLES = {"ok": "green", "warning": "yellow", "wrong": "red"}
 

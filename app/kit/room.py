@@ -5,6 +5,7 @@ from contextlib import asynccontextmanager
 
 from app.kit.abuse.client_addresses import ADDRESS_SALTS, forget_salts
 from app.kit.abuse.protection import AbuseProtection, open_protection
+from app.kit.abuse.settings import AbuseSettings
 from app.kit.mail import preview_page
 from app.kit.mail.failures import forget_mail_failures
 from app.kit.rooms import Room, Services, Sweep
@@ -14,7 +15,7 @@ from app.kit.web import api_docs, health
 
 @asynccontextmanager
 async def _open(services: Services) -> AsyncIterator[AbuseProtection]:
-    protection = open_protection(services.settings, services.database)
+    protection = open_protection(services.settings_as(AbuseSettings), services.database)
     try:
         yield protection
     finally:

@@ -21,12 +21,15 @@ from app.partners.outbound.message_types.types import MESSAGE_TYPES
 from app.partners.retention import forget_webhooks
 from app.partners.routes import router, webhooks_out_router
 from app.partners.schemas import PartnerSigning
+from app.partners.settings import PartnerSettings
 from app.signatures.services import SigningServices
 
 
 @asynccontextmanager
 async def _open_inbound(services: Services) -> AsyncIterator[InboundServices]:
-    inbound = open_inbound_services(services.settings, services.database, services.of(SigningServices))
+    inbound = open_inbound_services(
+        services.settings_as(PartnerSettings), services.database, services.of(SigningServices)
+    )
     try:
         yield inbound
     finally:
@@ -35,7 +38,7 @@ async def _open_inbound(services: Services) -> AsyncIterator[InboundServices]:
 
 @asynccontextmanager
 async def _open_egress(services: Services) -> AsyncIterator[EgressPolicy]:
-    yield EgressPolicy(SystemResolver(), loopback=services.settings.may_call_loopback)
+    yield EgressPolicy(SystemResolver(), loopback=services.settings_as(PartnerSettings).may_call_loopback)
 
 
 def _sweeps(services: Services) -> Sequence[Sweep]:
@@ -48,7 +51,7 @@ def _sweeps(services: Services) -> Sequence[Sweep]:
 
 
 def _mail_sources(services: Services, templates: MailTemplates) -> Sequence[MailSource]:
-    return [EndpointMails(services.database, services.settings, templates)]
+    return [EndpointMails(services.database, services.settings_as(PartnerSettings), templates)]
 
 
 ROOM = Room(

@@ -21,7 +21,6 @@ from app.kit.mail.sender import LEASE_SECONDS, MOST_SENDINGS
 from app.kit.mail.source import LeasedMails, MailDraft, MailRow, ReaderLimit, Taken
 from app.kit.mail.templates import MailTemplates
 from app.kit.rooms import KnowsPeople
-from app.kit.settings import Settings
 from app.organizations.models import Organization
 from app.people import queries
 from app.people.account import sign_ins
@@ -34,6 +33,7 @@ from app.people.sealing import (
     write_sign_in_token,
     write_unsubscribe_token,
 )
+from app.people.settings import PeopleSettings
 
 # A welcome that nobody's server takes for so long is no longer one.
 _LIVES = timedelta(days=3)
@@ -94,7 +94,7 @@ class PeopleMails(LeasedMails[_Opened, _Known]):
     def __init__(
         self,
         database: Database,
-        settings: Settings,
+        settings: PeopleSettings,
         templates: MailTemplates,
         limit: ReaderLimit,
         acquaintances: Sequence[KnowsPeople],

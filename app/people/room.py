@@ -13,12 +13,13 @@ from app.people.consents.service import Ledger
 from app.people.key_rotation import MAILS, PEOPLE
 from app.people.mailing import OLDEST_DUE, PeopleMails
 from app.people.personal_data.retention import forget_people
+from app.people.settings import PeopleSettings
 
 
 def _mail_sources(services: Services, templates: MailTemplates) -> Sequence[MailSource]:
     limiter = services.of(AbuseProtection).limiter
     known_to: list[KnowsPeople] = [*services.personal_data(), Ledger()]
-    return [PeopleMails(services.database, services.settings, templates, limiter, known_to)]
+    return [PeopleMails(services.database, services.settings_as(PeopleSettings), templates, limiter, known_to)]
 
 
 ROOM = Room(

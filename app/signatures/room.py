@@ -22,14 +22,15 @@ from app.signatures.moderation import routes as moderation_routes
 from app.signatures.moderation.trends import BrinMaintenance, Trends
 from app.signatures.schemas import ConfirmationBody, SigningBody
 from app.signatures.services import SigningServices, open_signing_services
+from app.signatures.settings import SigningSettings
 
 
 @asynccontextmanager
 async def _open(services: Services) -> AsyncIterator[SigningServices]:
-    url = services.settings.database_url.get_secret_value()
+    settings = services.settings_as(SigningSettings)
     # A pool of its own: a crowd on the ordinary pages must not keep anybody from signing or counting.
-    database = Database(url, pool_size=2, name="hot")
-    opened = open_signing_services(services.settings, database, services.of(AbuseProtection))
+    database = Database(settings.database_url.get_secret_value(), pool_size=2, name="hot")
+    opened = open_signing_services(settings, database, services.of(AbuseProtection))
     try:
         with on_shutdown(opened.streams.close):
             yield opened
@@ -56,7 +57,7 @@ def _sweeps(services: Services) -> Sequence[Sweep]:
 
 def _mail_sources(services: Services, templates: MailTemplates) -> Sequence[MailSource]:
     limiter = services.of(AbuseProtection).limiter
-    return [SignatureMails(services.database, services.settings, templates, limiter)]
+    return [SignatureMails(services.database, services.settings_as(SigningSettings), templates, limiter)]
 
 
 ROOM = Room(

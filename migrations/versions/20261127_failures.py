@@ -27,6 +27,7 @@ def upgrade() -> None:
         sa.CheckConstraint("state IN ('waiting', 'failed')", name=op.f("ck_mail_failures__state")),
         sa.PrimaryKeyConstraint("source", "mail_id", name=op.f("pk_mail_failures")),
     )
+    op.create_index("ix_mail_failures__group", "mail_failures", ["source", "kind", "state", "reason"])
     op.create_index(op.f("ix_mail_failures__last_failed_at"), "mail_failures", ["last_failed_at"])
     op.create_table(
         "sweep_failures",

@@ -17,7 +17,7 @@ from structlog.testing import capture_logs
 
 from app.kit.database.schema_version import head
 from app.kit.database.session import Database
-from app.kit.settings import Settings
+from app.settings import Settings
 
 Json = dict[str, Any]
 WRONG = "a-wrong-password"

@@ -11,7 +11,7 @@ from movement import FINGERPRINT, like, person, plant, proven, run
 
 from app.kit.database.session import Database, committing
 from app.kit.problems import Unavailable
-from app.kit.settings import Settings
+from app.settings import Settings
 from app.signatures import service
 from app.signatures.engine import insert, tallies, transitions
 from app.signatures.engine.insert import Outcome

@@ -9,7 +9,7 @@ from hot_rooms import blocked
 from movement import person, proven, run, services_for
 
 from app.kit.database.session import Database, committing
-from app.kit.settings import Settings
+from app.settings import Settings
 from app.signatures.background import consents, runner
 from app.signatures.engine import transitions
 from app.signatures.engine.scan import Passes

@@ -19,7 +19,7 @@ from pydantic import ValidationError
 from app.kit.mail.message import Mail, Sender
 from app.kit.mail.outcome import SENT, Outcome, SendResult
 from app.kit.mail.smtp import SmtpTransport, open_transport
-from app.kit.settings import Settings
+from app.settings import Settings
 
 SENDER = Sender.parse("Multitude <no-reply@movement.example>")
 LATER, REFUSED, UNKNOWN = Outcome.LATER, Outcome.REFUSED, Outcome.UNKNOWN

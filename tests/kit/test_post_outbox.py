@@ -15,8 +15,8 @@ from app.kit.mail.outcome import SENT, Outcome
 from app.kit.mail.preview_page import router
 from app.kit.problems import OperatorError
 from app.kit.rooms import Services
-from app.kit.settings import Settings
 from app.kit.web import middleware
+from app.settings import Settings
 
 SENDER = Sender.parse("no-reply@localhost")
 LINK = "https://movement.example/confirm?a=1&b=2"

@@ -19,7 +19,7 @@ from app.kit.mail.failures import forget_mail_failures
 from app.kit.mail.outcome import Outcome, SendResult
 from app.kit.mail.sender import ClaimedMail, Result
 from app.kit.mail.templates import MailTemplates
-from app.kit.settings import Settings
+from app.settings import Settings
 from app.signatures.background.mails import SignatureMails
 
 AT = "/v1/mail-failures"

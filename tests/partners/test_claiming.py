@@ -9,8 +9,8 @@ from receivers import plant_endpoint
 from sqlalchemy import text
 
 from app.kit.database.session import Database
-from app.kit.settings import Settings
 from app.partners.outbound.delivery.leases import Held, claim
+from app.settings import Settings
 
 ENDPOINTS, EACH = 20, 400
 FILL = f"""

@@ -18,11 +18,11 @@ from shapes import ACTION_NETWORK, new_secret
 
 from app.kit.database.group_commit import QueueFull
 from app.kit.database.session import Database
-from app.kit.settings import Settings
 from app.kit.web.large_bodies import SMALL
 from app.partners.inbound.fair_share import AT_ONCE, FEW_AT_ONCE, FEW_WAITING, WAITING
 from app.partners.inbound.idempotency import Received
 from app.partners.inbound.services import InboundServices
+from app.settings import Settings
 
 JSON = "application/json"
 MEBIBYTE = 1024 * 1024

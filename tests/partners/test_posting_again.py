@@ -18,7 +18,6 @@ from app.kit.clock import now
 from app.kit.database.ids import uuid7
 from app.kit.database.session import Database
 from app.kit.problems import Problem
-from app.kit.settings import Settings
 from app.organizations.models import Organization
 from app.partners.inbound.fair_share import SLICE
 from app.partners.inbound.idempotency import Received
@@ -26,6 +25,7 @@ from app.partners.inbound.ingest import bring
 from app.partners.inbound.items import NoSignature
 from app.partners.inbound.services import InboundServices
 from app.people.fields.emails import canonical
+from app.settings import Settings
 from app.signatures.engine.bulk import CHUNK
 from app.signatures.signing.sealing import write_link
 

@@ -16,11 +16,11 @@ from posting import Poster, fresh_id, item, lines, signed, signed_as_bytes
 
 from app.kit.clock import now
 from app.kit.database.session import Database
-from app.kit.settings import Settings
 from app.organizations.models import Organization
 from app.partners.inbound.idempotency import Received
 from app.partners.inbound.secrets.service import add
 from app.partners.inbound.services import InboundServices
+from app.settings import Settings
 
 # New ones, somebody twice, and what is refused, in more than one batch.
 ITEMS = [item(number % 2_900) for number in range(3_000)]

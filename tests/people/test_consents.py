@@ -15,7 +15,6 @@ from sqlalchemy.exc import DBAPIError
 from app.kit.clock import now
 from app.kit.crypto.sealing import KeyRing
 from app.kit.database.session import Database
-from app.kit.settings import Settings
 from app.organizations.models import Organization
 from app.people.account.service import remember
 from app.people.consents import service as consents
@@ -24,6 +23,7 @@ from app.people.consents.service import Entry, consenting, enter
 from app.people.fields.emails import canonical
 from app.people.queries import HAS_CONSENT_SQL
 from app.people.schemas import Consent
+from app.settings import Settings
 from app.signatures.background.consents import ConsentEntering
 
 MakeKey = Callable[..., Awaitable[Headers]]

@@ -10,7 +10,7 @@ from movement import Json, like, person, plant, proven, run, serving, until, wor
 from app.kit.clock import now
 from app.kit.crypto.sealing import KeyRing
 from app.kit.database.session import Database
-from app.kit.settings import Settings
+from app.settings import Settings
 from app.signatures.engine import insert
 from app.signatures.engine.lanes import claim
 from app.signatures.me import service as own

@@ -15,9 +15,9 @@ from movement import FINGERPRINT, Json, dump, person, plant, proven, run
 from app.commands.console import CommandError
 from app.commands.imports import _import
 from app.kit.database.session import Database
-from app.kit.settings import Settings
 from app.petitions.directory import open_directory
 from app.petitions.service import PetitionNotFound
+from app.settings import Settings
 from app.signatures import importing
 from app.signatures.engine.lanes import claim
 from app.signatures.importing import Import, Line, Summary, UnreadableFileError, read_lines

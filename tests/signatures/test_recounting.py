@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from movement import person, plant, proven, run, serving
 
 from app.kit.database.session import Connection, Database, committing
-from app.kit.settings import Settings
+from app.settings import Settings
 from app.signatures.engine.tallies import DIMENSIONS, TallyKeys, apply_deltas, deltas_of, keys_of
 from app.signatures.reading.recount import Difference, differences
 

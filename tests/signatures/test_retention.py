@@ -14,9 +14,9 @@ from structlog.testing import capture_logs
 
 from app.kit.clock import now
 from app.kit.database.session import Database
-from app.kit.settings import Settings
 from app.organizations import queries as organizations
 from app.people.consents.service import Entry, enter
+from app.settings import Settings
 from app.signatures.background import consents, runner
 from app.signatures.engine import chunks, transitions
 from app.signatures.engine.transitions import Withdrawal

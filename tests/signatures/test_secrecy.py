@@ -14,7 +14,7 @@ from structlog.testing import capture_logs
 from app.embedded_postgres.server import EmbeddedPostgres
 from app.kit.crypto.sealing import KeyRing, SealBrokenError
 from app.kit.database.session import Database, driver_url
-from app.kit.settings import Settings
+from app.settings import Settings
 from app.signatures.signing.prepare import consents_of
 from app.signatures.signing.sealing import Personal, unseal
 

@@ -9,10 +9,10 @@ from movement import Json, person, plant, proven, run
 
 from app.kit.clock import now
 from app.kit.database.session import Database
-from app.kit.settings import Settings
 from app.organizations.models import Organization
 from app.people.fields.emails import canonical
 from app.people.pseudonyms import person_id
+from app.settings import Settings
 from app.signatures.background.consents import ConsentEntering
 from app.signatures.background.withdrawal_messages import WithdrawalMessages
 from app.signatures.engine.insert import Outcome

@@ -13,7 +13,7 @@ from sqlalchemy import text
 from structlog.testing import capture_logs
 
 from app.kit.database.session import Database
-from app.kit.settings import Settings
+from app.settings import Settings
 from app.signatures.background import runner
 from app.signatures.engine import chunks
 from app.signatures.engine.scan import Passes, Unreadable

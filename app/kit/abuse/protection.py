@@ -4,8 +4,8 @@ from dataclasses import dataclass
 
 from app.kit.abuse.client_addresses import ClientIpDigester, TrustedProxies, client_address
 from app.kit.abuse.rate_limits import Limiter, open_limiter
+from app.kit.abuse.settings import AbuseSettings
 from app.kit.database.session import Database
-from app.kit.settings import Settings
 from app.kit.web.middleware import Scope
 
 
@@ -22,7 +22,7 @@ class AbuseProtection:
         return await self.digester.digest(client_address(scope, self.proxies))
 
 
-def open_protection(settings: Settings, database: Database) -> AbuseProtection:
+def open_protection(settings: AbuseSettings, database: Database) -> AbuseProtection:
     """Ready to count; the caller closes the limiter."""
     proxies = TrustedProxies(settings.trusted_proxies)
     return AbuseProtection(open_limiter(settings), proxies, ClientIpDigester(settings.key_ring, database))

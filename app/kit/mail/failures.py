@@ -9,7 +9,7 @@ from collections.abc import Collection, Sequence
 from datetime import datetime, timedelta
 from uuid import UUID
 
-from sqlalchemy import CheckConstraint, SmallInteger, select, text
+from sqlalchemy import CheckConstraint, Index, SmallInteger, select, text
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import Mapped, mapped_column
 
@@ -30,7 +30,11 @@ class MailFailure(Base):
     """
 
     __tablename__ = "mail_failures"
-    __table_args__ = (CheckConstraint(f"state IN {STATES}", name="state"),)
+    __table_args__ = (
+        CheckConstraint(f"state IN {STATES}", name="state"),
+        # Staff read how many there are of each.
+        Index("ix_mail_failures__group", "source", "kind", "state", "reason"),
+    )
 
     source: Mapped[str] = mapped_column(primary_key=True)
     mail_id: Mapped[UUID] = mapped_column(primary_key=True)

@@ -17,8 +17,8 @@ from fastapi.responses import HTMLResponse
 from jinja2 import DictLoader, Environment, StrictUndefined
 
 from app.kit.mail import file_transport
+from app.kit.mail.settings import MailSettings
 from app.kit.problems import NotFound
-from app.kit.settings import Settings
 from app.kit.text.urls import is_here
 
 router = APIRouter(include_in_schema=False)
@@ -84,7 +84,7 @@ _pages = Environment(
 
 async def _folder(request: Request) -> Path:
     """The folder of the stored mails; NotFound for everybody but a browser on this machine."""
-    settings: Settings = request.app.state.services.settings
+    settings: MailSettings = request.app.state.services.settings
     folder = settings.shown_outbox
     client = request.client.host if request.client else ""
     host = urlsplit(f"//{request.headers.get('host', '')}").hostname or ""

@@ -23,7 +23,7 @@ from app.kit.mail import outcome
 from app.kit.mail.file_transport import FileTransport
 from app.kit.mail.message import Mail, MailTransport, Sender, SmtpUrl
 from app.kit.mail.outcome import SENT, Outcome, SendResult
-from app.kit.settings import Settings
+from app.kit.mail.settings import MailSettings
 
 _IDLE_SECONDS = 30.0
 _TIMEOUT_SECONDS = 30.0
@@ -247,7 +247,7 @@ def _reason_of_answer(error: SMTPResponseException) -> str:
     return f"{outcome.REFUSED_US}-{error.code}"
 
 
-def open_transport(settings: Settings) -> MailTransport | None:
+def open_transport(settings: MailSettings) -> MailTransport | None:
     """The mail transport the settings name: SMTP, else files, else None. To be called in the loop that uses it."""
     sender = Sender.parse(settings.mail_from)
     if settings.smtp_url:

@@ -21,8 +21,8 @@ from app.kit.mail import failures, outcome
 from app.kit.mail.message import Mail, MailInvalid, Sender
 from app.kit.mail.outcome import Outcome, SendResult
 from app.kit.mail.sender import MOST_SENDINGS, ClaimedMail, Result
+from app.kit.mail.settings import MailSettings
 from app.kit.mail.templates import MailTemplateError, MailTemplates
-from app.kit.settings import Settings
 
 T = TypeVar("T")
 Opened = TypeVar("Opened")
@@ -75,7 +75,7 @@ class LeasedMails(ABC, Generic[Opened, Known]):
     name: str
 
     def __init__(
-        self, database: Database, settings: Settings, templates: MailTemplates, limit: ReaderLimit | None = None
+        self, database: Database, settings: MailSettings, templates: MailTemplates, limit: ReaderLimit | None = None
     ) -> None:
         self._database = database
         self._settings = settings

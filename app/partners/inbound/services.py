@@ -8,10 +8,10 @@ from fastapi import Request
 from app.kit.crypto.sealing import KeyRing
 from app.kit.database.session import Database
 from app.kit.rooms import services
-from app.kit.settings import Settings
 from app.kit.web.large_bodies import LargeBodies
 from app.partners.inbound.fair_share import AT_ONCE, Courtesy
 from app.partners.inbound.idempotency import Reception
+from app.partners.settings import PartnerSettings
 from app.signatures.services import SigningServices
 
 # Where webhooks come in: only there may a body be larger than elsewhere, and a stranger's is not parsed.
@@ -24,7 +24,7 @@ _LARGE_AT_ONCE = 2 * AT_ONCE
 class InboundServices:
     """One per process."""
 
-    settings: Settings
+    settings: PartnerSettings
     database: Database
     ring: KeyRing
     room: SigningServices
@@ -37,7 +37,7 @@ class InboundServices:
         await self.reception.close()
 
 
-def open_inbound_services(settings: Settings, database: Database, room: SigningServices) -> InboundServices:
+def open_inbound_services(settings: PartnerSettings, database: Database, room: SigningServices) -> InboundServices:
     """Ready to take in what comes."""
     courtesy = Courtesy(lambda: room.engine.is_busy)
     reception = Reception(database, settings.key_ring, courtesy)

@@ -12,11 +12,14 @@ from sqlalchemy import select, text
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.kit.clock import now
+from app.kit.database.session import Database
 from app.kit.mail.sender import LEASE_SECONDS, MOST_SENDINGS
-from app.kit.mail.source import LeasedMails, MailDraft, MailRow, Taken
+from app.kit.mail.source import LeasedMails, MailDraft, MailRow, ReaderLimit, Taken
+from app.kit.mail.templates import MailTemplates
 from app.kit.text.locales import negotiate
 from app.petitions.models import Petition, PetitionText
 from app.signatures.service import LINK_LASTS
+from app.signatures.settings import SigningSettings
 from app.signatures.signing.sealing import Personal, unseal, write_link
 
 # Whoever has had all their mails gets no further one: the row is given up. The limit is written into the statement: of
@@ -89,6 +92,13 @@ class SignatureMails(LeasedMails[_Opened, dict[UUID, _Petition]]):
 
     name = "signatures"
 
+    def __init__(
+        self, database: Database, settings: SigningSettings, templates: MailTemplates, limit: ReaderLimit
+    ) -> None:
+        """With the limiter of all the worker's mails."""
+        super().__init__(database, settings, templates, limit)
+        self._petition_link = settings.petition_link
+
     async def _take(self, session: AsyncSession, limit: int, moment: datetime) -> Taken:  # noqa: ARG002
         values = {"most": MOST_SENDINGS, "lease": LEASE_SECONDS}
         rows = (await session.execute(text(_CLAIM.format(limit=limit)), values)).all()
@@ -114,7 +124,7 @@ class SignatureMails(LeasedMails[_Opened, dict[UUID, _Petition]]):
             "petition_title": petition.title(personal.locale),
             "link": self._settings.link("confirm", token),
             "days": str(LINK_LASTS.days),
-            "petition_link": self._settings.petition_link.replace("{petition}", petition.slug),
+            "petition_link": self._petition_link.replace("{petition}", petition.slug),
         }
         # The same when it has to be sent again, another when it is asked for again.
         message_id = f"{row.id.hex}.{int(row.mail_since.timestamp() * 1000):x}"

@@ -7,7 +7,6 @@ from fastapi.security import APIKeyHeader
 
 from app.kit.database.session import Session
 from app.kit.rooms import services
-from app.kit.settings import Settings
 from app.kit.web.caching import cached
 from app.partners.adapters.dependencies import TOKEN, by_token, feeding
 from app.partners.adapters.osdi import reading, recording
@@ -25,6 +24,7 @@ from app.partners.adapters.osdi.schemas import (
 from app.partners.adapters.parsing import read_object
 from app.partners.adapters.routes import JSON, check_type
 from app.partners.inbound.services import inbound_services
+from app.partners.settings import PartnerSettings
 from app.petitions import service as petitions
 from app.signatures.reading.counts import Counts
 from app.signatures.services import SigningServices
@@ -42,8 +42,8 @@ _BODY: dict[str, Any] = {"requestBody": {"required": True, "content": {JSON: _SI
 _MAX_AGE, _SHARED_MAX_AGE = 5, 10
 
 
-def _settings(request: Request) -> Settings:
-    return services(request).settings
+def _settings(request: Request) -> PartnerSettings:
+    return services(request).settings_as(PartnerSettings)
 
 
 def _counts(request: Request) -> Counts:

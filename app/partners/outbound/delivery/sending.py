@@ -12,7 +12,6 @@ from app.kit.database.group_commit import GroupCommit
 from app.kit.database.ids import uuid7
 from app.kit.database.session import Database
 from app.kit.logs import failure_of, log
-from app.kit.settings import Settings
 from app.kit.webhooks import signing as webhooks
 from app.kit.webhooks.client import Response, WebhookClient
 from app.kit.webhooks.message_types import MessageTypes
@@ -22,6 +21,7 @@ from app.partners.outbound.delivery.render import Writing, Written
 from app.partners.outbound.delivery.results import Attempt, Ending, Recording
 from app.partners.outbound.endpoints.sealed_config import Whereabouts
 from app.partners.sealing import attempts_identity
+from app.partners.settings import PartnerSettings
 
 # Seconds: how long a failing transaction is tried again.
 WRITING_PATIENCE, RECORDING_PATIENCE = 5.0, 25.0
@@ -38,7 +38,9 @@ Result = TypeVar("Result")
 class Sending:
     """Sends for one worker."""
 
-    def __init__(self, database: Database, settings: Settings, types: MessageTypes, outgoing: WebhookClient) -> None:
+    def __init__(
+        self, database: Database, settings: PartnerSettings, types: MessageTypes, outgoing: WebhookClient
+    ) -> None:
         self._ring = settings.key_ring
         self._outgoing = outgoing
         many = settings.webhook_connections

@@ -16,15 +16,15 @@ from datetime import timedelta
 from app.kit.database.session import Database
 from app.kit.logs import failure_of, log
 from app.kit.rooms import Services
-from app.kit.settings import Settings
 from app.kit.waiting import wait_for_event
-from app.kit.webhooks.client import CheckedTransport, WebhookClient
+from app.kit.webhooks.client import WebhookClient
 from app.kit.webhooks.egress import EgressPolicy, Resolver, SystemResolver
 from app.kit.webhooks.message_types import MessageTypes
 from app.partners.outbound.delivery.concurrency import Places, Run
 from app.partners.outbound.delivery.leases import Due, Held, claim, release
 from app.partners.outbound.delivery.sending import Sending
 from app.partners.outbound.endpoints.cleanup import clear
+from app.partners.settings import PartnerSettings
 
 # Seconds: of a hold, messages are begun in the first part of it, and posted in the first two. To post one and to record
 # it takes less than the rest, timeouts included.
@@ -42,7 +42,9 @@ _GATHERING = 0.02
 class Delivery:
     """One worker's: holds endpoints, and delivers to them."""
 
-    def __init__(self, database: Database, settings: Settings, types: MessageTypes, outgoing: WebhookClient) -> None:
+    def __init__(
+        self, database: Database, settings: PartnerSettings, types: MessageTypes, outgoing: WebhookClient
+    ) -> None:
         self._database = database
         self._sending = Sending(database, settings, types, outgoing)
         self._places = Places(settings.webhook_connections)
@@ -164,11 +166,10 @@ async def deliver(
     tls: ssl.SSLContext | None = None,
 ) -> None:
     """Deliver what is due until `ending` is set; with another resolver, or believing other certificates."""
-    database, settings = services.database, services.settings
+    database, settings = services.database, services.settings_as(PartnerSettings)
     system = SystemResolver()
     targets = EgressPolicy(resolver or system, loopback=settings.may_call_loopback)
-    async with CheckedTransport(targets, tls) as transport:
-        outgoing = WebhookClient(transport, targets, settings.webhook_timeout_seconds)
+    async with WebhookClient(targets, settings.webhook_timeout_seconds, tls) as outgoing:
         delivery = Delivery(database, settings, services.message_types, outgoing)
         try:
             async with asyncio.TaskGroup() as tasks:
