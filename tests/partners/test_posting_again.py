@@ -20,8 +20,8 @@ from app.kit.database.session import Database
 from app.kit.problems import Problem
 from app.organizations.models import Organization
 from app.partners.inbound.fair_share import SLICE
-from app.partners.inbound.idempotency import Received
-from app.partners.inbound.ingest import bring
+from app.partners.inbound.idempotency import Webhook
+from app.partners.inbound.ingest import ingest
 from app.partners.inbound.items import NoSignature
 from app.partners.inbound.services import InboundServices
 from app.people.fields.emails import canonical
@@ -120,7 +120,8 @@ async def test_after_each_item_that_takes_long_to_read_others_have_their_turn(
     async with database.transaction() as session:
         organization = await session.get_one(Organization, poster.partner.organization_id)
     task = asyncio.create_task(others())
-    answer = await bring(served.api.state.services.of(InboundServices), organization, Received(uuid7(), now()), items())
+    own = served.api.state.services.of(InboundServices)
+    answer = await ingest(own, organization, Webhook(uuid7(), now()), items())
     reading = False
     await task
     assert json.loads(answer)["refused"] == 50

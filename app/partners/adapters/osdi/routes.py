@@ -8,7 +8,7 @@ from fastapi.security import APIKeyHeader
 from app.kit.database.session import Session
 from app.kit.rooms import services
 from app.kit.web.caching import cached
-from app.partners.adapters.dependencies import TOKEN, by_token, feeding
+from app.partners.adapters.dependencies import TOKEN, by_token, partner_petition
 from app.partners.adapters.osdi import reading, recording
 from app.partners.adapters.osdi.schemas import (
     MEDIA_TYPE,
@@ -91,11 +91,13 @@ async def record_osdi_signature(
 ) -> Response:
     """Record a signature with OSDI's helper. The same identifier under the same petition is the same signature: it is
     answered alike and counted once. With `osdi:control.return_response` false the answer is `{}`."""
-    desk = inbound_services(request)
-    organization = await by_token(desk, request)
+    services = inbound_services(request)
+    organization = await by_token(services, request)
     check_type(request, JSON, MEDIA_TYPE)
-    with desk.bodies.share() as share:
-        share.is_of(organization.id)
-        signature = await read_object(await desk.bodies.read(request, share))
-        answer = await recording.record(desk, await feeding(desk, organization, petition), signature, share)
+    with services.bodies.share() as reservation:
+        reservation.is_of(organization.id)
+        signature = await read_object(await services.bodies.read(request, reservation))
+        answer = await recording.record(
+            services, await partner_petition(services, organization, petition), signature, reservation
+        )
     return Response(b"{}" if recording.wants_no_answer(signature) else answer, media_type=MEDIA_TYPE)

@@ -72,7 +72,7 @@ _RELEASE = text("""
 """)
 
 
-class Due(NamedTuple):
+class DueMessage(NamedTuple):
     """A message to be sent."""
 
     endpoint_id: UUID
@@ -80,16 +80,16 @@ class Due(NamedTuple):
     is_ordered: bool
 
 
-class Held(NamedTuple):
+class LeasedEndpoint(NamedTuple):
     """An endpoint held until `lease`, and what is due to it, in order."""
 
     endpoint_id: UUID
     lease: datetime
     is_failing: bool
-    messages: Sequence[Due]
+    messages: Sequence[DueMessage]
 
 
-async def claim(session: AsyncSession, lease: timedelta, *, limit: int, failing: bool) -> list[Held]:
+async def claim(session: AsyncSession, lease: timedelta, *, limit: int, failing: bool) -> list[LeasedEndpoint]:
     """Hold up to so many endpoints, of those that are failing or of the others."""
     moment = now()
     until = moment + lease
@@ -98,13 +98,13 @@ async def claim(session: AsyncSession, lease: timedelta, *, limit: int, failing:
     if not waiting:
         return []
     taken = {"ids": list(waiting), "waiting": list(waiting.values()), "now": moment, "most": MESSAGES}
-    due: defaultdict[UUID, list[Due]] = defaultdict(list)
+    due: defaultdict[UUID, list[DueMessage]] = defaultdict(list)
     for row in await session.execute(_TAKE, taken):
-        due[row.endpoint_id].append(Due(*row))
-    return [Held(endpoint_id, until, failing, due[endpoint_id]) for endpoint_id in waiting]
+        due[row.endpoint_id].append(DueMessage(*row))
+    return [LeasedEndpoint(endpoint_id, until, failing, due[endpoint_id]) for endpoint_id in waiting]
 
 
-async def release(session: AsyncSession, held: Collection[Held], rest: timedelta = timedelta(0)) -> None:
+async def release(session: AsyncSession, held: Collection[LeasedEndpoint], rest: timedelta = timedelta(0)) -> None:
     """Let go of these, unless somebody else holds them by now; they can be held again when so much time has passed."""
     if held:
         values = {"ids": [one.endpoint_id for one in held], "leases": [one.lease for one in held]}

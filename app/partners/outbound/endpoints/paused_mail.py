@@ -14,7 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from app.kit.clock import now
 from app.kit.mail.sender import LEASE_SECONDS, MOST_SENDINGS
 from app.kit.mail.source import LeasedMails, MailDraft, MailRow, Taken
-from app.partners.outbound.endpoints.sealed_config import Whereabouts, open_whereabouts
+from app.partners.outbound.endpoints.sealed_config import EndpointConfig, open_config
 
 _LEASE = timedelta(seconds=LEASE_SECONDS)
 _PAUSE = timedelta(minutes=5)
@@ -46,7 +46,7 @@ class _Opened(NamedTuple):
     """A claimed endpoint, opened."""
 
     row: MailRow
-    whereabouts: Whereabouts
+    config: EndpointConfig
 
 
 class EndpointMails(LeasedMails[_Opened, None]):
@@ -60,18 +60,18 @@ class EndpointMails(LeasedMails[_Opened, None]):
         return Taken(rows, given_up)
 
     def _open(self, row: MailRow) -> _Opened:
-        return _Opened(row, open_whereabouts(self._ring, row.id, row.sealed))
+        return _Opened(row, open_config(self._ring, row.id, row.sealed))
 
     async def _look_up(self, session: AsyncSession, opened: Sequence[_Opened], moment: datetime) -> None:
         """The row holds it all."""
 
     def _draft(self, opened: _Opened, known: None) -> MailDraft | None:  # noqa: ARG002
-        row, whereabouts = opened
-        if whereabouts.contact is None:
+        row, config = opened
+        if config.contact is None:
             return None
         values = {"organization_name": row.name, "label": row.label or "", "endpoint_id": str(row.id)}
         message_id = f"{row.id.hex}.paused.{now():%Y%m%d}"
-        return MailDraft(whereabouts.contact, whereabouts.contact_locale or "", values, message_id)
+        return MailDraft(config.contact, config.contact_locale or "", values, message_id)
 
     async def _done(self, session: AsyncSession, rows: Sequence[MailRow]) -> None:
         await session.execute(_SETTLE, _columns(rows) | {"due": None, "uncounted": 0})
