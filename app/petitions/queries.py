@@ -34,6 +34,10 @@ STATE_NOW = _state_now(Petition)
 ACCEPTING = _accepting(Petition)
 # The same condition as text, for statements in plain SQL that call the petition `p`.
 ACCEPTING_SQL = _as_sql(_accepting(aliased(Petition, name="p")))
+# When the oldest change of state by the clock was due that is not written down; NULL when there is none.
+OLDEST_TRANSITION = select(
+    func.min(case((Petition.state == "draft", Petition.opens_at), else_=Petition.closes_at))
+).where(Petition.state.in_(("draft", "open")), Petition.state != STATE_NOW)
 
 
 def visible_to(principal: Principal | None) -> Select[Petition]:
