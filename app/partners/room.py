@@ -11,7 +11,6 @@ from app.partners.inbound.services import InboundServices, open_inbound_services
 from app.partners.key_rotation import DELIVERY_ATTEMPTS, RECEIVED_WEBHOOKS, WEBHOOK_ENDPOINTS, WEBHOOK_SECRETS
 from app.partners.outbound.delivery.worker import deliver
 from app.partners.outbound.endpoints.paused_mail import EndpointMails
-from app.partners.outbound.message_types.backfill import CatchingUp
 from app.partners.outbound.message_types.fan_out import FanOut
 from app.partners.outbound.message_types.openapi import webhooks_router
 from app.partners.outbound.message_types.types import MESSAGE_TYPES
@@ -40,8 +39,6 @@ async def _open_egress(services: Services) -> AsyncIterator[EgressPolicy]:
 
 def _sweeps(services: Services) -> Sequence[Sweep]:
     return [
-        # Before what it announces is spread.
-        Sweep("catch_up", CatchingUp()),
         Sweep("fan_out", FanOut(services.message_types), lock_name="spread"),
         Sweep("forget_webhooks", forget_webhooks),
     ]
