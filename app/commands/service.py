@@ -31,7 +31,7 @@ def up(host: Host = "127.0.0.1", port: Port = 8000, data_dir: DataDir = DEFAULT_
         upping.prepare_folder(data_dir)
         with upping.database_of(data_dir) as postgres:
             url = url_of(host, port)
-            settings = upping.completed(settings_of(data_dir, keys=True), data_dir, url)
+            settings = upping.with_defaults(settings_of(data_dir, keys=True), data_dir, url)
             migrating(settings)
             check_keys(settings)
             first = upping.make_ready(settings)

@@ -21,7 +21,7 @@ from receivers import (
 from structlog.testing import capture_logs
 
 from app.kit.database.session import Database
-from app.kit.webhooks.client import CheckedTransport, Response, WebhookClient
+from app.kit.webhooks.client import Response, WebhookClient
 from app.kit.webhooks.egress import EgressPolicy, SystemResolver
 from app.partners.outbound.delivery.worker import DeliveryWorker
 from app.settings import Settings
@@ -36,8 +36,7 @@ class Broken(WebhookClient):
     """What posts, if it did not fail in a way nobody has thought of."""
 
     def __init__(self, settings: Settings) -> None:
-        targets = EgressPolicy(SystemResolver())
-        super().__init__(CheckedTransport(targets), targets, settings.webhook_timeout_seconds)
+        super().__init__(EgressPolicy(SystemResolver()), settings.webhook_timeout_seconds)
         self.count = 0
 
     async def post(self, url: str, headers: Mapping[str, str], body: bytes) -> Response:

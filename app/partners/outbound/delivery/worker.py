@@ -17,7 +17,7 @@ from app.kit.database.session import Database
 from app.kit.logs import failure_of, log
 from app.kit.rooms import Services
 from app.kit.waiting import wait_for_event
-from app.kit.webhooks.client import CheckedTransport, WebhookClient
+from app.kit.webhooks.client import WebhookClient
 from app.kit.webhooks.egress import EgressPolicy, Resolver, SystemResolver
 from app.kit.webhooks.message_types import MessageTypes
 from app.partners.outbound.delivery.concurrency import ConnectionShares, EndpointRun
@@ -169,8 +169,7 @@ async def deliver(
     database, settings = services.database, services.settings_as(PartnerSettings)
     system = SystemResolver()
     targets = EgressPolicy(resolver or system, loopback=settings.may_call_loopback)
-    async with CheckedTransport(targets, tls) as transport:
-        outgoing = WebhookClient(transport, targets, settings.webhook_timeout_seconds)
+    async with WebhookClient(targets, settings.webhook_timeout_seconds, tls) as outgoing:
         delivery = DeliveryWorker(database, settings, services.message_types, outgoing)
         try:
             async with asyncio.TaskGroup() as tasks:
