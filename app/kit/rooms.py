@@ -15,7 +15,7 @@ from typing import Any, Literal, Protocol, TypeAlias, TypeVar
 
 from fastapi import APIRouter, Request
 from pydantic import BaseModel
-from sqlalchemy import MetaData
+from sqlalchemy import Executable, MetaData
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.kit.crypto.key_rotation import SealedColumn
@@ -97,6 +97,8 @@ class Room:
     sweeps: "Callable[[Services], Sequence[Sweep]] | None" = None
     background: Sequence[WorkerTask] = ()
     mail_sources: "Callable[[Services, MailTemplates], Sequence[MailSource]] | None" = None
+    # Work -> the statement that gives the time at which the oldest of it became due; NULL when nothing is due.
+    oldest_due: Mapping[str, Executable] = field(default_factory=dict)
     # What partners can be told by this room, and what depends on the list of all such types.
     message_types: Sequence[MessageType] = ()
     message_type_routers: Callable[[MessageTypes], Sequence[APIRouter]] | None = None

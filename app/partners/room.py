@@ -9,8 +9,11 @@ from app.kit.rooms import Room, Services, Sweep
 from app.kit.webhooks.egress import EgressPolicy, SystemResolver
 from app.partners.inbound.services import InboundServices, open_inbound_services
 from app.partners.key_rotation import DELIVERY_ATTEMPTS, RECEIVED_WEBHOOKS, WEBHOOK_ENDPOINTS, WEBHOOK_SECRETS
+from app.partners.outbound.delivery import leases
 from app.partners.outbound.delivery.worker import deliver
+from app.partners.outbound.endpoints import paused_mail
 from app.partners.outbound.endpoints.paused_mail import EndpointMails
+from app.partners.outbound.message_types import fan_out
 from app.partners.outbound.message_types.fan_out import FanOut
 from app.partners.outbound.message_types.openapi import webhooks_router
 from app.partners.outbound.message_types.types import MESSAGE_TYPES
@@ -60,4 +63,9 @@ ROOM = Room(
     sweeps=_sweeps,
     background=[deliver],
     mail_sources=_mail_sources,
+    oldest_due={
+        "endpoints' mails": paused_mail.OLDEST_DUE,
+        "fan_out": fan_out.OLDEST_DUE,
+        "webhooks": leases.OLDEST_DUE,
+    },
 )

@@ -20,6 +20,10 @@ _ENDED: ColumnElement[bool] = Petition.closes_at <= func.now()
 STATE_NOW: ColumnElement[str] = case(
     (and_(_OPENED, func.coalesce(_ENDED, False)), "closed"), (_OPENED, "open"), else_=Petition.state
 )
+# Since when the oldest change of state by the clock is not written down; NULL when all are.
+OLDEST_TRANSITION = select(
+    func.min(case((Petition.state == "draft", Petition.opens_at), else_=Petition.closes_at))
+).where(Petition.state.in_(("draft", "open")), Petition.state != STATE_NOW)
 ACCEPTING: ColumnElement[bool] = and_(STATE_NOW == "open", Petition.moderation == "approved")
 
 # The same in the words of the hot room's statements (`p` is the petition); a test holds the two together.

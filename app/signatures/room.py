@@ -12,7 +12,7 @@ from app.kit.shutdown import on_shutdown
 from app.signatures import confirm_page, routes
 from app.signatures.background import runner
 from app.signatures.background.consents import ConsentEntering
-from app.signatures.background.mails import SignatureMails
+from app.signatures.background.mails import OLDEST_DUE, SignatureMails
 from app.signatures.background.milestones import mark_reached
 from app.signatures.background.withdrawal_messages import WithdrawalMessages
 from app.signatures.key_rotation import INVALIDATIONS, SIGNATURES
@@ -77,4 +77,5 @@ ROOM = Room(
     sweeps=_sweeps,
     background=[runner.work],
     mail_sources=_mail_sources,
+    oldest_due={"signatures' mails": OLDEST_DUE},
 )

@@ -26,6 +26,7 @@ CAMPAIGN, PETITION, PARTNER = "equal-everywhere", "repeal-the-act", "sisters-of-
 # Statements at the most, without the look-up of a key.
 READS = {
     "/v1/organizations": 1,
+    "/v1/mail-failures": 1,
     f"/v1/organizations/{PARTNER}": 1,
     f"/v1/organizations/{PARTNER}/api-keys": 2,
     f"/v1/organizations/{PARTNER}/consent-texts": 2,
@@ -59,6 +60,7 @@ READS = {
 # Not lists of anything, or looked at elsewhere.
 ONE_THING = (
     "osdi/petitions",
+    "mail-failures",
     CAMPAIGN,
     PETITION,
     PARTNER,

@@ -51,6 +51,20 @@ _TAKE = text("""
     ) AS d
     ORDER BY d.endpoint_id, d.due_at, d.id
 """)
+# Since when the message is due that waits longest, of those that nothing of the receiver's holds up.
+OLDEST_DUE = text("""
+    SELECT min(d.due_at) FROM webhook_endpoints e
+    CROSS JOIN LATERAL (
+        (SELECT m.due_at FROM webhook_messages m
+        WHERE m.endpoint_id = e.id AND m.state = 'due' AND NOT m.ordered AND m.due_at <= now()
+        ORDER BY m.due_at, m.id LIMIT 1)
+        UNION ALL
+        (SELECT greatest(m.due_at, e.ordered_due_at) FROM webhook_messages m
+        WHERE m.endpoint_id = e.id AND m.state = 'due' AND m.ordered AND m.due_at <= now()
+            AND (e.ordered_due_at IS NULL OR e.ordered_due_at <= now())
+        ORDER BY m.due_at, m.id LIMIT 1)
+    ) AS d WHERE e.state = 'active'
+""")
 _RELEASE = text("""
     UPDATE webhook_endpoints AS e SET leased_until = :until
     FROM unnest(CAST(:ids AS uuid[]), CAST(:leases AS timestamptz[])) AS n (id, lease)

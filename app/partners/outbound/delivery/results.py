@@ -15,6 +15,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from app.kit import metrics
 from app.kit.clock import now
 from app.kit.database.session import Database
+from app.kit.logs import log
 from app.partners.models import WebhookEndpoint
 from app.partners.outbound.backoff import LIFETIME
 
@@ -57,7 +58,10 @@ Outcome = Literal["delivered", "failed", "gone", "void"]
 
 
 class Attempt(NamedTuple):
-    """One sending and its end; `void` when there was nothing to send. `due_at`: when to try again."""
+    """One sending and its end; `void` when there was nothing to send. `due_at`: when to try again.
+
+    `number`: which attempt at its message it is, from 1. `error`: why it failed, in one word, which is the reason kept.
+    """
 
     id: UUID
     endpoint_id: UUID
@@ -66,6 +70,7 @@ class Attempt(NamedTuple):
     attempted_at: datetime
     outcome: Outcome
     due_at: datetime
+    number: int
     duration_ms: int = 0
     status_code: int | None = None
     error: str | None = None
@@ -106,13 +111,28 @@ class ResultRecorder:
             if void:
                 await session.execute(_VOID, {"ids": void})
         for one in attempts:
-            metrics.deliveries.labels("void" if one.outcome == "void" else _told(one, states)).inc()
+            _trace(one, states)
         return [None] * len(attempts)
 
 
-def _told(attempt: Attempt, states: Mapping[UUID, str]) -> str:
-    dead = attempt.outcome == "failed" and states.get(attempt.message_id) == "dead"
-    return "dead" if dead else attempt.outcome
+def _trace(attempt: Attempt, states: Mapping[UUID, str]) -> None:
+    """Log and count one attempt, once it is recorded. No personal data: neither an address nor an answer."""
+    is_dead = attempt.outcome == "failed" and states.get(attempt.message_id) == "dead"
+    end = "dead" if is_dead else attempt.outcome
+    metrics.deliveries.labels(end).inc()
+    facts = {
+        "source": "webhooks",
+        "id": str(attempt.message_id),
+        "endpoint_id": str(attempt.endpoint_id),
+        "attempt": attempt.number,
+        "seconds": attempt.duration_ms / 1000,
+        "end": end,
+    }
+    if attempt.error is None:
+        log.info("webhook delivered" if end == "delivered" else "webhook not needed", **facts)
+    else:
+        reason = attempt.error if attempt.status_code is None else f"{attempt.error}-{attempt.status_code}"
+        log.warning("webhook failed", **facts, reason=reason)
 
 
 async def _locked(session: AsyncSession, ids: set[UUID]) -> dict[UUID, EndpointState]:

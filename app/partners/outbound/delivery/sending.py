@@ -77,7 +77,8 @@ class MessageSender:
     async def _attempt(self, due: DueMessage, written: Rendered) -> Attempt:
         moment = now()
         if written.config is not None and written.body is None:
-            return Attempt(uuid7(), due.endpoint_id, due.id, due.is_ordered, moment, "void", moment)
+            number = written.message.attempt_count + 1
+            return Attempt(uuid7(), due.endpoint_id, due.id, due.is_ordered, moment, "void", moment, number)
         try:
             return self._ended(due, written, moment, await self._answer(written, due.id, moment))
         except Exception as error:  # noqa: BLE001 - it is a failure like others, and is tried again as seldom
@@ -94,6 +95,7 @@ class MessageSender:
             attempted_at=moment,
             outcome=_outcome(answer),
             due_at=due_again(now(), written.message.attempt_count + 1, answer.retry_after),
+            number=written.message.attempt_count + 1,
             duration_ms=round(answer.seconds * 1000),
             status_code=answer.status_code,
             error=answer.error,
