@@ -14,7 +14,6 @@ from app.partners.outbound.delivery.worker import deliver
 from app.partners.outbound.endpoints import paused_mail
 from app.partners.outbound.endpoints.paused_mail import EndpointMails
 from app.partners.outbound.message_types import fan_out
-from app.partners.outbound.message_types.backfill import CatchingUp
 from app.partners.outbound.message_types.fan_out import FanOut
 from app.partners.outbound.message_types.openapi import webhooks_router
 from app.partners.outbound.message_types.types import MESSAGE_TYPES
@@ -43,8 +42,6 @@ async def _open_egress(services: Services) -> AsyncIterator[EgressPolicy]:
 
 def _sweeps(services: Services) -> Sequence[Sweep]:
     return [
-        # Before what it announces is spread.
-        Sweep("catch_up", CatchingUp()),
         Sweep("fan_out", FanOut(services.message_types), lock_name="spread"),
         Sweep("forget_webhooks", forget_webhooks),
     ]

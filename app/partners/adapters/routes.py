@@ -8,7 +8,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Request, Response, Security
 from fastapi.security import APIKeyHeader
 
-from app.kit.web.bodies import NotJson
+from app.kit.web.bodies import NotJson, reads_large_body
 from app.kit.web.large_bodies import BodyReservation, off_loop
 from app.partners.adapters import action_network, controlshift
 from app.partners.adapters.dependencies import PartnerPetition, by_secret, by_signature, partner_petition
@@ -46,6 +46,7 @@ _documented = APIKeyHeader(
     response_model=ReceivedView,
     openapi_extra=_OF_ACTION_NETWORK,
 )
+@reads_large_body
 async def bring_from_action_network(request: Request, partner: str, petition: str, token: str) -> Response:
     """Take Action Network's webhook in. It can send no header of ours, so its address holds one of the partner's
     secrets. The same keys in the same order are the same webhook."""
