@@ -7,63 +7,30 @@ over by the other.
 
 import asyncio
 import signal
-import zlib
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 
 import uvloop
 from prometheus_client import start_http_server
-from sqlalchemy import text
 
 from app.kit import logs
 from app.kit.database.session import Database
-from app.kit.logs import failure_of, log
+from app.kit.logs import log
 from app.kit.mail.message import MailTransport
-from app.kit.mail.sender import MailSender
+from app.kit.mail.sender import MailSender, check_transport
+from app.kit.mail.settings import MailSettings
 from app.kit.mail.smtp import open_transport
 from app.kit.mail.templates import MailTemplates
 from app.kit.rooms import Room, Services, Sweep, open_services
-from app.kit.settings import Settings
+from app.kit.sweeps import sweep_once
 from app.kit.waiting import wait_for_event
 from app.rooms import ROOMS
-
-# First half of the advisory locks' names: "swee" in ASCII.
-_LOCK_SPACE = 0x73776565
-# A sweep that has done as much as this may have left something: it goes on at once.
-FULL_BATCH = 500
-_MOST_AT_ONCE = 20
+from app.settings import Settings
 
 
 def sweeps_of(services: Services) -> list[Sweep]:
     """What is looked for in every round, room by room: a petition that opens may reach a milestone in the next."""
     return [sweep for room in services.rooms if room.sweeps is not None for sweep in room.sweeps(services)]
-
-
-async def sweep_once(database: Database, sweeps: Sequence[Sweep], ending: asyncio.Event | None = None) -> None:
-    """One round of all sweeps, each in transactions of its own; a backlog is worked off over several rounds."""
-    for sweep in sweeps:
-        try:
-            for _ in range(_MOST_AT_ONCE):
-                if (ending and ending.is_set()) or await _swept(database, sweep) < FULL_BATCH:
-                    break
-        except Exception as error:  # noqa: BLE001 - the next round tries again
-            log.warning("sweep failed", sweep=sweep.name, **failure_of(error))
-
-
-def _lock_of(sweep: Sweep) -> int:
-    """Second half of a sweep's lock, 32 bits with a sign: the same in every version that has a sweep of this name."""
-    return zlib.crc32((sweep.lock_name or sweep.name).encode()) - (1 << 31)
-
-
-async def _swept(database: Database, sweep: Sweep) -> int:
-    async with database.transaction() as session:
-        free = await session.scalar(
-            text("SELECT pg_try_advisory_xact_lock(:space, :number)"), {"space": _LOCK_SPACE, "number": _lock_of(sweep)}
-        )
-        changed = await sweep.run(session) if free else []
-    if changed:
-        log.info("swept", sweep=sweep.name, changed=len(changed))
-    return len(changed)
 
 
 @asynccontextmanager
@@ -91,6 +58,8 @@ async def work(settings: Settings, ending: asyncio.Event, rooms: Sequence[Room] 
             for room in rooms:
                 for task in room.background:
                     tasks.create_task(task(services, ending))
+            if transport is not None:
+                tasks.create_task(check_transport(transport, ending))
             for sender in _mail_senders(services, transport):
                 tasks.create_task(sender.run(ending, settings.sweep_seconds))
     finally:
@@ -101,10 +70,11 @@ async def work(settings: Settings, ending: asyncio.Event, rooms: Sequence[Room] 
 def _mail_senders(services: Services, transport: MailTransport | None) -> list[MailSender]:
     if transport is None:
         return []
-    templates = MailTemplates(services.settings.mail_texts_dir)
+    settings = services.settings_as(MailSettings)
+    templates = MailTemplates(settings.mail_texts_dir)
     with_mails = [room.mail_sources for room in services.rooms if room.mail_sources is not None]
     sources = [source for mail_sources in with_mails for source in mail_sources(services, templates)]
-    return [MailSender(source, transport, services.settings.mail_connections) for source in sources]
+    return [MailSender(source, transport, settings.mail_connections) for source in sources]
 
 
 async def _sweep(services: Services, ending: asyncio.Event) -> None:

@@ -9,10 +9,10 @@ from pathlib import Path
 from fastapi import FastAPI
 from fastapi.routing import APIRoute, iter_route_contexts
 
-from app.kit.settings import Settings
 from app.main import create_api
 from app.organizations.auth import roles_of
 from app.organizations.principals import PERSON, STAFF_ROLES
+from app.settings import Settings
 
 PAGE = Path(__file__).parent / "roles.md"
 _COLUMNS = (*STAFF_ROLES, "partner", PERSON)

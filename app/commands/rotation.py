@@ -13,8 +13,8 @@ from app.kit.crypto import key_rotation
 from app.kit.crypto.key_ring_guard import ensure_key_ring
 from app.kit.crypto.key_rotation import Resealed
 from app.kit.rooms import Room, sealed_columns_of
-from app.kit.settings import DEFAULT_DATA_DIR, Settings
 from app.rooms import ROOMS
+from app.settings import DEFAULT_DATA_DIR, Settings
 
 
 def rotate_encryption(as_json: AsJson = False, data_dir: DataDir = DEFAULT_DATA_DIR) -> None:

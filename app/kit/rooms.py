@@ -15,7 +15,7 @@ from typing import Any, Literal, Protocol, TypeAlias, TypeVar
 
 from fastapi import APIRouter, Request
 from pydantic import BaseModel
-from sqlalchemy import MetaData
+from sqlalchemy import Executable, MetaData
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.kit.crypto.key_rotation import SealedColumn
@@ -23,10 +23,11 @@ from app.kit.crypto.sealing import KeyRing
 from app.kit.database.session import Base, Database
 from app.kit.mail.sender import MailSource
 from app.kit.mail.templates import MailTemplates
-from app.kit.settings import Settings
+from app.kit.settings import ServiceSettings
 from app.kit.webhooks.message_types import MessageType, MessageTypes
 
 T = TypeVar("T")
+S = TypeVar("S", bound=ServiceSettings)
 
 # What becomes of what counts when its person is erased: an anonymous number, or not counted any more.
 ErasureChoice: TypeAlias = Literal["keep", "withdraw"]
@@ -96,6 +97,8 @@ class Room:
     sweeps: "Callable[[Services], Sequence[Sweep]] | None" = None
     background: Sequence[WorkerTask] = ()
     mail_sources: "Callable[[Services, MailTemplates], Sequence[MailSource]] | None" = None
+    # Work -> the statement that gives the time at which the oldest of it became due; NULL when nothing is due.
+    oldest_due: Mapping[str, Executable] = field(default_factory=dict)
     # What partners can be told by this room, and what depends on the list of all such types.
     message_types: Sequence[MessageType] = ()
     message_type_routers: Callable[[MessageTypes], Sequence[APIRouter]] | None = None
@@ -108,10 +111,15 @@ class Room:
 class Services:
     """What every room may use, and what each has opened for itself, by its type."""
 
-    settings: Settings
+    settings: ServiceSettings
     database: Database
     rooms: Sequence[Room] = ()
     opened: Mapping[type, object] = field(default_factory=dict)
+
+    def settings_as(self, kind: type[S]) -> S:
+        """The settings as this room or tool declares them; the process has composed them of all that are."""
+        assert isinstance(self.settings, kind)
+        return self.settings
 
     @property
     def key_ring(self) -> KeyRing:

@@ -94,7 +94,7 @@ class ReceivedWebhook(Base):
     """A webhook that came in, known by the digest of its id, and the answer it was given, sealed.
 
     Its own `id` is what the ids of its signatures are made from, so that doing it again after a crash meets them.
-    `runner` is who works on it: while that process lives, nobody else does.
+    `claimed_by` is the key of the lock of the process that works on it: while that lives, nobody else does.
     """
 
     __tablename__ = "received_webhooks"
@@ -104,7 +104,7 @@ class ReceivedWebhook(Base):
     organization_id: Mapped[UUID] = mapped_column(ForeignKey("organizations.id"))
     webhook_digest: Mapped[bytes] = mapped_column(LargeBinary)
     body_digest: Mapped[bytes] = mapped_column(LargeBinary)
-    runner: Mapped[int | None] = mapped_column(BigInteger)
+    claimed_by: Mapped[int | None] = mapped_column("runner", BigInteger)
     received_at: Mapped[datetime] = mapped_column(default=now, index=True)
     answered_at: Mapped[datetime | None]
     answer: Mapped[bytes | None] = mapped_column(LargeBinary)

@@ -11,14 +11,15 @@ from app.people.account.keys import PREFIX
 from app.people.account.sessions import forget_sign_ins, recognize
 from app.people.consents.service import ConsentLedger
 from app.people.key_rotation import MAILS, PEOPLE
-from app.people.mailing import PeopleMails
+from app.people.mailing import OLDEST_DUE, PeopleMails
 from app.people.personal_data.retention import forget_people
+from app.people.settings import PeopleSettings
 
 
 def _mail_sources(services: Services, templates: MailTemplates) -> Sequence[MailSource]:
     limiter = services.of(AbuseProtection).limiter
-    known_to: list[KnowsPeople] = [*services.personal_data(), ConsentLedger()]
-    return [PeopleMails(services.database, services.settings, templates, limiter, known_to)]
+    known_to: list[KnowsPeople] = [*services.personal_data(), Ledger()]
+    return [PeopleMails(services.database, services.settings_as(PeopleSettings), templates, limiter, known_to)]
 
 
 ROOM = Room(
@@ -28,4 +29,5 @@ ROOM = Room(
     sealed_columns=[PEOPLE, MAILS],
     sweeps=lambda _services: [Sweep("forget_sign_ins", forget_sign_ins), Sweep("forget_people", forget_people)],
     mail_sources=_mail_sources,
+    oldest_due={"people's mails": OLDEST_DUE},
 )

@@ -18,6 +18,7 @@ from app.people.consents.unsubscriptions import UnsubscribeLinkInvalid
 from app.people.dependencies import Ring, client_digest, limiter_of
 from app.people.fields import emails
 from app.people.schemas import NewSessionView, SessionBody, SignInBody, SignInView
+from app.people.settings import PeopleSettings
 
 router = APIRouter(tags=["sign-in"])
 pages = APIRouter(include_in_schema=False)
@@ -115,7 +116,7 @@ async def unsubscribe(request: Request, session: Session, ring: Ring, token: str
 async def _ask(request: Request, session: Session, ring: KeyRing, wanted: SignInRequest) -> str:
     """The browser's binding. TooManyRequests for a client; beyond a person's limit no mail is sent, without a word."""
     client, limiter = await client_digest(request), limiter_of(request)
-    settings = services(request).settings
+    settings = services(request).settings_as(PeopleSettings)
     if client and not await limiter.hit(f"{settings.sign_ins_per_hour} per hour", "sign-in-client", client):
         raise TooManyRequests
     # In this order: a request refused to one client must not use up the limit that others share.

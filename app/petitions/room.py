@@ -1,6 +1,7 @@
 """What this room brings to the doors."""
 
 from app.kit.rooms import Room, Sweep
+from app.petitions.queries import OLDEST_TRANSITION
 from app.petitions.routes import router
 from app.petitions.service import apply_scheduled_transitions
 
@@ -11,4 +12,5 @@ ROOM = Room(
     name="petitions",
     routers=[router],
     sweeps=lambda _services: [_TRANSITIONS],
+    oldest_due={"apply_scheduled_transitions": OLDEST_TRANSITION},
 )

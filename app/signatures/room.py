@@ -11,8 +11,8 @@ from app.kit.rooms import Room, Services, Sweep
 from app.kit.shutdown import on_shutdown
 from app.signatures import confirm_page, routes
 from app.signatures.background import runner
-from app.signatures.background.consents import ConsentEntering
-from app.signatures.background.mails import SignatureMails
+from app.signatures.background.consents import ConsentRecorder
+from app.signatures.background.mails import OLDEST_DUE, SignatureMails
 from app.signatures.background.milestones import mark_reached
 from app.signatures.background.withdrawal_messages import WithdrawalMessages
 from app.signatures.key_rotation import INVALIDATIONS, SIGNATURES
@@ -22,14 +22,15 @@ from app.signatures.moderation import routes as moderation_routes
 from app.signatures.moderation.trends import BrinMaintenance, Trends
 from app.signatures.schemas import ConfirmationBody, SigningBody
 from app.signatures.services import SigningServices, open_signing_services
+from app.signatures.settings import SigningSettings
 
 
 @asynccontextmanager
 async def _open(services: Services) -> AsyncIterator[SigningServices]:
-    url = services.settings.database_url.get_secret_value()
+    settings = services.settings_as(SigningSettings)
     # A pool of its own: a crowd on the ordinary pages must not keep anybody from signing or counting.
-    database = Database(url, pool_size=2, name="hot")
-    opened = open_signing_services(services.settings, database, services.of(AbuseProtection))
+    database = Database(settings.database_url.get_secret_value(), pool_size=2, name="hot")
+    opened = open_signing_services(settings, database, services.of(AbuseProtection))
     try:
         with on_shutdown(opened.streams.close):
             yield opened
@@ -49,14 +50,14 @@ def _sweeps(services: Services) -> Sequence[Sweep]:
         Sweep("mark_reached", mark_reached),
         # First: of whoever has withdrawn and signs again the withdrawal is told before the new signature.
         Sweep("withdrawal_messages", WithdrawalMessages(ring), lock_name="tell_withdrawals"),
-        Sweep("enter_consents", ConsentEntering(ring)),
+        Sweep("enter_consents", ConsentRecorder(ring)),
         Sweep("brin_maintenance", BrinMaintenance(), lock_name="summarize"),
     ]
 
 
 def _mail_sources(services: Services, templates: MailTemplates) -> Sequence[MailSource]:
     limiter = services.of(AbuseProtection).limiter
-    return [SignatureMails(services.database, services.settings, templates, limiter)]
+    return [SignatureMails(services.database, services.settings_as(SigningSettings), templates, limiter)]
 
 
 ROOM = Room(
@@ -76,4 +77,5 @@ ROOM = Room(
     sweeps=_sweeps,
     background=[runner.work],
     mail_sources=_mail_sources,
+    oldest_due={"signatures' mails": OLDEST_DUE},
 )

@@ -6,13 +6,13 @@ from app.kit.abuse.challenges import Challenges
 from app.kit.abuse.protection import AbuseProtection
 from app.kit.crypto.sealing import KeyRing
 from app.kit.database.session import Database
-from app.kit.settings import Settings
-from app.people.consents.policy import ConsentPolicies, open_consent_policies
+from app.people.consents.policy import Asking, open_asking
 from app.petitions.directory import Directory, open_directory
 from app.signatures.engine.engine import SigningEngine
 from app.signatures.reading.breakdown import Breakdowns, open_breakdowns
 from app.signatures.reading.counts import Counts
 from app.signatures.reading.streams import Streams
+from app.signatures.settings import SigningSettings
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +36,9 @@ class SigningServices:
         await self.database.close()
 
 
-def open_signing_services(settings: Settings, database: Database, protection: AbuseProtection) -> SigningServices:
+def open_signing_services(
+    settings: SigningSettings, database: Database, protection: AbuseProtection
+) -> SigningServices:
     """Open the services and start the engine; `database` is theirs, and closed with them."""
     ring = settings.key_ring
     counts = Counts(database)

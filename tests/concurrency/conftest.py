@@ -8,7 +8,7 @@ from movement import FINGERPRINT, plant
 
 from app.kit.abuse.protection import open_protection
 from app.kit.database.session import Database
-from app.kit.settings import Settings
+from app.settings import Settings
 from app.signatures.engine.lanes import Lane, claim
 from app.signatures.services import SigningServices, open_signing_services
 

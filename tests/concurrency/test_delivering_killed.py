@@ -10,7 +10,7 @@ from movement import run, until
 from services import ROOT, environment, kill_tree
 
 from app.kit.database.session import Database
-from app.kit.settings import Settings
+from app.settings import Settings
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "partners"))
 from receivers import plant_endpoint, plant_messages, receiving

@@ -11,7 +11,7 @@ from postbox import Mailbox
 from services import ROOT, environment, kill_tree
 
 from app.kit.database.session import Database
-from app.kit.settings import Settings
+from app.settings import Settings
 from app.signatures import service
 from app.signatures.schemas import SigningBody
 from app.signatures.services import SigningServices

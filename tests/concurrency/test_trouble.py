@@ -13,7 +13,7 @@ from movement import dump, like, person, proven, run, serving
 from app.embedded_postgres.server import EmbeddedPostgres
 from app.kit.database.session import Database, driver_url
 from app.kit.problems import Unavailable
-from app.kit.settings import Settings
+from app.settings import Settings
 from app.signatures.engine.insert import Signing
 from app.signatures.services import SigningServices
 

@@ -11,12 +11,12 @@ from whole_house import BODY_LIMIT, Headers, House
 
 from app.embedded_postgres.server import EmbeddedPostgres
 from app.kit.database.session import Database
-from app.kit.settings import Settings
 from app.organizations.principals import STAFF_ROLES
 from app.organizations.queries import find
 from app.organizations.service import create_key, create_organization
 from app.people.account.service import remember
 from app.people.account.sessions import begin
+from app.settings import Settings
 
 ROOT = Path(__file__).parents[2]
 

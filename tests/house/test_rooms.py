@@ -17,11 +17,11 @@ from app import worker
 from app.commands.rotation import rotate
 from app.kit.database.session import Database
 from app.kit.rooms import Room
-from app.kit.settings import Settings
 from app.main import create_api, wrap_middleware
 from app.people.account.service import remember
 from app.people.account.sessions import begin
 from app.rooms import ROOMS, metadata
+from app.settings import Settings
 
 WITH_NOTES: tuple[Room, ...] = (*ROOMS, trial_room.ROOM)
 AMINA = "amina@example.org"

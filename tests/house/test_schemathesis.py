@@ -15,11 +15,11 @@ from hypothesis import HealthCheck, settings
 from movement import plant
 
 from app.kit.database.session import Database
-from app.kit.settings import Settings
 from app.main import create_api, wrap_middleware
 from app.organizations.queries import find
 from app.organizations.service import create_key
 from app.serving import options
+from app.settings import Settings
 
 EXAMPLES = 25
 CONFIG = schemathesis.Config.from_dict({"generation": {"max-examples": EXAMPLES, "database": "none"}})

@@ -10,8 +10,8 @@ import pytest
 from fastapi import FastAPI
 
 from app.kit.database.session import Database
-from app.kit.settings import Settings
 from app.main import create_api
+from app.settings import Settings
 
 Headers = dict[str, str]
 Json = dict[str, Any]

@@ -17,8 +17,8 @@ from structlog.testing import capture_logs
 
 from app.embedded_postgres.server import EmbeddedPostgres
 from app.kit.database.session import Database, driver_url
-from app.kit.settings import Settings
 from app.people.fields.emails import canonical
+from app.settings import Settings
 
 Headers = dict[str, str]
 

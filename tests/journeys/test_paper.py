@@ -10,7 +10,7 @@ from movement import person, plant, proven, run
 from services import command
 
 from app.kit.database.session import Database
-from app.kit.settings import Settings
+from app.settings import Settings
 
 PAPER = """given_name,family_name,email,country,region,signed_at
 Amina,Okello,amina@example.org,UG,Kampala,2019-03-20T10:00:00Z

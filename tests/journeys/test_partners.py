@@ -21,7 +21,7 @@ from pydantic import SecretStr
 from standardwebhooks.webhooks import Webhook
 
 from app.kit.database.session import Database
-from app.kit.settings import Settings
+from app.settings import Settings
 
 Headers = dict[str, str]
 

@@ -8,10 +8,10 @@ from fastapi import APIRouter, FastAPI, Request, Response
 from movement import person, plant
 
 from app.kit.database.session import Database
-from app.kit.settings import Settings
 from app.kit.web.fast_lane import FastLane, FastLaneConflictError
 from app.kit.web.middleware import RequestMiddleware
 from app.main import create_api
+from app.settings import Settings
 from app.signatures.routes import signing_router
 
 AT = "/v1/petitions/end-the-ban"

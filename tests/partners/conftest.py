@@ -5,9 +5,9 @@ from movement import plant
 from partnering import PETITION, SLUG, Headers, Partner, agree, campaign_of, found_organization
 
 from app.kit.database.session import Database
-from app.kit.settings import Settings
 from app.organizations.models import Organization
 from app.partners.inbound.secrets.service import add
+from app.settings import Settings
 
 
 @pytest.fixture

@@ -20,7 +20,6 @@ from movement import run, services_for, until
 from app.kit.clock import now
 from app.kit.database.ids import uuid7
 from app.kit.database.session import Database
-from app.kit.settings import Settings
 from app.kit.webhooks.message_types import MessageTypes
 from app.organizations.models import Organization
 from app.organizations.queries import find
@@ -28,6 +27,7 @@ from app.partners.models import WebhookMessage
 from app.partners.outbound.delivery.worker import deliver
 from app.partners.outbound.endpoints import service as endpoints
 from app.partners.outbound.message_types.types import MESSAGE_TYPES
+from app.settings import Settings
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 TEST = "webhook.test"

@@ -8,9 +8,9 @@ from movement import run, sweep
 from partnering import PETITION, SLUG, Headers, Json, Partner
 
 from app.kit.database.session import Database
-from app.kit.settings import Settings
 from app.organizations.models import Organization
 from app.partners.inbound.secrets.service import add
+from app.settings import Settings
 from app.signatures.signing.sealing import Personal, unseal
 
 HELPER = f"/v1/osdi/petitions/{PETITION}/record_signature_helper"

@@ -16,7 +16,7 @@ from shapes import ACTION_NETWORK, action_network_item, change_terms, kept, new_
 
 from app.kit.database.session import Database
 from app.kit.metrics import exposition
-from app.kit.settings import Settings
+from app.settings import Settings
 
 Send = Callable[..., Awaitable[httpx.Response]]
 JSON = {"Content-Type": "application/json"}

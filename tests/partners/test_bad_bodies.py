@@ -12,7 +12,7 @@ from partnering import Partner
 from posting import LINES, Json, Poster, item, lines, signed, signed_as_bytes
 
 from app.kit.database.session import Database
-from app.kit.settings import Settings
+from app.settings import Settings
 
 JSON = "application/json"
 MEBIBYTE = 1024 * 1024

@@ -24,7 +24,7 @@ from shapes import (
 )
 
 from app.kit.database.session import Database
-from app.kit.settings import Settings
+from app.settings import Settings
 
 Send = Callable[..., Awaitable[httpx.Response]]
 HEADER = "x-controlshift-webhook-signature"

@@ -26,9 +26,9 @@ from standardwebhooks.webhooks import Webhook, WebhookVerificationError
 
 from app.kit.clock import now
 from app.kit.database.session import Database
-from app.kit.settings import Settings
 from app.partners.outbound.backoff import due_again
 from app.partners.retention import forget_webhooks
+from app.settings import Settings
 
 Headers = dict[str, str]
 URL = "/v1/organizations/movement/webhook-endpoints"

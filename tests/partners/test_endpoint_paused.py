@@ -10,7 +10,7 @@ from pydantic import SecretStr
 from receivers import answer, make_due, plant_endpoint, plant_messages, receiving
 
 from app.kit.database.session import Database
-from app.kit.settings import Settings
+from app.settings import Settings
 
 URL = "/v1/organizations/movement/webhook-endpoints"
 PAUSED = "SELECT bool_and(state = 'paused') FROM webhook_endpoints"

@@ -12,10 +12,10 @@ from partnering import SLUG, Headers, Partner
 from receivers import TYPES, plant_endpoint, plant_messages
 
 from app.kit.database.session import Database
-from app.kit.settings import Settings
 from app.kit.webhooks.egress import EgressPolicy
 from app.partners.outbound.endpoints.cleanup import BATCH, clear_endpoints
 from app.partners.outbound.endpoints.service import MOST
+from app.settings import Settings
 
 URL = f"/v1/organizations/{SLUG}/webhook-endpoints"
 HOOK = "https://hooks.example.org/multitude?token=secret-9"

@@ -9,8 +9,8 @@ from receivers import plant_endpoint, plant_messages, receiving
 from test_delivering import attempted, attempts, delivering
 
 from app.kit.database.session import Database
-from app.kit.settings import Settings
 from app.kit.webhooks.egress import EgressPolicy, SystemResolver
+from app.settings import Settings
 
 URL = "/v1/organizations/movement/webhook-endpoints"
 REFUSED = pytest.mark.parametrize(

@@ -15,7 +15,7 @@ from partnering import PETITION, SLUG, Headers, Json, Partner, further_key, furt
 from shapes import HELPER, change_terms, helper_body, kept, osdi_person, osdi_token, rows_of, words_of
 
 from app.kit.database.session import Database
-from app.kit.settings import Settings
+from app.settings import Settings
 
 HAL = "application/hal+json"
 PROBLEM = "application/problem+json"

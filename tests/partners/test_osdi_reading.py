@@ -9,7 +9,7 @@ from movement import Json, person, plant, run, serving
 from partnering import Partner, further_petition
 
 from app.kit.database.session import Database
-from app.kit.settings import Settings
+from app.settings import Settings
 
 
 def _path(href: str) -> str:

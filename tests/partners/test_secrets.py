@@ -17,9 +17,9 @@ from app.kit.crypto.key_rotation import SealedColumn, reseal
 from app.kit.crypto.sealing import KeyRing, SealBrokenError
 from app.kit.database.ids import uuid7
 from app.kit.database.session import Database
-from app.kit.settings import Settings
 from app.partners import key_rotation
 from app.partners.inbound.secrets.service import LiveSecret, key_of, live_secrets, note_use
+from app.settings import Settings
 
 NEW = "a-new-secret-that-is-only-for-tests-02"
 BODY = '{"petition": "repeal-the-act"}'

@@ -7,7 +7,7 @@ from movement import run, until
 from receivers import OK, Received, Saying, answer, attempted, delivering, plant_endpoint, plant_messages, receiving
 
 from app.kit.database.session import Database
-from app.kit.settings import Settings
+from app.settings import Settings
 
 
 class Gate:

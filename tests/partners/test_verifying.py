@@ -12,10 +12,10 @@ from posting import LINES, Poster, fresh_id, item, lines, signed
 
 from app.kit.clock import now
 from app.kit.database.session import Database
-from app.kit.settings import Settings
 from app.organizations.models import Organization
 from app.organizations.queries import find
 from app.partners.inbound.secrets.service import add
+from app.settings import Settings
 
 BODY = lines(item(1))
 

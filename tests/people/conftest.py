@@ -11,9 +11,9 @@ from postman import AMINA, Asked, Headers, Json, Postman, token_in
 from app.kit.abuse.rate_limits import Limiter, MemoryStorage
 from app.kit.database.session import Database
 from app.kit.mail.templates import MailTemplates
-from app.kit.settings import Settings
 from app.organizations.models import Organization
 from app.people.mailing import PeopleMails
+from app.settings import Settings
 from app.signatures.me.service import SignatureStore
 
 SignUp = Callable[..., Awaitable[Headers]]

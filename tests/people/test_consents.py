@@ -15,7 +15,6 @@ from sqlalchemy.exc import DBAPIError
 from app.kit.clock import now
 from app.kit.crypto.sealing import KeyRing
 from app.kit.database.session import Database
-from app.kit.settings import Settings
 from app.organizations.models import Organization
 from app.people.account.service import remember
 from app.people.consents import service as consents
@@ -24,7 +23,8 @@ from app.people.consents.service import Entry, consenting, enter
 from app.people.fields.emails import canonical
 from app.people.queries import HAS_CONSENT_SQL
 from app.people.schemas import Consent
-from app.signatures.background.consents import ConsentEntering
+from app.settings import Settings
+from app.signatures.background.consents import ConsentRecorder
 
 MakeKey = Callable[..., Awaitable[Headers]]
 Sign = Callable[..., Awaitable[Json]]
@@ -417,7 +417,7 @@ async def test_consents_given_with_a_signature_reach_the_ledger(
     consent = {"organization": "sisters", "given": True, "text_version": "en-1", "page": "example.org/sign"}
     await sign(consents=[consent])
     async with database.transaction() as session:
-        await ConsentEntering(ring)(session)
+        await ConsentRecorder(ring)(session)
     query = (
         "SELECT c.signer, c.organization_id, c.given, t.version, c.page, c.petition_id IS NOT NULL, c.proven "
         "FROM consents c JOIN consent_texts t ON t.id = c.text_id"

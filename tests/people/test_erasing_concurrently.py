@@ -10,7 +10,7 @@ from postman import AMINA, Asked, Headers, Json
 from sqlalchemy import text
 
 from app.kit.database.session import Database
-from app.kit.settings import Settings
+from app.settings import Settings
 
 ROUNDS = 6
 

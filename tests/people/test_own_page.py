@@ -14,10 +14,10 @@ from postman import AMINA, Headers, Json, Postman, link_in
 from app.kit.clock import now
 from app.kit.database.session import Database
 from app.kit.metrics import exposition
-from app.kit.settings import Settings
 from app.organizations.models import Organization
 from app.people.consents.service import Entry, enter
 from app.people.queries import movement_id
+from app.settings import Settings
 
 Sign = Callable[..., Awaitable[Json]]
 SignIn = Callable[..., Awaitable[Headers]]

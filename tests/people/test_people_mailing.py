@@ -10,12 +10,12 @@ from sqlalchemy import event
 
 from app.kit.abuse.rate_limits import Limiter, MemoryStorage
 from app.kit.database.session import Database
-from app.kit.mail.sender import Outcome
+from app.kit.mail.outcome import Outcome
 from app.kit.mail.templates import MailTemplates
 from app.kit.rooms import KnowsPeople
-from app.kit.settings import Settings
 from app.organizations.models import Organization
 from app.people.mailing import PeopleMails
+from app.settings import Settings
 from app.signatures.background.mails import SignatureMails
 from app.signatures.me.service import SignatureStore
 

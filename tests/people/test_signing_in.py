@@ -12,10 +12,11 @@ from postman import AMINA, Asked, Headers, Postman, age, link_in, token_in
 from app.kit.crypto.sealing import KeyRing
 from app.kit.database.ids import uuid7
 from app.kit.database.session import Database
-from app.kit.mail.sender import LEASE_SECONDS, Outcome
-from app.kit.settings import Settings
+from app.kit.mail.outcome import Outcome
+from app.kit.mail.sender import LEASE_SECONDS
 from app.people.account.sessions import forget_sign_ins
 from app.people.sealing import SignInToken, write_sign_in_token
+from app.settings import Settings
 
 Ask = Callable[..., Awaitable[Asked]]
 Sign = Callable[..., Awaitable[object]]

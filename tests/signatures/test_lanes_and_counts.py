@@ -3,7 +3,7 @@
 from movement import person, plant, run, serving
 
 from app.kit.database.session import Database
-from app.kit.settings import Settings
+from app.settings import Settings
 from app.signatures.reading.counts import Counts
 from app.signatures.services import SigningServices
 

@@ -8,8 +8,8 @@ import httpx
 from movement import dump, person, run, serving
 
 from app.kit.database.session import Database
-from app.kit.settings import Settings
 from app.kit.text.countries import COUNTRIES
+from app.settings import Settings
 from app.signatures.signing.sealing import unseal
 
 Sign = Callable[..., Awaitable[httpx.Response]]

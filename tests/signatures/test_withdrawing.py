@@ -8,7 +8,7 @@ from movement import person, plant, proven, run
 from app.kit.crypto.sealing import KeyRing
 from app.kit.database.ids import uuid7
 from app.kit.database.session import Database
-from app.kit.settings import Settings
+from app.settings import Settings
 from app.signatures.signing.sealing import write_receipt
 
 Sign = Callable[..., Awaitable[httpx.Response]]

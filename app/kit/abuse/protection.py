@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from app.kit.abuse.address_digests import ClientIpDigester
 from app.kit.abuse.client_addresses import TrustedProxies, client_address
 from app.kit.abuse.rate_limits import Limiter, open_limiter
+from app.kit.abuse.settings import AbuseSettings
 from app.kit.database.session import Database
-from app.kit.settings import Settings
-from app.kit.web.asgi import Scope
+from app.kit.web.middleware import Scope
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +23,7 @@ class AbuseProtection:
         return await self.digester.digest(client_address(scope, self.proxies))
 
 
-def open_protection(settings: Settings, database: Database) -> AbuseProtection:
+def open_protection(settings: AbuseSettings, database: Database) -> AbuseProtection:
     """Ready to count; the caller closes the limiter."""
     proxies = TrustedProxies(settings.trusted_proxies)
     return AbuseProtection(open_limiter(settings), proxies, ClientIpDigester(settings.key_ring, database))

@@ -11,9 +11,8 @@ from collections.abc import Iterator, Sequence
 
 from app.partners.adapters.osdi import signatures
 from app.partners.adapters.parsing import read_array
-from app.partners.adapters.translation import Frame, as_text
-from app.partners.inbound.items import Item, NoSignature
-from app.partners.inbound.json_split import ItemTooLarge, is_too_large
+from app.partners.adapters.translation import Context, as_text
+from app.partners.inbound.items import Item, ItemTooLarge, NoSignature, is_too_large
 
 _SIGNATURE = "osdi:signature"
 _MISSING = {"at": _SIGNATURE, "message": "Field required"}
@@ -41,17 +40,17 @@ def keys_of(body: bytes) -> bytes:
     return json.dumps(keys).encode()
 
 
-def read_items(frame: Frame, body: bytes) -> Iterator[Item]:
+def read_items(context: Context, body: bytes) -> Iterator[Item]:
     """What the body brings, in order."""
-    return (_read(frame, item, written) for item, written in read_array(body))
+    return (_read(context, item, written) for item, written in read_array(body))
 
 
-def _read(frame: Frame, item: object, written: bytes) -> Item:
+def _read(context: Context, item: object, written: bytes) -> Item:
     if item is None and is_too_large(written):
         return ItemTooLarge()
     if not isinstance(item, dict) or not isinstance(item.get(_SIGNATURE), dict):
         return NoSignature([_MISSING])
-    return signatures.read(frame, item[_SIGNATURE], _key_of(item))
+    return signatures.read(context, item[_SIGNATURE], _key_of(item))
 
 
 def _key_of(item: object) -> str | None:

@@ -7,9 +7,8 @@ from fastapi.security import APIKeyHeader
 
 from app.kit.database.session import Session
 from app.kit.rooms import services
-from app.kit.settings import Settings
 from app.kit.web.caching import cached
-from app.partners.adapters.dependencies import TOKEN, by_token, feeding
+from app.partners.adapters.dependencies import TOKEN, by_token, partner_petition
 from app.partners.adapters.osdi import reading, recording
 from app.partners.adapters.osdi.schemas import (
     MEDIA_TYPE,
@@ -25,6 +24,7 @@ from app.partners.adapters.osdi.schemas import (
 from app.partners.adapters.parsing import read_object
 from app.partners.adapters.routes import JSON, check_type
 from app.partners.inbound.services import inbound_services
+from app.partners.settings import PartnerSettings
 from app.petitions import service as petitions
 from app.signatures.reading.counts import Counts
 from app.signatures.services import SigningServices
@@ -42,8 +42,8 @@ _BODY: dict[str, Any] = {"requestBody": {"required": True, "content": {JSON: _SI
 _MAX_AGE, _SHARED_MAX_AGE = 5, 10
 
 
-def _settings(request: Request) -> Settings:
-    return services(request).settings
+def _settings(request: Request) -> PartnerSettings:
+    return services(request).settings_as(PartnerSettings)
 
 
 def _counts(request: Request) -> Counts:
@@ -91,11 +91,13 @@ async def record_osdi_signature(
 ) -> Response:
     """Record a signature with OSDI's helper. The same identifier under the same petition is the same signature: it is
     answered alike and counted once. With `osdi:control.return_response` false the answer is `{}`."""
-    desk = inbound_services(request)
-    organization = await by_token(desk, request)
+    services = inbound_services(request)
+    organization = await by_token(services, request)
     check_type(request, JSON, MEDIA_TYPE)
-    with desk.bodies.reserve() as share:
-        share.assign_to(organization.id)
-        signature = await read_object(await desk.bodies.read(request, share))
-        answer = await recording.record(desk, await feeding(desk, organization, petition), signature, share)
+    with services.bodies.share() as reservation:
+        reservation.is_of(organization.id)
+        signature = await read_object(await services.bodies.read(request, reservation))
+        answer = await recording.record(
+            services, await partner_petition(services, organization, petition), signature, reservation
+        )
     return Response(b"{}" if recording.wants_no_answer(signature) else answer, media_type=MEDIA_TYPE)

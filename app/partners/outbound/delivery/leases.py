@@ -51,6 +51,20 @@ _TAKE = text("""
     ) AS d
     ORDER BY d.endpoint_id, d.due_at, d.id
 """)
+# Since when the message is due that waits longest, of those that nothing of the receiver's holds up.
+OLDEST_DUE = text("""
+    SELECT min(d.due_at) FROM webhook_endpoints e
+    CROSS JOIN LATERAL (
+        (SELECT m.due_at FROM webhook_messages m
+        WHERE m.endpoint_id = e.id AND m.state = 'due' AND NOT m.ordered AND m.due_at <= now()
+        ORDER BY m.due_at, m.id LIMIT 1)
+        UNION ALL
+        (SELECT greatest(m.due_at, e.ordered_due_at) FROM webhook_messages m
+        WHERE m.endpoint_id = e.id AND m.state = 'due' AND m.ordered AND m.due_at <= now()
+            AND (e.ordered_due_at IS NULL OR e.ordered_due_at <= now())
+        ORDER BY m.due_at, m.id LIMIT 1)
+    ) AS d WHERE e.state = 'active'
+""")
 _RELEASE = text("""
     UPDATE webhook_endpoints AS e SET leased_until = :until
     FROM unnest(CAST(:ids AS uuid[]), CAST(:leases AS timestamptz[])) AS n (id, lease)
@@ -58,7 +72,7 @@ _RELEASE = text("""
 """)
 
 
-class Due(NamedTuple):
+class DueMessage(NamedTuple):
     """A message to be sent."""
 
     endpoint_id: UUID
@@ -66,16 +80,16 @@ class Due(NamedTuple):
     is_ordered: bool
 
 
-class Held(NamedTuple):
+class LeasedEndpoint(NamedTuple):
     """An endpoint held until `lease`, and what is due to it, in order."""
 
     endpoint_id: UUID
     lease: datetime
     is_failing: bool
-    messages: Sequence[Due]
+    messages: Sequence[DueMessage]
 
 
-async def claim(session: AsyncSession, lease: timedelta, *, limit: int, failing: bool) -> list[Held]:
+async def claim(session: AsyncSession, lease: timedelta, *, limit: int, failing: bool) -> list[LeasedEndpoint]:
     """Hold up to so many endpoints, of those that are failing or of the others."""
     moment = now()
     until = moment + lease
@@ -84,13 +98,13 @@ async def claim(session: AsyncSession, lease: timedelta, *, limit: int, failing:
     if not waiting:
         return []
     taken = {"ids": list(waiting), "waiting": list(waiting.values()), "now": moment, "most": MESSAGES}
-    due: defaultdict[UUID, list[Due]] = defaultdict(list)
+    due: defaultdict[UUID, list[DueMessage]] = defaultdict(list)
     for row in await session.execute(_TAKE, taken):
-        due[row.endpoint_id].append(Due(*row))
-    return [Held(endpoint_id, until, failing, due[endpoint_id]) for endpoint_id in waiting]
+        due[row.endpoint_id].append(DueMessage(*row))
+    return [LeasedEndpoint(endpoint_id, until, failing, due[endpoint_id]) for endpoint_id in waiting]
 
 
-async def release(session: AsyncSession, held: Collection[Held], rest: timedelta = timedelta(0)) -> None:
+async def release(session: AsyncSession, held: Collection[LeasedEndpoint], rest: timedelta = timedelta(0)) -> None:
     """Let go of these, unless somebody else holds them by now; they can be held again when so much time has passed."""
     if held:
         values = {"ids": [one.endpoint_id for one in held], "leases": [one.lease for one in held]}

@@ -14,8 +14,8 @@ from app.kit.database.session import Database
 from app.kit.logs import failure_of, log
 from app.kit.web.errors import is_unreachable
 from app.kit.webhooks.message_types import MessageTypes
-from app.partners.outbound.delivery.leases import Due
-from app.partners.outbound.endpoints.sealed_config import Whereabouts, open_whereabouts
+from app.partners.outbound.delivery.leases import DueMessage
+from app.partners.outbound.endpoints.sealed_config import EndpointConfig, open_config
 from app.partners.outbound.message_types.bodies import bodies_of
 
 # As they are at this moment: one may have been paused, moved or deleted since it was claimed.
@@ -39,15 +39,15 @@ class Sendable(NamedTuple):
     sealed: bytes
 
 
-class Written(NamedTuple):
-    """What to send, and where; no `body` when nothing is left to tell, no `whereabouts` when it cannot be written."""
+class Rendered(NamedTuple):
+    """What to send, and where; no `body` when nothing is left to tell, no `config` when it cannot be written."""
 
     message: Sendable
-    whereabouts: Whereabouts | None
+    config: EndpointConfig | None
     body: bytes | None
 
 
-class Writing:
+class Renderer:
     """Writes for one worker."""
 
     def __init__(self, database: Database, ring: KeyRing, types: MessageTypes) -> None:
@@ -57,7 +57,7 @@ class Writing:
         # Opened once for all that is sent to an endpoint as it stands.
         self._open = lru_cache(1024)(self._opened)
 
-    async def write(self, due: Sequence[Due]) -> Sequence[Written | None]:
+    async def write(self, due: Sequence[DueMessage]) -> Sequence[Rendered | None]:
         """What to send for each, in their order; None for what is not to be sent any more."""
         ids = [one.id for one in due]
         try:
@@ -85,17 +85,17 @@ class Writing:
         async with self._database.transaction() as session:
             return [(message, _Broken()) for message in await _read(session, [id_])]
 
-    def _written(self, message: Sendable, body: "bytes | _Broken | None") -> Written:
+    def _written(self, message: Sendable, body: "bytes | _Broken | None") -> Rendered:
         if isinstance(body, _Broken):
-            return Written(message, None, None)
+            return Rendered(message, None, None)
         if body is None and message.type not in self._types:
             # A later version has made it, beside which this one is still running: it can tell it soon.
-            return Written(message, None, None)
-        return Written(message, self._open(message.endpoint_id, message.sealed), body)
+            return Rendered(message, None, None)
+        return Rendered(message, self._open(message.endpoint_id, message.sealed), body)
 
-    def _opened(self, endpoint_id: UUID, sealed: bytes) -> Whereabouts | None:
+    def _opened(self, endpoint_id: UUID, sealed: bytes) -> EndpointConfig | None:
         try:
-            return open_whereabouts(self._ring, endpoint_id, sealed)
+            return open_config(self._ring, endpoint_id, sealed)
         except (SealBrokenError, LookupError, ValueError) as error:
             log.error("endpoint cannot be opened", **failure_of(error))
             return None

@@ -31,7 +31,7 @@ from app.partners.outbound.endpoints.schemas import (
     WebhookMessageView,
     schemas_for,
 )
-from app.partners.outbound.endpoints.sealed_config import FORMER, whereabouts_of
+from app.partners.outbound.endpoints.sealed_config import FORMER, config_of
 from app.people.dependencies import Ring, limiter_of
 
 # Seconds in which a host must have been resolved.
@@ -80,10 +80,10 @@ async def create_webhook_endpoint(
     await _look_at(targets, body.url)
     database = services(request).database
     async with database.transaction() as session:
-        endpoint, whereabouts = await endpoints.create(session, ring, own, **body.model_dump())
+        endpoint, config = await endpoints.create(session, ring, own, **body.model_dump())
     response.headers["Cache-Control"] = "no-store"
-    view = WebhookEndpointView.of(endpoint, whereabouts)
-    return NewWebhookEndpointView(**view.model_dump(), secret=whereabouts.secrets[0].text)
+    view = WebhookEndpointView.of(endpoint, config)
+    return NewWebhookEndpointView(**view.model_dump(), secret=config.secrets[0].text)
 
 
 async def list_webhook_endpoints(
@@ -92,7 +92,7 @@ async def list_webhook_endpoints(
     """An organization's endpoints."""
 
     def view(endpoint: WebhookEndpoint) -> WebhookEndpointView:
-        return WebhookEndpointView.of(endpoint, whereabouts_of(ring, endpoint))
+        return WebhookEndpointView.of(endpoint, config_of(ring, endpoint))
 
     return await page_of(session, endpoints.of_organization(organization.id), WebhookEndpoint.id, paging, view)
 
@@ -102,7 +102,7 @@ async def show_webhook_endpoint(
 ) -> WebhookEndpointView:
     """One endpoint."""
     found = await endpoints.find(session, organization.id, endpoint)
-    return WebhookEndpointView.of(found, whereabouts_of(ring, found))
+    return WebhookEndpointView.of(found, config_of(ring, found))
 
 
 async def change_webhook_endpoint(

@@ -16,7 +16,7 @@ from app.kit.text.fields import Body, Line, Locale, View
 from app.kit.webhooks.egress import LONGEST
 from app.kit.webhooks.message_types import MessageTypes
 from app.partners.models import DeliveryAttempt, WebhookEndpoint, WebhookMessage
-from app.partners.outbound.endpoints.sealed_config import Whereabouts
+from app.partners.outbound.endpoints.sealed_config import EndpointConfig
 from app.people.schemas import Email
 
 EndpointState = Literal["active", "paused", "disabled"]
@@ -81,9 +81,9 @@ class WebhookEndpointView(View):
     updated_at: datetime
 
     @classmethod
-    def of(cls, endpoint: WebhookEndpoint, whereabouts: Whereabouts) -> Self:
+    def of(cls, endpoint: WebhookEndpoint, config: EndpointConfig) -> Self:
         """Of a row, and what is sealed in it."""
-        sealed = {name: getattr(whereabouts, name) for name in ("url", "contact", "contact_locale")}
+        sealed = {name: getattr(config, name) for name in ("url", "contact", "contact_locale")}
         columns = {name: getattr(endpoint, name) for name in cls.model_fields if name not in {*sealed, "secret"}}
         return cls(**columns, **sealed)
 

@@ -20,11 +20,11 @@ from app.organizations.models import Organization
 from app.partners.models import WebhookEndpoint, WebhookMessage
 from app.partners.outbound.backoff import LIFETIME
 from app.partners.outbound.endpoints.sealed_config import (
+    EndpointConfig,
     Secret,
-    Whereabouts,
     new_secret,
-    open_whereabouts,
-    seal_whereabouts,
+    open_config,
+    seal_config,
 )
 from app.partners.outbound.message_types.types import TEST
 
@@ -94,7 +94,7 @@ async def create(
     label: str | None = None,
     contact: str | None = None,
     contact_locale: str | None = None,
-) -> tuple[WebhookEndpoint, Whereabouts]:
+) -> tuple[WebhookEndpoint, EndpointConfig]:
     """A new endpoint, and what is sealed of it, its first secret included; TooManyEndpoints."""
     # Two that are made at the same moment are counted one after the other.
     locked = select(Organization.id).where(Organization.id == organization.id).with_for_update(key_share=True)
@@ -102,28 +102,28 @@ async def create(
     counted = of_organization(organization.id).with_only_columns(func.count())
     if (await session.scalar(counted) or 0) >= MOST:
         raise TooManyEndpoints
-    id_, whereabouts = uuid7(), Whereabouts(url, (new_secret(),), contact, contact_locale)
+    id_, config = uuid7(), EndpointConfig(url, (new_secret(),), contact, contact_locale)
     endpoint = WebhookEndpoint(
         id=id_,
         organization_id=organization.id,
-        sealed=seal_whereabouts(ring, id_, whereabouts),
+        sealed=seal_config(ring, id_, config),
         label=label,
         types=sorted(types),
     )
     session.add(endpoint)
     await session.flush()
-    return endpoint, whereabouts
+    return endpoint, config
 
 
 async def change(
     session: AsyncSession, ring: KeyRing, endpoint: WebhookEndpoint, changes: dict[str, Any]
-) -> Whereabouts:
+) -> EndpointConfig:
     """Change what is named, and give what is sealed of it then. To activate an endpoint is to begin anew with it."""
-    whereabouts = open_whereabouts(ring, endpoint.id, endpoint.sealed)
+    config = open_config(ring, endpoint.id, endpoint.sealed)
     sealed = {name: changes.pop(name) for name in _SEALED if name in changes}
     if sealed:
-        whereabouts = whereabouts._replace(**sealed)
-        endpoint.sealed = seal_whereabouts(ring, endpoint.id, whereabouts)
+        config = config._replace(**sealed)
+        endpoint.sealed = seal_config(ring, endpoint.id, config)
     if "types" in changes:
         changes["types"] = sorted(changes["types"])
     for name, value in changes.items():
@@ -133,7 +133,7 @@ async def change(
     elif "state" in changes:
         endpoint.state_reason = "by_hand"
     await session.flush()
-    return whereabouts
+    return config
 
 
 async def _begin_anew(session: AsyncSession, endpoint: WebhookEndpoint) -> None:
@@ -150,10 +150,10 @@ async def _begin_anew(session: AsyncSession, endpoint: WebhookEndpoint) -> None:
 
 async def renew_secret(session: AsyncSession, ring: KeyRing, endpoint: WebhookEndpoint) -> Secret:
     """A new secret; the former signs beside it for 24 hours."""
-    whereabouts = open_whereabouts(ring, endpoint.id, endpoint.sealed).renewed(now())
-    endpoint.sealed = seal_whereabouts(ring, endpoint.id, whereabouts)
+    config = open_config(ring, endpoint.id, endpoint.sealed).renewed(now())
+    endpoint.sealed = seal_config(ring, endpoint.id, config)
     await session.flush()
-    return whereabouts.secrets[0]
+    return config.secrets[0]
 
 
 async def test(session: AsyncSession, endpoint: WebhookEndpoint) -> WebhookMessage:

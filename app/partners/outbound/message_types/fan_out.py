@@ -29,6 +29,8 @@ from app.partners.outbound.message_types.types import COUNTED
 
 # Few: what a transaction holds, an erasure waits for.
 BATCH = 500
+# Since when the oldest outbox message waits to be fanned out; no row when none does.
+OLDEST_DUE = text("SELECT created_at FROM outbox_messages ORDER BY number LIMIT 1")
 # Signatures in a message.
 MOST_TOLD = 500
 

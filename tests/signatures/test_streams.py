@@ -12,7 +12,7 @@ from listening import Listener, listening
 from movement import person, run, serving
 
 from app.kit.database.session import Database
-from app.kit.settings import Settings
+from app.settings import Settings
 from app.signatures.reading import streams
 from app.signatures.services import SigningServices
 

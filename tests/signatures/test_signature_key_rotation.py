@@ -17,8 +17,8 @@ from app.kit.crypto.key_rotation import SealedColumn
 from app.kit.crypto.sealing import KeyRing, SealBrokenError
 from app.kit.database.session import Database, committing
 from app.kit.rooms import sealed_columns_of
-from app.kit.settings import Settings
 from app.rooms import ROOMS, metadata
+from app.settings import Settings
 from app.signatures.key_rotation import SIGNATURES
 from app.signatures.signing.sealing import unseal
 

@@ -7,7 +7,7 @@ import httpx
 from movement import person, plant, run, serving
 
 from app.kit.database.session import Database
-from app.kit.settings import Settings
+from app.settings import Settings
 
 Sign = Callable[..., Awaitable[httpx.Response]]
 AT = "/v1/petitions/end-the-ban/count"

@@ -10,7 +10,7 @@ from movement import Json, like, person, plant, proven, run, serving, until, wor
 from app.kit.clock import now
 from app.kit.crypto.sealing import KeyRing
 from app.kit.database.session import Database
-from app.kit.settings import Settings
+from app.settings import Settings
 from app.signatures.engine import insert
 from app.signatures.engine.lanes import claim
 from app.signatures.me import service as own
@@ -143,8 +143,8 @@ async def test_an_import_takes_the_place_of_what_was_held(
         await sign(client, body)
     lane = await claim(database, settings.key_ring.fingerprint())
     paper = prepared(settings.key_ring, petition_id, like(3))
-    outcomes = (await insert.sign(lane, paper, insert.IMPORT)).outcomes
-    again = (await insert.sign(lane, paper, insert.IMPORT)).outcomes
+    outcomes = (await insert.sign(lane, paper, insert.FROM_IMPORT)).outcomes
+    again = (await insert.sign(lane, paper, insert.FROM_IMPORT)).outcomes
     await lane.release()
     assert [outcome.value for outcome in outcomes] == ["duplicate", "counted", "counted"]
     assert set(again[1:]) == {insert.Outcome.COUNTED}, "told again what was committed"
