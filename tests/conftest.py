@@ -18,7 +18,7 @@ from movement import SECRET_KEYS
 from app.embedded_postgres.server import EmbeddedPostgres
 from app.kit.database.schema_version import upgrade
 from app.kit.database.session import Database
-from app.kit.web.middleware import Asgi
+from app.kit.web.asgi import Asgi
 from app.main import create_api, wrap_middleware
 from app.organizations.queries import find as find_organization
 from app.organizations.service import create_key

@@ -17,7 +17,7 @@ from app.kit.clock import now
 from app.kit.crypto.sealing import KeyRing
 from app.kit.database.session import Database
 from app.kit.rooms import Services
-from app.kit.web.middleware import Asgi
+from app.kit.web.asgi import Asgi
 from app.main import create_api, wrap_middleware
 from app.petitions.models import Petition
 from app.rooms import ROOMS

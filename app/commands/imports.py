@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from app.commands.console import AsJson, CommandError, DataDir, database_of, out, progress, settings_of
-from app.people.consents.policy import read_asked
+from app.people.consents.policy import read_policies
 from app.petitions.directory import open_directory
 from app.petitions.service import PetitionNotFound
 from app.settings import DEFAULT_DATA_DIR, Settings

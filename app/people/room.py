@@ -18,7 +18,7 @@ from app.people.settings import PeopleSettings
 
 def _mail_sources(services: Services, templates: MailTemplates) -> Sequence[MailSource]:
     limiter = services.of(AbuseProtection).limiter
-    known_to: list[KnowsPeople] = [*services.personal_data(), Ledger()]
+    known_to: list[KnowsPeople] = [*services.personal_data(), ConsentLedger()]
     return [PeopleMails(services.database, services.settings_as(PeopleSettings), templates, limiter, known_to)]
 
 

@@ -6,7 +6,7 @@ from app.kit.abuse.challenges import Challenges
 from app.kit.abuse.protection import AbuseProtection
 from app.kit.crypto.sealing import KeyRing
 from app.kit.database.session import Database
-from app.people.consents.policy import Asking, open_asking
+from app.people.consents.policy import ConsentPolicies, open_consent_policies
 from app.petitions.directory import Directory, open_directory
 from app.signatures.engine.engine import SigningEngine
 from app.signatures.reading.breakdown import Breakdowns, open_breakdowns

@@ -176,7 +176,7 @@ async def test_what_is_still_worked_on_is_still_accounted_for(served: Any, partn
     assert desk.bodies.reserved == MEBIBYTE - SMALL
     ended.set()
     again = await desk.receiver.receive(partnership.organization_id, "x:1", b"digest", bring)
-    assert (again, desk.bodies.filled) == (b"{}", 0)
+    assert (again, desk.bodies.reserved) == (b"{}", 0)
 
 
 async def test_a_crowd_of_large_bodies_keeps_neither_small_ones_nor_other_partners_out(

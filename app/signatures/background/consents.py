@@ -69,7 +69,7 @@ class ConsentRecorder:
 
 
 async def _record(session: AsyncSession, ring: KeyRing, found: Sequence[_Given]) -> None:
-    asked = await read_asked(session, {consent.organization for given in found for consent in given.consents})
+    asked = await read_policies(session, {consent.organization for given in found for consent in given.consents})
     await remember_all(session, ring, _people(found))
     await consents.enter(session, ring, [entry for given in found for entry in _entries(asked, given)])
     await session.execute(_RECORDED, _columns(ring, found))
@@ -97,10 +97,12 @@ def _opened(ring: KeyRing, row: Any) -> _Given | None:
         return None
 
 
-def _people(found: Iterable[_Given]) -> list[Known]:
+def _people(found: Iterable[_Given]) -> list[PersonDetails]:
     """People who said yes to some organization: a no alone is no reason to keep more about them."""
     return [
-        Known(row.signer, Details(personal.email, personal.given_name, personal.family_name, personal.locale or None))
+        PersonDetails(
+            row.signer, Details(personal.email, personal.given_name, personal.family_name, personal.locale or None)
+        )
         for row, personal, given in found
         if any(consent.given for consent in given)
     ]

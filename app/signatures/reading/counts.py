@@ -39,9 +39,9 @@ class Counts:
         for petition_id, total in totals.items():
             self._since[petition_id][lane] = (total, noted_at)
 
-    def kept(self, petition_id: UUID) -> int | None:
+    def peek(self, petition_id: UUID) -> int | None:
         """The count without a query, or None when it was not read within the last second."""
-        parts = self._parts.kept(petition_id)
+        parts = self._parts.peek(petition_id)
         return None if parts is None else self._sum(petition_id, parts)
 
     async def get(self, petition_id: UUID) -> int:

@@ -46,10 +46,10 @@ class MessageSender:
         many = settings.webhook_connections
         write, record = Renderer(database, self._ring, types).write, ResultRecorder(database).record
         self._writing: GroupCommit[DueMessage, Rendered | None] = GroupCommit(
-            _unhurried(write), queue_limit=many, batch_limit=many, patience=RENDER_TIMEOUT
+            _unhurried(write), queue_limit=many, batch_limit=many, retry_timeout=RENDER_TIMEOUT
         )
         self._recording: GroupCommit[Attempt, None] = GroupCommit(
-            _unhurried(record), queue_limit=many, batch_limit=many, patience=RECORD_TIMEOUT
+            _unhurried(record), queue_limit=many, batch_limit=many, retry_timeout=RECORD_TIMEOUT
         )
 
     def start(self) -> None:
@@ -71,7 +71,7 @@ class MessageSender:
         if written is None or time.monotonic() > until:
             return False
         attempt = await self._attempt(due, written)
-        await self._recording.add(attempt)
+        await self._recording.submit(attempt)
         return attempt.outcome in {"delivered", "void"}
 
     async def _attempt(self, due: DueMessage, written: Rendered) -> Attempt:
