@@ -45,7 +45,7 @@ _GIVE_UP = text("""
     DELETE FROM mails WHERE due_at <= :now AND (mail_count >= :most OR created_at < :oldest)
     RETURNING id, kind, mail_count
 """)
-# An array, which is made once: a plan may run a subquery of IN for each row, and every run would claim others (seen: LIMIT 1 claimed 5).
+# An array, made once: a plan may run a subquery of IN for each row, each time claiming others (seen: LIMIT 1, 5 rows).
 _CLAIM = text("""
     UPDATE mails SET mail_count = mail_count + 1, due_at = :lease WHERE id = ANY (ARRAY(
         SELECT id FROM mails WHERE kind = :kind AND due_at <= :now ORDER BY due_at LIMIT :limit FOR UPDATE SKIP LOCKED

@@ -24,7 +24,7 @@ _GIVE_UP = text("""
     WHERE mail_due_at <= :now AND (state <> 'paused' OR mail_count >= :most)
     RETURNING id, 'endpoint_paused' AS kind, mail_count
 """)
-# An array, which is made once: a plan may run a subquery of IN for each row, and every run would claim others.
+# An array, made once: a plan may run a subquery of IN for each row, each time claiming others (seen: LIMIT 1, 5 rows).
 _CLAIM = text("""
     UPDATE webhook_endpoints AS e SET mail_count = e.mail_count + 1, mail_due_at = :lease
     FROM organizations o
