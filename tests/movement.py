@@ -22,7 +22,7 @@ from app.main import create_api, wrap_middleware
 from app.petitions.models import Petition
 from app.rooms import ROOMS
 from app.settings import Settings
-from app.signatures.engine.tallies import DIMENSIONS
+from app.signatures.dimensions import NAMES
 from app.signatures.reading.recount import differences, recount
 
 Json = dict[str, Any]
@@ -87,7 +87,7 @@ async def prove(session: AsyncSession, petition_id: UUID) -> int:
     of = {dimension: int(summed) for dimension, summed in sums}
     rows = text("SELECT count(*) FROM signatures WHERE petition_id = :petition_id AND state = 'confirmed'")
     count = int((await session.execute(rows, values)).scalar_one())
-    assert {of.get(dimension, 0) for dimension in DIMENSIONS} == {count}
+    assert {of.get(dimension, 0) for dimension in NAMES} == {count}
     assert await differences(session, petition_id) == []
     return count
 

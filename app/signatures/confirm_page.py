@@ -1,4 +1,4 @@
-"""Our own page to confirm a signature on, for where no front end is set. Opening it changes nothing: scanners do."""
+"""The confirmation page, where no front end is set. Opening it changes nothing, because mail scanners open links."""
 
 from pathlib import Path
 
@@ -16,13 +16,13 @@ _pages = Pages(Path(__file__).parent / "pages")
 
 @router.get("/confirm")
 async def confirm_page(request: Request, token: str = "") -> HTMLResponse:
-    """A button that confirms with this token, which is not looked at before it is pressed."""
+    """A button that confirms with this token; the token is not read before the button is pressed."""
     return _pages.answer(request, "confirm", token=token)
 
 
 @router.post("/confirm", dependencies=[Depends(require_same_site)])
 async def confirm_by_page(request: Request, services: Services) -> HTMLResponse:
-    """What the button does; the same link always ends in the same answer."""
+    """Confirm; the same link is always answered alike."""
     form = await read_form(request)
     try:
         await service.confirm(services, form.get("token", ""))

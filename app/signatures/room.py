@@ -11,7 +11,7 @@ from app.kit.rooms import Room, Services, Sweep
 from app.kit.shutdown import on_shutdown
 from app.signatures import confirm_page, routes
 from app.signatures.background import runner
-from app.signatures.background.consents import ConsentEntering
+from app.signatures.background.consents import ConsentRecorder
 from app.signatures.background.mails import OLDEST_DUE, SignatureMails
 from app.signatures.background.milestones import mark_reached
 from app.signatures.background.withdrawal_messages import WithdrawalMessages
@@ -50,7 +50,7 @@ def _sweeps(services: Services) -> Sequence[Sweep]:
         Sweep("mark_reached", mark_reached),
         # First: of whoever has withdrawn and signs again the withdrawal is told before the new signature.
         Sweep("withdrawal_messages", WithdrawalMessages(ring), lock_name="tell_withdrawals"),
-        Sweep("enter_consents", ConsentEntering(ring)),
+        Sweep("enter_consents", ConsentRecorder(ring)),
         Sweep("brin_maintenance", BrinMaintenance(), lock_name="summarize"),
     ]
 

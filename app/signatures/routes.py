@@ -1,6 +1,7 @@
-"""Signing, withdrawing, counting: thin, for these are the routes a multitude calls.
+"""Signing, confirming, withdrawing and counting over HTTP.
 
-`hot` holds what the fast lane takes the short way to (`kit/web/fast_lane.py`); both routers are ordinary ones.
+The routes of `signing_router` are called by a multitude: the fast lane (`kit/web/fast_lane.py`) goes straight to them.
+Both routers are ordinary ones.
 """
 
 from typing import Annotated, Any
@@ -19,7 +20,7 @@ from app.petitions import queries as petitions
 from app.petitions.directory import Entry
 from app.petitions.service import PetitionNotFound
 from app.signatures import service
-from app.signatures.engine import tallies
+from app.signatures.dimensions import BY_NAME
 from app.signatures.engine.insert import Signing
 from app.signatures.reading import breakdown
 from app.signatures.schemas import (
@@ -27,7 +28,7 @@ from app.signatures.schemas import (
     ConfirmationBody,
     ConfirmationView,
     CountView,
-    Dimension,
+    DimensionName,
     SignatureView,
     SigningBody,
     TallyView,
@@ -65,13 +66,13 @@ async def sign(request: Request, petition: str) -> Response:
     body = await read_body(request, SigningBody, _LONGEST_SIGNING)
     address = client_address(request.scope, services.protection.proxies)
     entry, signing = await service.sign(services, petition, body, address)
-    return Response(_told(services, entry, signing), 201, media_type="application/json")
+    return Response(_answer(services, entry, signing), 201, media_type="application/json")
 
 
-def _told(services: SigningServices, entry: Entry, signing: Signing) -> str:
-    """A `SignatureView`, written out: nothing in it needs escaping, and every signer waits for it.
+def _answer(services: SigningServices, entry: Entry, signing: Signing) -> str:
+    """A `SignatureView`, written as text: nothing in it needs escaping, and every signer waits for it.
 
-    The status is that of a first signing here, whatever stood there before and whatever is held back.
+    The status is that of a first signing here, even if this is a second one, or one that was put on hold.
     """
     status = "pending" if entry.confirmation == "email" else "confirmed"
     receipt = write_receipt(services.ring, signing.petition_id, signing.signer, signing.id)
@@ -101,7 +102,7 @@ async def count(request: Request, petition: str) -> Response:
         signature_count = await services.counts.get(entry.id)
     etag = f'"{signature_count}-{entry.signature_goal}"'
     headers = {"etag": etag, "cache-control": "public, max-age=0, s-maxage=1, stale-while-revalidate=5"}
-    # A proxy that compresses makes the tag a weak one; it names the same count.
+    # A proxy that compresses turns the tag into a weak one (W/...); it stands for the same count.
     if etag in request.headers.get("if-none-match", ""):
         return Response(status_code=304, headers=headers)
     body = f'{{"signature_count":{signature_count},"signature_goal":{entry.signature_goal}}}'
@@ -134,7 +135,7 @@ async def stream(
 ) -> StreamingResponse:
     """Counts as they change, as server-sent events named `count`."""
     entry = await service.find(services, petition)
-    services.streams.make_room()
+    services.streams.check_limit()
     return StreamingResponse(
         services.streams.follow(entry, last_event_id),
         media_type="text/event-stream",
@@ -154,7 +155,7 @@ async def tally(
     session: Session,
     caller: Caller,
     petition: str,
-    by: Annotated[Dimension, Query()],
+    by: Annotated[DimensionName, Query()],
 ) -> Response:
     """A breakdown, JSON or (by `Accept: text/csv`) CSV. Country and hour are public, with small keys folded."""
     if caller is not None and caller.is_staff:
@@ -162,7 +163,7 @@ async def tally(
         if found is None:
             raise PetitionNotFound
         return _shaped(request, await breakdown.break_down(session, found.id, by), private=True)
-    if by not in tallies.PUBLIC:
+    if not BY_NAME[by].is_public:
         raise Forbidden if caller is not None else Unauthorized
     entry = await service.find(services, petition)
     view = await services.breakdowns.get((entry.id, by))

@@ -1,4 +1,4 @@
-"""Signing, confirming and withdrawing through this process's hot room, and what can stand in the way."""
+"""Signing, confirming and withdrawing through the signing engine, and the reasons to refuse."""
 
 from datetime import timedelta
 from uuid import UUID
@@ -7,7 +7,7 @@ from app.kit.abuse.client_addresses import Address
 from app.kit.clock import now
 from app.kit.crypto.sealing import SealBrokenError
 from app.kit.problems import Conflict, Invalid, NotFound
-from app.people.consents import policy as asking
+from app.people.consents import policy
 from app.petitions.directory import Entry
 from app.petitions.service import PetitionNotFound
 from app.signatures.engine.insert import Outcome, Signing
@@ -58,32 +58,32 @@ async def sign(
 ) -> tuple[Entry, Signing]:
     """Sign and wait for the commit: the petition and the attempt. `address` is the client's, if it is known.
 
-    PetitionNotFound, PetitionNotOpen, CountryNotAllowed, ChallengeFailed, QueueFull, Unavailable; and what stands
-    against consents (`people/consents/policy.py`).
+    PetitionNotFound, PetitionNotOpen, CountryNotAllowed, ChallengeFailed, QueueFull, Unavailable; and the reasons to
+    refuse consents (`people/consents/policy.py`).
     """
     entry = services.directory.kept(ref)
     if entry is None or not entry.accepts(body.country):
-        # Refusing on what a snapshot says could be wrong by its age: look again, now.
+        # The snapshot may be a second old: look again before refusing.
         entry = await services.directory.fresh(ref)
     _check(entry, body.country)
     assert entry is not None
     if entry.challenge != "none":
         await services.challenges.verify(str(entry.id), body.altcha)
     if body.consents:
-        await asking.admit(services.asking, body.consents)
+        await policy.admit(services.asking, body.consents)
     digest = await services.protection.digester.digest(address)
-    held = await _over_limit(services, entry, digest) or None
-    signing = prepare(services.ring, entry.id, body, now(), address_digest=digest, held=held)
+    on_hold = await _over_limit(services, entry, digest) or None
+    signing = prepare(services.ring, entry.id, body, now(), address_digest=digest, on_hold=on_hold)
     outcome = await services.engine.submit(signing)
     if outcome is Outcome.REFUSED or outcome is Outcome.WITHDRAWN:
-        # The petition changed between our look and the insert, whose word is final.
+        # The petition has changed since we looked; the insert decides.
         _check(await services.directory.fresh(ref), body.country)
         raise PetitionNotOpen
     return entry, signing
 
 
 async def _over_limit(services: SigningServices, entry: Entry, digest: bytes | None) -> bool:
-    """Whether too many have signed from there this hour."""
+    """Whether too many have signed from this address this hour."""
     if entry.address_limit is None or digest is None:
         return False
     return not await services.protection.limiter.hit(f"{entry.address_limit} per hour", str(entry.id), digest.hex())
@@ -99,7 +99,7 @@ def _check(entry: Entry | None, country: str) -> None:
 
 
 async def confirm(services: SigningServices, token: str) -> UUID:
-    """Confirm the signature the link was sent for, if it still waits for that; the petition. UnknownLink."""
+    """Confirm the signature that the link was sent for, if it is still pending; returns the petition. UnknownLink."""
     try:
         link = read_link(services.ring, token)
     except SealBrokenError:
@@ -111,7 +111,7 @@ async def confirm(services: SigningServices, token: str) -> UUID:
 
 
 async def withdraw(services: SigningServices, petition_id: UUID, receipt: str) -> None:
-    """Withdraw what the receipt opens, if it opens anything; UnknownReceipt when it was not made here."""
+    """Withdraw the signature that the receipt opens, if any; UnknownReceipt when we have not written it."""
     try:
         signer, id_ = read_receipt(services.ring, petition_id, receipt)
     except SealBrokenError:

@@ -17,7 +17,7 @@ from services import ROOT, environment
 from app.kit.database.session import Connection, Database, committing
 from app.signatures.background import runner
 from app.signatures.engine import chunks
-from app.signatures.engine.scan import Passes
+from app.signatures.engine.scan import ScanProgress
 from app.signatures.services import SigningServices
 
 PARTS = 20
@@ -83,10 +83,10 @@ async def proven_count(database: Database, petition_id: UUID) -> int:
 @pytest.fixture
 async def ugandans(database: Database, petition_id: UUID, monkeypatch: pytest.MonkeyPatch) -> set[bytes]:
     """A quarter of 2,000 signatures, to be invalidated in twenty parts."""
-    monkeypatch.setattr(chunks, "SLICE", 2000 // PARTS)
+    monkeypatch.setattr(chunks, "CHUNK_SIZE", 2000 // PARTS)
     people = [signing(petition_id, person(number, COUNTRIES[number % 4])) for number in range(2000)]
     await sign_all(database, people)
-    return {one.signer for one in people if one.facets.country == "UG"}
+    return {one.signer for one in people if one.tally_keys.country == "UG"}
 
 
 @pytest.mark.parametrize("verb", ["apply", "undo"])
@@ -137,10 +137,10 @@ async def test_two_workers_at_once_do_every_slice_once(
         await say(client, campaigner, view, "apply")
 
     async def work() -> int:
-        done, passes = 0, Passes()
+        done, progress = 0, ScanProgress()
         async with claimed(database) as lane:
             async with asyncio.timeout(60):
-                while await runner.work_slice(lane, RING, passes):
+                while await runner.run_chunk(lane, RING, progress):
                     done += 1
         return done
 

@@ -20,10 +20,10 @@ from app.kit.database.session import Database
 from app.people.fields.emails import canonical
 from app.signatures.background import runner
 from app.signatures.engine.lanes import Lane, claim
-from app.signatures.engine.scan import Passes
+from app.signatures.engine.scan import ScanProgress
 from app.signatures.engine.transitions import Confirmation, Withdrawal
 from app.signatures.me import service as own
-from app.signatures.moderation import held, invalidations
+from app.signatures.moderation import invalidations, on_hold
 from app.signatures.moderation.schemas import InvalidationBody
 from app.signatures.services import SigningServices
 
@@ -177,7 +177,7 @@ class World:
     async def sign(self, number: int, *, held: bool, partner: UUID | None = None) -> None:
         country = COUNTRIES[number % 2]
         (signing,) = prepared(self.room.ring, self.petition_id, [person(number, country)])
-        signing = signing._replace(traces=signing.traces._replace(held=held or None, partner_id=partner))
+        signing = signing._replace(signals=signing.signals._replace(on_hold=held or None, partner_id=partner))
         await (self.room.engine.submit_bulk([signing]) if partner else self.room.engine.submit(signing))
         self.attempts.setdefault(number, []).append(signing.id)
         life = self.lives.get(number)
@@ -246,7 +246,7 @@ class World:
 
     async def release(self) -> None:
         async with self.database.transaction() as session:
-            await held.release(session, self.slug)
+            await on_hold.release(session, self.slug)
         await self.work()
         for life in self.everybody():
             if life.held:
@@ -255,8 +255,8 @@ class World:
 
     async def work(self) -> None:
         """What the worker does, until there is nothing left."""
-        passes = Passes()
-        while await runner.work_slice(self.lane, self.room.ring, passes):
+        progress = ScanProgress()
+        while await runner.run_chunk(self.lane, self.room.ring, progress):
             continue
 
     async def judge(self) -> None:

@@ -67,8 +67,8 @@ async def test_two_lanes_never_wait_for_each_others_tallies(
     ring = settings.key_ring
     mine = prepared(ring, petition_id, like(10))
     async with committing(ours.connection):
-        assert len(await insert._insert(ours.connection, sorted(mine), insert.SIGN)) == 10
-        changes = [(petition_id, signing.facets, 1) for signing in mine]
+        assert len(await insert._insert(ours.connection, sorted(mine), insert.FROM_SIGNER)) == 10
+        changes = [(petition_id, signing.tally_keys, 1) for signing in mine]
         await tallies.apply_deltas(ours.connection, ours.number, {petition_id}, changes)
         async with asyncio.timeout(3):
             others = prepared(ring, petition_id, [person(number) for number in range(10, 20)])
@@ -84,8 +84,8 @@ async def test_whoever_signs_in_two_places_at_once_waits_for_the_first_and_count
     ours, theirs = lanes
     first, second = (prepared(settings.key_ring, petition_id, [person(1)]) for _ in range(2))
     async with committing(ours.connection):
-        await insert._insert(ours.connection, first, insert.SIGN)
-        changes = [(petition_id, first[0].facets, 1)]
+        await insert._insert(ours.connection, first, insert.FROM_SIGNER)
+        changes = [(petition_id, first[0].tally_keys, 1)]
         await tallies.apply_deltas(ours.connection, ours.number, {petition_id}, changes)
         waiting = asyncio.create_task(insert.sign(theirs, second))
         assert await blocked(ours.connection) == [theirs.connection.get_server_pid()]
@@ -101,7 +101,7 @@ async def test_whoever_waits_for_a_first_that_fails_is_counted_instead(
     first, second = (prepared(settings.key_ring, petition_id, [person(1)]) for _ in range(2))
     failing = ours.connection.transaction()
     await failing.start()
-    await insert._insert(ours.connection, first, insert.SIGN)
+    await insert._insert(ours.connection, first, insert.FROM_SIGNER)
     waiting = asyncio.create_task(insert.sign(theirs, second))
     await blocked(ours.connection)
     await failing.rollback()
@@ -158,7 +158,7 @@ async def test_in_one_batch_what_is_held_keeps_nobody_out(
     lanes: tuple[Lane, Lane], database: Database, petition_id: UUID, settings: Settings
 ) -> None:
     (first,), (second,) = (prepared(settings.key_ring, petition_id, [person(1)]) for _ in range(2))
-    held = first._replace(traces=first.traces._replace(held=True))
+    held = first._replace(signals=first.signals._replace(on_hold=True))
     told = (await insert.sign(lanes[0], [held, second])).outcomes
     assert told == [Outcome.DUPLICATE, Outcome.COUNTED]
     assert await proven(database) == {SLUG: 1}

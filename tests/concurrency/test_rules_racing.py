@@ -12,7 +12,7 @@ from app.kit.database.session import Database, committing
 from app.settings import Settings
 from app.signatures.background import consents, runner
 from app.signatures.engine import transitions
-from app.signatures.engine.scan import Passes
+from app.signatures.engine.scan import ScanProgress
 from app.signatures.engine.transitions import Confirmation
 
 LANES_TAKEN = f"""
@@ -34,15 +34,15 @@ async def test_whoever_confirms_with_a_consent_while_personal_data_is_destroyed_
     async with claimed(database) as destroying, claimed(database) as confirming:
         async with committing(confirming.connection):
             await transitions.confirm(confirming, [Confirmation(*late[:3])])
-            working = asyncio.create_task(runner.work_slice(destroying, RING, passes := Passes()))
+            working = asyncio.create_task(runner.run_chunk(destroying, RING, progress := ScanProgress()))
             await blocked(confirming.connection)
         assert await working
         assert await run(database, "SELECT personal_data_destroyed_at FROM petitions") == [(None,)]
         # Until the consent is entered nothing is done; then it is a reason to keep them.
-        assert not await runner.work_slice(destroying, RING, passes)
+        assert not await runner.run_chunk(destroying, RING, progress)
         async with database.transaction() as session:
-            assert await consents.ConsentEntering(RING)(session) == [late.signer]
-        while await runner.work_slice(destroying, RING, passes):
+            assert await consents.ConsentRecorder(RING)(session) == [late.signer]
+        while await runner.run_chunk(destroying, RING, progress):
             continue
     assert (await run(database, "SELECT personal_data_destroyed_at IS NOT NULL FROM petitions"))[0][0]
     assert (await run(database, "SELECT signer, octet_length(sealed) > 0 FROM signatures")) == [(late.signer, True)]

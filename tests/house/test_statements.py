@@ -237,10 +237,10 @@ async def test_a_batch_needs_as_many_statements_for_many_as_for_one(
         assert {answer.status_code for answer in answers} == {201}
         return asked
 
-    for statement in (insert.SIGN, insert._KNOWN, tallies._MOVE):
+    for statement in (insert.FROM_SIGNER, insert._EXISTING, tallies._UPSERT):
         assert (await sign(range(1000, 1001))).count(statement) == 1
     # All but the first wait for the first one's commit, and share the next.
-    assert (await sign(range(2000, 2100))).count(insert.SIGN) <= 3
+    assert (await sign(range(2000, 2100))).count(insert.FROM_SIGNER) <= 3
 
 
 def _nodes(plan: Json) -> Iterator[Json]:
@@ -318,7 +318,7 @@ def _signings(petition_id: UUID, count: int = 3) -> list[Any]:
     return [petition_id, *columns, [now()] * count, *([[None] * count] * len(insert.AbuseSignals._fields))]
 
 
-@pytest.mark.parametrize("statement", [insert.SIGN, insert.IMPORT], ids=["SIGN", "IMPORT"])
+@pytest.mark.parametrize("statement", [insert.FROM_SIGNER, insert.FROM_IMPORT], ids=["SIGN", "IMPORT"])
 async def test_signing_goes_by_keys(explaining: Connection, grown: UUID, statement: str) -> None:
     plan = await _explain(explaining, statement, *_signings(grown))
     assert plan.arbiters == {"pk_signatures"}
@@ -327,7 +327,7 @@ async def test_signing_goes_by_keys(explaining: Connection, grown: UUID, stateme
 
 
 async def test_finding_who_has_signed_goes_by_the_key(explaining: Connection, grown: UUID) -> None:
-    plan = await _explain(explaining, insert._KNOWN, grown, [b"x" * 16, b"y" * 16])
+    plan = await _explain(explaining, insert._EXISTING, grown, [b"x" * 16, b"y" * 16])
     assert "pk_signatures" in plan.indexes <= {"pk_signatures", "pk_petitions"}
     assert plan.scanned == set()
 
@@ -339,7 +339,7 @@ async def test_what_becomes_of_a_signature_goes_by_the_key(explaining: Connectio
         plan = await _explain(explaining, statement, grown, [b"x" * 16], *attempts)
         assert plan.scanned == set()
         assert "pk_signatures" in plan.indexes <= {"pk_signatures", "pk_petitions"}
-    for statement in (transitions._TOUCH, insert._REMIND):
+    for statement in (transitions._PAD_TIMING, insert._REMIND):
         plan = await _explain(explaining, statement, grown, b"x" * 16, uuid7())
         assert plan.scanned == set()
         assert "pk_signatures" in plan.indexes <= {"pk_signatures", "pk_petitions"}
@@ -351,7 +351,7 @@ async def test_finding_what_was_withdrawn_goes_by_its_index(explaining: Connecti
 
 
 async def test_moving_tallies_goes_by_the_key(explaining: Connection, grown: UUID) -> None:
-    plan = await _explain(explaining, tallies._MOVE, grown, 0, ["country", "total"], ["UG", ""], [1, 1])
+    plan = await _explain(explaining, tallies._UPSERT, grown, 0, ["country", "total"], ["UG", ""], [1, 1])
     assert (plan.arbiters, plan.scanned) == ({"pk_signature_tallies"}, set())
 
 

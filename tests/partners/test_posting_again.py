@@ -26,7 +26,7 @@ from app.partners.inbound.items import NoSignature
 from app.partners.inbound.services import InboundServices
 from app.people.fields.emails import canonical
 from app.settings import Settings
-from app.signatures.engine.bulk import CHUNK
+from app.signatures.engine.bulk import BATCH_LIMIT
 from app.signatures.signing.sealing import write_link
 
 MOST_ITEMS = 10_000
@@ -68,12 +68,12 @@ async def test_what_is_pending_is_not_replaced_by_its_own_partner_and_keeps_its_
 
 
 async def test_somebody_twice_is_pending_once_wherever_a_batch_ends(poster: Poster, database: Database) -> None:
-    items = [item(number) for number in range(CHUNK + 3)]
+    items = [item(number) for number in range(BATCH_LIMIT + 3)]
     items[5] = items[2] | {"id": "crm:twin"}
-    items[CHUNK + 2] = items[2] | {"id": "crm:late-twin"}
+    items[BATCH_LIMIT + 2] = items[2] | {"id": "crm:late-twin"}
     results = await poster.bring(*items)
     twins = [index for index, result in enumerate(results) if result["status"] == "duplicate"]
-    assert twins == [5, CHUNK + 2]
+    assert twins == [5, BATCH_LIMIT + 2]
     assert {result["status"] for index, result in enumerate(results) if index not in twins} == {"pending"}
     ids = {result["signature_id"] for result in results if result["status"] == "pending"}
     assert ids == {str(row.id) for row in await _rows(database)}

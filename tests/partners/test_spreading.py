@@ -14,7 +14,7 @@ from app.kit.database.outbox import NewMessage
 from app.kit.database.session import Database
 from app.partners.outbound.message_types import fan_out
 from app.people.personal_data.data_rights import erased
-from app.signatures.background.consents import ConsentEntering
+from app.signatures.background.consents import ConsentRecorder
 from app.signatures.background.withdrawal_messages import SIGNATURE_WITHDRAWN
 
 PETITIONS = ("petition.published", "petition.milestone_reached", "petition.closed")
@@ -311,7 +311,7 @@ async def test_a_consent_that_is_being_erased_holds_nobody_up_and_is_not_told_of
     await sign(client, 1)
     await sign(client, 2)
     async with database.transaction() as session:
-        await ConsentEntering(RING)(session)
+        await ConsentRecorder(RING)(session)
     connection = await database.pin()
     try:
         async with connection.transaction():
@@ -332,7 +332,7 @@ async def test_an_erasure_that_is_taken_back_leaves_the_consent_to_be_told_of(
     await endpoint(database, partnership.organization_id)
     await sign(client, 1)
     async with database.transaction() as session:
-        await ConsentEntering(RING)(session)
+        await ConsentRecorder(RING)(session)
     connection = await database.pin()
     try:
         erasing = connection.transaction()

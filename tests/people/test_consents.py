@@ -24,7 +24,7 @@ from app.people.fields.emails import canonical
 from app.people.queries import HAS_CONSENT_SQL
 from app.people.schemas import Consent
 from app.settings import Settings
-from app.signatures.background.consents import ConsentEntering
+from app.signatures.background.consents import ConsentRecorder
 
 MakeKey = Callable[..., Awaitable[Headers]]
 Sign = Callable[..., Awaitable[Json]]
@@ -415,7 +415,7 @@ async def test_consents_given_with_a_signature_reach_the_ledger(
     consent = {"organization": "sisters", "given": True, "text_version": "en-1", "page": "example.org/sign"}
     await sign(consents=[consent])
     async with database.transaction() as session:
-        await ConsentEntering(ring)(session)
+        await ConsentRecorder(ring)(session)
     query = (
         "SELECT c.signer, c.organization_id, c.given, t.version, c.page, c.petition_id IS NOT NULL, c.proven "
         "FROM consents c JOIN consent_texts t ON t.id = c.text_id"

@@ -88,7 +88,7 @@ async def test_one_that_the_database_will_not_take_costs_no_neighbour(
     room: SigningServices, database: Database
 ) -> None:
     signings = prepared(room, await plant(database), range(5))
-    signings[2] = signings[2]._replace(facets=signings[2].facets._replace(source="a\0b"))
+    signings[2] = signings[2]._replace(tally_keys=signings[2].tally_keys._replace(source="a\0b"))
     outcomes = await room.engine.submit_bulk(signings)
     assert outcomes == [*[Outcome.COUNTED] * 2, Outcome.INVALID, *[Outcome.COUNTED] * 2]
     assert await proven(database) == {"end-the-ban": 4}
@@ -150,7 +150,7 @@ async def test_many_who_bring_one_each_share_transactions_and_each_is_answered(
     room: SigningServices, database: Database
 ) -> None:
     signings = prepared(room, await plant(database), range(300))
-    signings[7] = signings[7]._replace(facets=signings[7].facets._replace(source="a\0b"))
+    signings[7] = signings[7]._replace(tally_keys=signings[7].tally_keys._replace(source="a\0b"))
     # The very same twice is no duplicate, be it in one transaction.
     signings.insert(20, signings[20]._replace())
     outcomes = await asyncio.gather(*(room.engine.submit_bulk([one]) for one in signings))

@@ -20,14 +20,14 @@ from app.settings import Settings
 from app.signatures.background import consents, runner
 from app.signatures.engine import chunks, transitions
 from app.signatures.engine.transitions import Withdrawal
-from app.signatures.moderation.retention import Watch
+from app.signatures.moderation.retention import RetentionMonitor
 
 DAY = timedelta(days=1)
 
 
 @pytest.fixture(autouse=True)
 def _small_slices(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(chunks, "SLICE", 4)
+    monkeypatch.setattr(chunks, "CHUNK_SIZE", 4)
 
 
 async def consent(database: Database, signers: list[bytes], *, given: bool = True) -> None:
@@ -61,7 +61,7 @@ async def test_once_the_day_has_come_only_those_with_a_consent_are_kept(
     client: httpx.AsyncClient, database: Database, petition_id: UUID, data_officer: Headers, campaigner: Headers
 ) -> None:
     people = [signing(petition_id, person(n, ("UG", "FR")[n % 2], region=f"R{n % 3}")) for n in range(20)]
-    pending = [signing(petition_id, person(n), held=True) for n in range(20, 24)]
+    pending = [signing(petition_id, person(n), on_hold=True) for n in range(20, 24)]
     await sign_all(database, [*people, *pending])
     async with claimed(database) as lane:
         await transitions.withdraw(lane, [Withdrawal(*one[:3]) for one in people[18:]])
@@ -112,16 +112,16 @@ async def test_consents_given_with_a_signature_are_entered_first(
     await turn(database, 0)
     assert await carry_out(database, petition_id) == []
     async with database.transaction() as session:
-        assert len(await consents.ConsentEntering(RING)(session)) == 6
+        assert len(await consents.ConsentRecorder(RING)(session)) == 6
     assert (await carry_out(database, petition_id))[-1] == 7
     assert await kept(database) == {one.signer for one in people[:3]}
 
 
-async def watched(database: Database, watch: Watch) -> list[Any]:
+async def watched(database: Database, monitor: RetentionMonitor) -> list[Any]:
     """What a look tells the log."""
     with capture_logs() as logs:
         async with database.transaction() as session:
-            await watch(session)
+            await monitor(session)
     return [(line["log_level"], line["event"], line["petition"], line["signatures"]) for line in logs]
 
 
@@ -133,18 +133,18 @@ async def test_a_petition_that_waits_for_consents_no_key_opens_is_told_once_an_h
     lost = [signing(id_, person(n, consents=given)) for n in range(3) for id_ in (petition_id, *others)]
     await sign_all(database, [*lost, signing(petition_id, person(100))])
     await run(database, "UPDATE signatures SET sealed = 'broken' WHERE consents_due")
-    watch = Watch()
-    assert await watched(database, Watch()) == []
+    monitor = RetentionMonitor()
+    assert await watched(database, RetentionMonitor()) == []
     await turn(database, 0)
     await run(database, "UPDATE petitions SET personal_data_until = NULL WHERE slug = 'another'")
     await run(database, "UPDATE petitions SET state = 'open' WHERE slug = 'running'")
     async with database.transaction() as session:
-        await consents.ConsentEntering(RING)(session)
+        await consents.ConsentRecorder(RING)(session)
     assert await carry_out(database, petition_id) == []
     told = [("warning", "retention waits for consents", str(petition_id), 3)]
-    assert await watched(database, watch) == told
-    assert await watched(database, watch) == []
-    often = Watch(every=timedelta(0))
+    assert await watched(database, monitor) == told
+    assert await watched(database, monitor) == []
+    often = RetentionMonitor(every=timedelta(0))
     assert [await watched(database, often) for _ in range(2)] == [told, told]
     # As operators are told to, when the key is gone for good.
     await run(
@@ -152,7 +152,7 @@ async def test_a_petition_that_waits_for_consents_no_key_opens_is_told_once_an_h
         "UPDATE signatures SET consents_due = NULL WHERE petition_id = :id AND consents_due AND state = 'confirmed'",
         id=petition_id,
     )
-    assert await watched(database, Watch()) == []
+    assert await watched(database, RetentionMonitor()) == []
     assert (await carry_out(database, petition_id))[-1] == 4
     assert not {one.signer for one in lost if one.petition_id == petition_id} & {
         row[0] for row in await run(database, "SELECT signer FROM signatures WHERE petition_id = :id", id=petition_id)

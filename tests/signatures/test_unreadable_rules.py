@@ -16,13 +16,13 @@ from app.kit.database.session import Database
 from app.settings import Settings
 from app.signatures.background import runner
 from app.signatures.engine import chunks
-from app.signatures.engine.scan import Passes, Unreadable
+from app.signatures.engine.scan import ScanProgress, UnreadableRules
 from app.signatures.moderation import apply
 
 
 @pytest.fixture(autouse=True)
 def _small_slices(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(chunks, "SLICE", 4)
+    monkeypatch.setattr(chunks, "CHUNK_SIZE", 4)
 
 
 def crowd(petition_id: UUID, count: int) -> list[Any]:
@@ -41,7 +41,7 @@ async def test_a_rule_that_cannot_be_opened_is_passed_over_and_holds_up_nothing_
     client: httpx.AsyncClient, database: Database, petition_id: UUID, campaigner: Headers
 ) -> None:
     await sign_all(database, crowd(petition_id, 30))
-    await sign_all(database, [signing(petition_id, person(n), held=True) for n in range(100, 104)])
+    await sign_all(database, [signing(petition_id, person(n), on_hold=True) for n in range(100, 104)])
     broken, settling, other, undone = [await draft(client, campaigner, countries=[c]) for c in ("UG", "DE", "FR", "FR")]
     for view in (broken, settling, other):
         await say(client, campaigner, view, "apply")
@@ -75,20 +75,22 @@ async def test_a_worker_told_of_a_rule_it_cannot_open_looks_again_when_its_time_
     view = await draft(client, campaigner, countries=["UG"])
     await say(client, campaigner, view, "apply")
     sealed = await spoil(database, view)
-    passes = Passes(Unreadable(let_lie=timedelta(seconds=1)))
+    progress = ScanProgress(UnreadableRules(retry_after=timedelta(seconds=1)))
     due = text(f"SELECT {apply.DUE}")
     async with claimed(database) as lane:
-        assert not await runner.work_slice(lane, RING, passes)
+        assert not await runner.run_chunk(lane, RING, progress)
         async with database.transaction() as session:
-            assert [bool(await session.scalar(due, {"passed_over": ids})) for ids in (passes.unreadable.ids(), [])] == [
+            assert [
+                bool(await session.scalar(due, {"passed_over": ids})) for ids in (progress.unreadable.ids(), [])
+            ] == [
                 False,
                 True,
             ]
         await run(database, "UPDATE invalidations SET sealed = :sealed", sealed=sealed)
         async with asyncio.timeout(10):
-            while passes.unreadable.ids():
+            while progress.unreadable.ids():
                 await run(database, "SELECT pg_sleep(0.05)")
-        assert await runner.work_slice(lane, RING, passes)
+        assert await runner.run_chunk(lane, RING, progress)
 
 
 async def test_a_worker_tells_of_a_rule_it_cannot_open_once_and_goes_on_looking(

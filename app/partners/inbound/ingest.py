@@ -16,7 +16,7 @@ from app.partners.inbound.acceptance import Accepted, Refused, accept, first_id
 from app.partners.inbound.idempotency import Webhook
 from app.partners.inbound.items import Item
 from app.partners.inbound.services import InboundServices
-from app.signatures.engine.bulk import CHUNK
+from app.signatures.engine.bulk import BATCH_LIMIT
 from app.signatures.engine.insert import Outcome
 from app.signatures.service import CountryNotAllowed, PetitionNotOpen
 
@@ -46,8 +46,8 @@ async def _insert(services: InboundServices, accepted: list[Accepted], results: 
     """Bring these in few large parts, and note what became of each. The list is empty afterwards."""
     accepted.reverse()
     while accepted:
-        chunk = accepted[-CHUNK:][::-1]
-        del accepted[-CHUNK:]
+        chunk = accepted[-BATCH_LIMIT:][::-1]
+        del accepted[-BATCH_LIMIT:]
         outcomes = await services.signing.engine.submit_bulk([one.signing for one in chunk])
         for one, outcome in zip(chunk, outcomes, strict=True):
             problem = _problem_of(one, outcome)
@@ -66,7 +66,7 @@ def _problem_of(one: Accepted, outcome: Outcome) -> Problem | None:
     if outcome is not Outcome.REFUSED:
         return None
     allowed = one.petition.allowed_countries
-    elsewhere = allowed is not None and one.signing.facets.country not in allowed
+    elsewhere = allowed is not None and one.signing.tally_keys.country not in allowed
     return CountryNotAllowed() if elsewhere else PetitionNotOpen()
 
 

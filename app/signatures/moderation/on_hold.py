@@ -1,4 +1,4 @@
-"""Held signatures: how many there are, and letting them go on as if nothing had happened."""
+"""Signatures on hold: how many there are, and their release, chunk by chunk. Columns and API call them held."""
 
 from typing import NamedTuple
 from uuid import UUID
@@ -12,10 +12,10 @@ from app.petitions import service as petitions
 from app.petitions.models import Petition
 from app.signatures.engine import chunks
 from app.signatures.engine.lanes import Lane
-from app.signatures.engine.scan import Passes
+from app.signatures.engine.scan import ScanProgress
 from app.signatures.models import Signature
 
-# Changes of the petition wait for a slice; nothing that refers to it does, and no signer.
+# Staff who change the petition wait for the chunk; signers do not, nor does anything that refers to the petition.
 _NEXT = """
     SELECT id, release_held_before, confirmation = 'email' FROM petitions
     WHERE release_held_before IS NOT NULL ORDER BY id LIMIT 1 FOR NO KEY UPDATE SKIP LOCKED
@@ -24,42 +24,42 @@ _DONE = "UPDATE petitions SET release_held_before = NULL WHERE id = $1"
 DUE = "EXISTS (SELECT 1 FROM petitions WHERE release_held_before IS NOT NULL)"
 
 
-class Held(NamedTuple):
-    """How many signatures are held, and whether they are being released."""
+class OnHold(NamedTuple):
+    """How many signatures are on hold, and whether they are being released."""
 
     held_count: int
     releasing: bool
 
 
-async def held(session: AsyncSession, petition: Petition) -> Held:
-    """What is held of this petition; invalidated ones are not."""
+async def on_hold(session: AsyncSession, petition: Petition) -> OnHold:
+    """The signatures on hold of this petition; invalidated ones are not among them."""
     query = select(func.count()).where(
-        Signature.petition_id == petition.id, Signature.state == "pending", Signature.held.is_not(None)
+        Signature.petition_id == petition.id, Signature.state == "pending", Signature.on_hold.is_not(None)
     )
     held_count = (await session.scalars(query)).one()
-    return Held(held_count, petition.release_held_before is not None)
+    return OnHold(held_count, petition.release_held_before is not None)
 
 
 async def release(session: AsyncSession, ref: str) -> Petition:
-    """Let the worker release what is held by now; PetitionNotFound."""
+    """Let the worker release what is on hold by now; PetitionNotFound."""
     petition = await petitions.lock(session, ref)
     petition.release_held_before = now()
     await session.flush()
     return petition
 
 
-async def carry_on(lane: Lane, passes: Passes) -> bool:
-    """Release in the next slice of a petition that nobody is at; False when there is none."""
+async def release_next(lane: Lane, progress: ScanProgress) -> bool:
+    """Release in the next chunk of a petition that no other worker is doing; False when there is none."""
     async with committing(lane.connection):
         row = await lane.connection.fetchrow(_NEXT)
         if row is None:
             return False
         id_, before, confirmed_by_mail = row
-        job: tuple[str, UUID, object] = ("release", id_, before)
-        under_way = await passes.of(lane.connection, job, id_)
-        sliced = await chunks.release(lane, under_way.part(), before, confirmed_by_mail=confirmed_by_mail)
-        if done := under_way.advance(unfinished=sliced.changed > 0):
+        key: tuple[str, UUID, object] = ("release", id_, before)
+        scan = await progress.scan_of(lane.connection, key, id_)
+        result = await chunks.release(lane, scan.chunk(), before, confirmed_by_mail=confirmed_by_mail)
+        if done := scan.advance(unfinished=result.changed > 0):
             await lane.connection.execute(_DONE, id_)
     if done:
-        passes.end(job)
+        progress.end(key)
     return True

@@ -11,7 +11,8 @@ from movement import person, plant, proven, run, serving
 
 from app.kit.database.session import Connection, Database, committing
 from app.settings import Settings
-from app.signatures.engine.tallies import DIMENSIONS, TallyKeys, apply_deltas, deltas_of, keys_of
+from app.signatures.dimensions import NAMES, TallyKeys, alike, keys_of
+from app.signatures.engine.tallies import apply_deltas, deltas_of
 from app.signatures.reading.recount import Difference, differences
 
 # What a region may hold, with what could be mistaken for a separator of ours.
@@ -28,7 +29,7 @@ MOMENT = st.one_of(
         ]
     ),
 )
-FACETS = st.builds(
+TALLY_KEYS = st.builds(
     TallyKeys,
     country=st.sampled_from(["UG", "FR", "DE"]),
     region=REGION,
@@ -52,12 +53,14 @@ async def connection(database: Database) -> AsyncIterator[Connection]:
 
 
 async def put(connection: Connection, petition_id: UUID, rows: list[TallyKeys], state: str) -> None:
-    given = [(petition_id, uuid4().bytes, uuid4(), *facets, state) for facets in rows]
+    given = [(petition_id, uuid4().bytes, uuid4(), *keys, state) for keys in rows]
     await connection.executemany(_INSERT, given)
 
 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(confirmed=st.lists(FACETS, max_size=12), withdrawn=st.lists(FACETS, max_size=3), lane=st.integers(0, 255))
+@given(
+    confirmed=st.lists(TALLY_KEYS, max_size=12), withdrawn=st.lists(TALLY_KEYS, max_size=3), lane=st.integers(0, 255)
+)
 async def test_the_recount_agrees_with_what_was_tallied(
     database: Database, connection: Connection, confirmed: list[TallyKeys], withdrawn: list[TallyKeys], lane: int
 ) -> None:
@@ -65,24 +68,24 @@ async def test_the_recount_agrees_with_what_was_tallied(
     async with committing(connection):
         await put(connection, petition_id, confirmed, "confirmed")
         await put(connection, petition_id, withdrawn, "withdrawn")
-        gone = [(facets, -1) for facets in withdrawn]
-        changes = [*((facets, 1) for facets in [*confirmed, *withdrawn]), *gone]
+        gone = [(keys, -1) for keys in withdrawn]
+        changes = [*((keys, 1) for keys in [*confirmed, *withdrawn]), *gone]
         totals = await apply_deltas(connection, lane, {petition_id}, ((petition_id, *change) for change in changes))
     assert totals == {petition_id: len(confirmed)}
     async with database.transaction() as session:
         assert await differences(session, petition_id) == []
 
 
-@given(FACETS)
-def test_a_signature_counts_under_one_key_of_each_dimension(facets: TallyKeys) -> None:
-    assert tuple(dimension for dimension, _ in keys_of(facets)) == DIMENSIONS
+@given(TALLY_KEYS)
+def test_a_signature_counts_under_one_key_of_each_dimension(keys: TallyKeys) -> None:
+    assert tuple(dimension for dimension, _ in keys_of(alike(keys))) == NAMES
 
 
-@given(st.lists(st.tuples(FACETS, st.sampled_from([1, 0, -1])), max_size=20))
+@given(st.lists(st.tuples(TALLY_KEYS, st.sampled_from([1, 0, -1])), max_size=20))
 def test_moves_are_the_sum_of_their_changes(changes: list[tuple[TallyKeys, int]]) -> None:
     expected: dict[tuple[str, str], int] = {("total", ""): 0}
-    for facets, change in changes:
-        for key in keys_of(facets):
+    for keys, change in changes:
+        for key in keys_of(alike(keys)):
             expected[key] = expected.get(key, 0) + change
     assert deltas_of(changes) == expected
 

@@ -16,7 +16,7 @@ from app.kit.database.session import Database
 from app.organizations.service import create_organization
 from app.signatures.background import runner
 from app.signatures.engine import chunks, transitions
-from app.signatures.engine.scan import Passes
+from app.signatures.engine.scan import ScanProgress
 from app.signatures.engine.transitions import Confirmation, Withdrawal
 
 Sign = Callable[..., Awaitable[httpx.Response]]
@@ -27,7 +27,7 @@ FARM = bytes.fromhex("00112233445566ff")
 
 @pytest.fixture(autouse=True)
 def _small_slices(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(chunks, "SLICE", 4)
+    monkeypatch.setattr(chunks, "CHUNK_SIZE", 4)
 
 
 def crowd(petition_id: UUID, count: int, **more: Any) -> list[Any]:
@@ -135,7 +135,7 @@ async def test_it_can_be_undone_while_it_is_being_applied(
     await say(client, campaigner, view, "apply")
     async with claimed(database) as lane:
         for _ in range(4):
-            assert await runner.work_slice(lane, RING, Passes())
+            assert await runner.run_chunk(lane, RING, ScanProgress())
     assert 0 < len(await invalidated(database)) < 10
     await say(client, campaigner, view, "undo")
     await carry_out(database, petition_id)
@@ -182,7 +182,7 @@ async def test_a_signature_given_in_time_and_committed_late_is_not_forgotten(
     await say(client, campaigner, view, "apply")
     async with claimed(database) as lane:
         for _ in range(5):
-            await runner.work_slice(lane, RING, Passes())
+            await runner.run_chunk(lane, RING, ScanProgress())
         late = [signing(petition_id, person(n, "UG", signed_at=THEN.isoformat())) for n in range(100, 130)]
         await sign_all(database, late)
         await carry_out(database, petition_id)

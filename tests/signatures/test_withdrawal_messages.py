@@ -13,7 +13,7 @@ from app.organizations.models import Organization
 from app.people.fields.emails import canonical
 from app.people.pseudonyms import person_id
 from app.settings import Settings
-from app.signatures.background.consents import ConsentEntering
+from app.signatures.background.consents import ConsentRecorder
 from app.signatures.background.withdrawal_messages import WithdrawalMessages
 from app.signatures.engine.insert import Outcome
 from app.signatures.me.service import SignatureStore
@@ -89,7 +89,7 @@ def receipt_of(settings: Settings, petition_id: UUID, id_: UUID) -> str:
 
 async def enter_consents(database: Database, settings: Settings) -> None:
     async with database.transaction() as session:
-        await ConsentEntering(settings.key_ring)(session)
+        await ConsentRecorder(settings.key_ring)(session)
 
 
 def consenting(number: int, **said: bool) -> Json:

@@ -143,8 +143,8 @@ async def test_an_import_takes_the_place_of_what_was_held(
         await sign(client, body)
     lane = await claim(database, settings.key_ring.fingerprint())
     paper = prepared(settings.key_ring, petition_id, like(3))
-    outcomes = (await insert.sign(lane, paper, insert.IMPORT)).outcomes
-    again = (await insert.sign(lane, paper, insert.IMPORT)).outcomes
+    outcomes = (await insert.sign(lane, paper, insert.FROM_IMPORT)).outcomes
+    again = (await insert.sign(lane, paper, insert.FROM_IMPORT)).outcomes
     await lane.release()
     assert [outcome.value for outcome in outcomes] == ["duplicate", "counted", "counted"]
     assert set(again[1:]) == {insert.Outcome.COUNTED}, "told again what was committed"

@@ -8,14 +8,14 @@ from movement import person, plant, proven, run
 from app.kit.database.session import Database
 from app.signatures.background import runner
 from app.signatures.engine import chunks
-from app.signatures.engine.scan import Passes
+from app.signatures.engine.scan import ScanProgress
 
 LAST_RELEASED = "SELECT 1 FROM signatures WHERE signer = :last AND held IS NULL"
 
 
 @pytest.fixture(autouse=True)
 def _small_slices(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(chunks, "SLICE", 4)
+    monkeypatch.setattr(chunks, "CHUNK_SIZE", 4)
 
 
 async def held_count(client: httpx.AsyncClient, headers: Headers) -> int:
@@ -44,7 +44,7 @@ async def test_where_signatures_are_confirmed_by_mail_the_released_are_asked_to_
     client: httpx.AsyncClient, database: Database, campaigner: Headers
 ) -> None:
     petition_id = await plant(database, confirmation="email")
-    await sign_all(database, [signing(petition_id, person(number), held=True) for number in range(6)])
+    await sign_all(database, [signing(petition_id, person(number), on_hold=True) for number in range(6)])
     due = "SELECT count(*) FROM signatures WHERE due_mail = 'confirm_signature' AND mail_due_at IS NOT NULL"
     assert await run(database, due) == [(0,)]
     await client.post(f"{AT}/held/release", headers=campaigner)
@@ -57,9 +57,9 @@ async def test_who_is_held_later_stays_held(
     client: httpx.AsyncClient, database: Database, petition_id: object, campaigner: Headers
 ) -> None:
     (found,) = (await run(database, "SELECT id FROM petitions"))[0]
-    await sign_all(database, [signing(found, person(1), held=True)])
+    await sign_all(database, [signing(found, person(1), on_hold=True)])
     await client.post(f"{AT}/held/release", headers=campaigner)
-    await sign_all(database, [signing(found, person(2), held=True)])
+    await sign_all(database, [signing(found, person(2), on_hold=True)])
     assert (await carry_out(database, found))[-1] == 1
     assert await held_count(client, campaigner) == 1
     assert await carry_out(database, found) == []
@@ -69,16 +69,16 @@ async def test_one_that_was_held_in_time_and_committed_late_is_released_too(
     client: httpx.AsyncClient, database: Database, campaigner: Headers
 ) -> None:
     petition_id = await plant(database)
-    people = [signing(petition_id, person(number), held=True) for number in range(40)]
+    people = [signing(petition_id, person(number), on_hold=True) for number in range(40)]
     await sign_all(database, people[:20])
     await client.post(f"{AT}/held/release", headers=campaigner)
-    passes = Passes()
+    progress = ScanProgress()
     async with claimed(database) as lane:
         # Until the last one of the first pass.
         while not await run(database, LAST_RELEASED, last=max(one.signer for one in people[:20])):
-            assert await runner.work_slice(lane, RING, passes)
+            assert await runner.run_chunk(lane, RING, progress)
         await sign_all(database, people[20:])
-        while await runner.work_slice(lane, RING, passes):
+        while await runner.run_chunk(lane, RING, progress):
             continue
     assert await proven(database) == {"end-the-ban": 40}
 
@@ -87,7 +87,7 @@ async def test_held_ones_are_invalidated_by_a_rule_and_no_longer_held(
     client: httpx.AsyncClient, database: Database, campaigner: Headers
 ) -> None:
     petition_id = await plant(database)
-    await sign_all(database, [signing(petition_id, person(number), held=number < 4 or None) for number in range(6)])
+    await sign_all(database, [signing(petition_id, person(number), on_hold=number < 4 or None) for number in range(6)])
     view = await draft(client, campaigner, held=True)
     assert (view["dry_run"]["signature_count"], view["dry_run"]["by_state"]) == (4, {"pending": 4})
     await say(client, campaigner, view, "apply")
