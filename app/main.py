@@ -20,7 +20,6 @@ from app.kit.web.fast_lane import FastLane
 from app.kit.web.middleware import Asgi
 from app.kit.web.openapi import describe
 from app.kit.webhooks.message_types import MessageTypes
-from app.partners.inbound.services import LARGE
 from app.rooms import ROOMS
 from app.settings import Settings
 
@@ -46,7 +45,7 @@ def create_api(settings: Settings, rooms: Sequence[Room] = ROOMS) -> FastAPI:
         telemetry={"tracing": False, "metrics": False, "logs": False, "operation_spans": False},
     )
     middleware.install(api)
-    api.add_middleware(BodyLimit, limit=settings.max_body_bytes, own=LARGE)
+    api.add_middleware(BodyLimit, limit=settings.max_body_bytes, routes=api.routes)
     for room in rooms:
         depending = room.message_type_routers(types) if room.message_type_routers is not None else []
         for router in (*room.routers, *depending):

@@ -14,12 +14,11 @@ from app.partners.outbound.delivery.worker import deliver
 from app.partners.outbound.endpoints import paused_mail
 from app.partners.outbound.endpoints.paused_mail import EndpointMails
 from app.partners.outbound.message_types import fan_out
-from app.partners.outbound.message_types.backfill import CatchingUp
 from app.partners.outbound.message_types.fan_out import FanOut
 from app.partners.outbound.message_types.openapi import webhooks_router
 from app.partners.outbound.message_types.types import MESSAGE_TYPES
 from app.partners.retention import forget_webhooks
-from app.partners.routes import router, webhooks_out_router
+from app.partners.routes import message_type_routers, router
 from app.partners.schemas import PartnerSigning
 from app.partners.settings import PartnerSettings
 from app.signatures.services import SigningServices
@@ -43,8 +42,6 @@ async def _open_egress(services: Services) -> AsyncIterator[EgressPolicy]:
 
 def _sweeps(services: Services) -> Sequence[Sweep]:
     return [
-        # Before what it announces is spread.
-        Sweep("catch_up", CatchingUp()),
         Sweep("fan_out", FanOut(services.message_types), lock_name="spread"),
         Sweep("forget_webhooks", forget_webhooks),
     ]
@@ -59,7 +56,7 @@ ROOM = Room(
     routers=[router],
     hand_read_bodies=[PartnerSigning],
     message_types=MESSAGE_TYPES,
-    message_type_routers=lambda types: [webhooks_out_router(types)],
+    message_type_routers=lambda types: [message_type_routers(types)],
     webhooks=webhooks_router,
     api_services=[_open_inbound, _open_egress],
     sealed_columns=[WEBHOOK_SECRETS, RECEIVED_WEBHOOKS, WEBHOOK_ENDPOINTS, DELIVERY_ATTEMPTS],

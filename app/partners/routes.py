@@ -17,7 +17,7 @@ for _each in (partnerships, secrets, signatures, adapters, osdi, signers):
     router.include_router(_each)
 
 
-def webhooks_out_router(types: MessageTypes) -> APIRouter:
+def message_type_routers(types: MessageTypes) -> APIRouter:
     """The routes that depend on which message types there are in this process."""
     made = APIRouter()
     made.include_router(endpoints_router(types))

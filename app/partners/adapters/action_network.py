@@ -1,4 +1,4 @@
-"""Action Network's webhook: an array of what happened on its pages, each with an `idempotency_key`.
+"""Adapter for Action Network's webhook: an array of what happened on its pages, each with an `idempotency_key`.
 
 It signs nothing and lets no header be set, so the address it posts to holds a token. It sends again for an hour what
 was not answered in time, and `modified_date` may have moved by then: the keys alone say whether it is the same.
@@ -19,7 +19,7 @@ _MISSING = {"at": _SIGNATURE, "message": "Field required"}
 
 
 def opened_by(token: str, secrets: Sequence[str]) -> int | None:
-    """Which of the secrets this token is; None when it is none. Every one is tried, in a time that tells nothing."""
+    """Which of the secrets this token is; None when it is none. All are compared, each in constant time."""
     given, found = _digest(token), None
     for number, secret in enumerate(secrets):
         if hmac.compare_digest(_digest(secret), given):
@@ -32,7 +32,7 @@ def _digest(text: str) -> bytes:
 
 
 def keys_of(body: bytes) -> bytes:
-    """What makes this webhook the one it is: the keys of its items, in order; of one without a key, its very words.
+    """The idempotency key of this webhook: the keys of its items, in order; of one without a key, a digest of its text.
 
     Goes through the whole body: what `parsing.read_array` raises about it is raised here.
     """

@@ -1,4 +1,4 @@
-"""ControlShift's webhook: one event at a time, signed with an HMAC over its body.
+"""Adapter for ControlShift's webhook: one event at a time, signed with an HMAC over its body.
 
 It sends everything that happens to one address; what is not a new signature is no business of ours.
 """

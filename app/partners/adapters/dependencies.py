@@ -1,4 +1,4 @@
-"""Who sends a webhook in another system's shape, and under which terms a petition is fed by it."""
+"""Dependencies of the adapters: who sends a webhook in another system's shape, and for which petition."""
 
 from collections.abc import Callable, Sequence
 from typing import NamedTuple, TypeAlias
@@ -6,6 +6,7 @@ from typing import NamedTuple, TypeAlias
 from fastapi import Request
 
 from app.kit.problems import Forbidden, Unauthorized
+from app.kit.web.bodies import NotJson
 from app.kit.web.large_bodies import BodyReservation
 from app.kit.webhooks.signing import BodyVerifier
 from app.organizations import service
@@ -19,18 +20,25 @@ from app.partners.inbound.services import InboundServices
 from app.partners.inbound.verification import Sender, find_sender, read_verifying
 from app.partners.partnerships.terms import CoveredPetition, covered_petitions
 
+JSON = "application/json"
 TOKEN = "OSDI-API-Token"  # noqa: S105 - a header's name
-
 
 Opens: TypeAlias = Callable[[Sequence[str]], int | None]
 
 
 class PartnerPetition(NamedTuple):
-    """A partner that feeds a petition, and what translations must know of both."""
+    """A partner, a petition it may bring signatures for, and the context of translations."""
 
     organization: Organization
     petition: CoveredPetition
     context: Context
+
+
+def check_type(request: Request, *allowed: str) -> None:
+    """NotJson when the body is announced as anything else."""
+    given = request.headers.getlist("content-type")
+    if len(given) != 1 or given[0].partition(";")[0].strip().lower() not in allowed:
+        raise NotJson
 
 
 async def by_token(services: InboundServices, request: Request) -> Organization:

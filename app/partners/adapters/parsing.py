@@ -1,4 +1,4 @@
-"""JSON that other systems write, whatever its fields: one object, or an array read item by item.
+"""Parsing the JSON of other systems, whatever its fields: one object, or an array read item by item.
 
 What could be read in two ways is refused as a whole, as in `inbound/items.py`.
 """

@@ -8,18 +8,23 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Request, Response, Security
 from fastapi.security import APIKeyHeader
 
-from app.kit.web.bodies import NotJson
+from app.kit.web.bodies import reads_large_body
 from app.kit.web.large_bodies import BodyReservation, off_loop
 from app.partners.adapters import action_network, controlshift
-from app.partners.adapters.dependencies import PartnerPetition, by_secret, by_signature, partner_petition
+from app.partners.adapters.dependencies import (
+    JSON,
+    PartnerPetition,
+    by_secret,
+    by_signature,
+    check_type,
+    partner_petition,
+)
 from app.partners.adapters.parsing import DECODING_COST, read_object
 from app.partners.inbound.idempotency import Webhook
 from app.partners.inbound.ingest import ingest
 from app.partners.inbound.items import MOST_ITEMS, Item
 from app.partners.inbound.services import InboundServices, inbound_services
 from app.partners.schemas import ReceivedView
-
-JSON = "application/json"
 
 router = APIRouter(tags=["partners"])
 
@@ -46,6 +51,7 @@ _documented = APIKeyHeader(
     response_model=ReceivedView,
     openapi_extra=_OF_ACTION_NETWORK,
 )
+@reads_large_body
 async def bring_from_action_network(request: Request, partner: str, petition: str, token: str) -> Response:
     """Take Action Network's webhook in. It can send no header of ours, so its address holds one of the partner's
     secrets. The same keys in the same order are the same webhook."""
@@ -96,16 +102,9 @@ async def _received(
 ) -> bytes:
     """The answer to a webhook that its name alone tells from others: whatever else moves, it is the same again."""
 
-    def brought(received: Webhook) -> Awaitable[bytes]:
-        return ingest(services, found.organization, received, items)
+    def work(webhook: Webhook) -> Awaitable[bytes]:
+        return ingest(services, found.organization, webhook, items)
 
     id_ = f"{scheme}:{found.petition.id}:{hashlib.sha256(name).hexdigest()}"
     digest = await off_loop(len(name), services.receiver.digest_of, name)
-    return await services.receiver.receive(found.organization.id, id_, digest, brought, reservation)
-
-
-def check_type(request: Request, *allowed: str) -> None:
-    """NotJson when the body is announced as anything else."""
-    given = request.headers.getlist("content-type")
-    if len(given) != 1 or given[0].partition(";")[0].strip().lower() not in allowed:
-        raise NotJson
+    return await services.receiver.receive(found.organization.id, id_, digest, work, reservation)

@@ -32,7 +32,7 @@ _OPTIONAL: Mapping[str, Any] = {
 
 @dataclass(frozen=True, slots=True)
 class Context:
-    """What a translation must know beside what was sent.
+    """The context of a translation: what it must know beside what was sent.
 
     `organization` is the partner's slug. `asks_in_words`: it has texts that people agree to, and none of these shapes
     says to which of them somebody has.
@@ -45,7 +45,7 @@ class Context:
 
 @dataclass(frozen=True, slots=True)
 class ForeignSignature:
-    """What a shape says of one signature, as it was sent: any of it may be missing or of the wrong type.
+    """A foreign signature: what a shape says of it, as it was sent; any of it may be missing or of the wrong type.
 
     `optional` holds, for each, what may be taken for it, the best first. `agrees`: whether the signer wants to hear
     from the partner; None if they were not asked. `named` says where the sender finds what is named so here.

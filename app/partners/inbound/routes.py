@@ -5,6 +5,7 @@ from typing import Annotated, Any, NamedTuple
 from fastapi import APIRouter, Request, Response, Security
 from fastapi.security import APIKeyHeader
 
+from app.kit.web.bodies import reads_large_body
 from app.kit.web.large_bodies import BodyReservation, off_loop
 from app.kit.webhooks import signing as webhooks
 from app.organizations.models import Organization
@@ -72,6 +73,7 @@ class _Received(NamedTuple):
 
 
 @router.post("/v1/partners/{partner}/signatures", response_model=ReceivedView, openapi_extra=_DESCRIBED)
+@reads_large_body
 async def bring_signatures(
     request: Request, partner: str, _scheme: Annotated[str | None, Security(_documented)] = None
 ) -> Response:

@@ -1,6 +1,5 @@
 """The services by which this process takes in what partners bring."""
 
-import re
 from dataclasses import dataclass
 
 from fastapi import Request
@@ -14,8 +13,6 @@ from app.partners.inbound.idempotency import IdempotentReceiver
 from app.partners.settings import PartnerSettings
 from app.signatures.services import SigningServices
 
-# Where webhooks come in: only there may a body be larger than elsewhere, and a stranger's is not parsed.
-LARGE = re.compile(r"/v1/partners/[^/]+/(?:signatures|petitions/[^/]+/action-network/[^/]+)")
 # Bodies of the largest size that may be there at the same time.
 _LARGE_BODIES = 2 * LARGE_AT_ONCE
 

@@ -1,7 +1,7 @@
-"""What the terms of a partnership allow: which petitions it is about, what must be brought, who may be received.
+"""Terms of a partnership: which petitions it covers, which consents must be brought, whether signers are received.
 
-Everything that comes in is held against this, and what it does not allow is simply not there: a partner cannot tell a
-petition that is somebody else's from one that does not exist.
+Everything that comes in is checked against them. What they do not cover does not exist for the partner: it cannot tell
+a petition that is somebody else's from one that does not exist.
 """
 
 from collections.abc import Collection, Mapping
@@ -66,7 +66,7 @@ class Terms:
     default_country: str | None
 
     def covers(self, petition_id: UUID, campaign_id: UUID) -> bool:
-        """Whether they are about this petition: `has_partnership` says the same in SQL."""
+        """Whether they cover this petition: `has_partnership` says the same in SQL."""
         return campaign_id == self.campaign_id and (self.petition_ids is None or petition_id in self.petition_ids)
 
 

@@ -1,4 +1,4 @@
-"""How petitions are shown in OSDI's shapes. It shows only what is public, with or without a token."""
+"""OSDI presenters: how petitions are shown in its shapes. It shows only what is public, with or without a token."""
 
 import asyncio
 from collections.abc import Sequence

@@ -1,7 +1,7 @@
-"""Recording a signature as OSDI's helper is asked to: one, once only, answered in OSDI's shape or refused.
+"""OSDI's record_signature_helper: one signature, taken once only, answered in OSDI's shape or refused.
 
-By what its sender knows it, it is known here: the same identifier under the same petition is the same signature, and
-sent with other words it is refused. Without an identifier each post is its own.
+Its sender's identifier is the idempotency key: the same one under the same petition is the same signature, and sent
+with other content it is refused. Without an identifier each post is its own.
 """
 
 import hashlib

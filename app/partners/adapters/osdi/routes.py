@@ -8,7 +8,7 @@ from fastapi.security import APIKeyHeader
 from app.kit.database.session import Session
 from app.kit.rooms import services
 from app.kit.web.caching import cached
-from app.partners.adapters.dependencies import TOKEN, by_token, partner_petition
+from app.partners.adapters.dependencies import JSON, TOKEN, by_token, check_type, partner_petition
 from app.partners.adapters.osdi import reading, recording
 from app.partners.adapters.osdi.schemas import (
     MEDIA_TYPE,
@@ -22,7 +22,6 @@ from app.partners.adapters.osdi.schemas import (
     OsdiSigning,
 )
 from app.partners.adapters.parsing import read_object
-from app.partners.adapters.routes import JSON, check_type
 from app.partners.inbound.services import inbound_services
 from app.partners.settings import PartnerSettings
 from app.petitions import service as petitions

@@ -1,4 +1,4 @@
-"""From an OSDI signature with its person to a signature of ours: the helper's body, and Action Network's items.
+"""Translates an OSDI signature with its person into a signature of ours: the helper's body, Action Network's items.
 
 Phone numbers are passed over: nobody's is kept without consent on their own page. So are tags, lists, answers to
 questions and triggers: what they would set off here is not the sender's to decide.

@@ -1,4 +1,4 @@
-"""Writing what is sent, at the moment it is sent: many at once, in transactions that are over before they are sent."""
+"""Rendering what is sent, at the moment it is sent: many at once, in transactions that are over before any is sent."""
 
 from collections.abc import Sequence
 from datetime import datetime
@@ -40,7 +40,7 @@ class Sendable(NamedTuple):
 
 
 class Rendered(NamedTuple):
-    """What to send, and where; no `body` when nothing is left to tell, no `config` when it cannot be written."""
+    """What to send, and where; no `body` when nothing is left to tell, no `config` when it cannot be rendered."""
 
     message: Sendable
     config: EndpointConfig | None
@@ -48,16 +48,16 @@ class Rendered(NamedTuple):
 
 
 class Renderer:
-    """Writes for one worker."""
+    """Renders for one worker."""
 
     def __init__(self, database: Database, ring: KeyRing, types: MessageTypes) -> None:
         self._database = database
         self._types = types
         self._ring = ring
-        # Opened once for all that is sent to an endpoint as it stands.
+        # Unsealed once for all that is sent to an endpoint until it is changed.
         self._open = lru_cache(1024)(self._opened)
 
-    async def write(self, due: Sequence[DueMessage]) -> Sequence[Rendered | None]:
+    async def render(self, due: Sequence[DueMessage]) -> Sequence[Rendered | None]:
         """What to send for each, in their order; None for what is not to be sent any more."""
         ids = [one.id for one in due]
         try:
@@ -65,10 +65,10 @@ class Renderer:
         except Exception as error:
             if is_unreachable(error):
                 raise
-            # One that cannot be written, whatever is wrong with it, must not cost its neighbours.
+            # One that cannot be rendered, whatever is wrong with it, must not cost its neighbours.
             pairs = [pair for id_ in ids for pair in await self._alone(id_)]
-        written = {message.id: self._written(message, body) for message, body in pairs}
-        return [written.get(id_) for id_ in ids]
+        rendered = {message.id: self._rendered(message, body) for message, body in pairs}
+        return [rendered.get(id_) for id_ in ids]
 
     async def _bodies(self, ids: Sequence[UUID]) -> "list[tuple[Sendable, bytes | _Broken | None]]":
         async with self._database.transaction() as session:
@@ -85,11 +85,11 @@ class Renderer:
         async with self._database.transaction() as session:
             return [(message, _Broken()) for message in await _read(session, [id_])]
 
-    def _written(self, message: Sendable, body: "bytes | _Broken | None") -> Rendered:
+    def _rendered(self, message: Sendable, body: "bytes | _Broken | None") -> Rendered:
         if isinstance(body, _Broken):
             return Rendered(message, None, None)
         if body is None and message.type not in self._types:
-            # A later version has made it, beside which this one is still running: it can tell it soon.
+            # A later version, beside which this one still runs, has made it, and can send it soon.
             return Rendered(message, None, None)
         return Rendered(message, self._open(message.endpoint_id, message.sealed), body)
 
@@ -102,7 +102,7 @@ class Renderer:
 
 
 class _Broken:
-    """In the place of a body that cannot be written."""
+    """Stands for a body that cannot be rendered."""
 
 
 async def _read(session: AsyncSession, ids: Sequence[UUID]) -> list[Sendable]:

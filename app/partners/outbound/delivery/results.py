@@ -1,4 +1,4 @@
-"""Recording what came of sending: attempts, what becomes of their messages, and of the endpoints.
+"""Delivery results: attempts are recorded, and what becomes of their messages and endpoints.
 
 Endpoints are locked before messages, by ids, as whoever changes an endpoint does.
 """
@@ -6,7 +6,8 @@ Endpoints are locked before messages, by ids, as whoever changes an endpoint doe
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
-from typing import Any, Literal, NamedTuple
+from enum import StrEnum
+from typing import Any, NamedTuple
 from uuid import UUID
 
 from sqlalchemy import select, text, update
@@ -19,7 +20,7 @@ from app.kit.logs import log
 from app.partners.models import WebhookEndpoint
 from app.partners.outbound.backoff import LIFETIME
 
-# Without anything delivered for so long, and so many failures, an endpoint is paused.
+# An endpoint is paused when nothing was delivered to it for so long, in so many attempts.
 PATIENCE = timedelta(hours=24)
 FAILURES = 8
 
@@ -54,11 +55,22 @@ _MOVE = text("""
 """)
 _VOID = text("UPDATE webhook_messages SET state = 'void' WHERE id = ANY(:ids) AND state = 'due'")
 
-Outcome = Literal["delivered", "failed", "gone", "void"]
+
+class Outcome(StrEnum):
+    """How an attempt ended."""
+
+    DELIVERED = "delivered"
+    # It is tried again later, or `DEAD`, once it is recorded that it was the last.
+    FAILED = "failed"
+    DEAD = "dead"
+    # The receiver wants nothing any more.
+    GONE = "gone"
+    # There was nothing left to tell, so nothing was sent.
+    VOID = "void"
 
 
 class Attempt(NamedTuple):
-    """One sending and its end; `void` when there was nothing to send. `due_at`: when to try again.
+    """One delivery attempt and its outcome. `due_at`: when to try again.
 
     `number`: which attempt at its message it is, from 1. `error`: why it failed, in one word, which is the reason kept.
     """
@@ -95,15 +107,15 @@ class EndpointState(NamedTuple):
 
 
 class ResultRecorder:
-    """Writes down for one worker."""
+    """Records the attempts of one worker."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
 
     async def record(self, attempts: Sequence[Attempt]) -> Sequence[None]:
-        """Write these down in one transaction; harmless to repeat."""
-        made = [one for one in attempts if one.outcome != "void"]
-        void = sorted(one.message_id for one in attempts if one.outcome == "void")
+        """Record these in one transaction; harmless to repeat."""
+        made = [one for one in attempts if one.outcome is not Outcome.VOID]
+        void = sorted(one.message_id for one in attempts if one.outcome is Outcome.VOID)
         async with self._database.transaction() as session:
             endpoints = await _locked(session, {one.endpoint_id for one in made})
             states = await _move(session, made, endpoints)
@@ -117,19 +129,19 @@ class ResultRecorder:
 
 def _trace(attempt: Attempt, states: Mapping[UUID, str]) -> None:
     """Log and count one attempt, once it is recorded. No personal data: neither an address nor an answer."""
-    is_dead = attempt.outcome == "failed" and states.get(attempt.message_id) == "dead"
-    end = "dead" if is_dead else attempt.outcome
-    metrics.deliveries.labels(end).inc()
+    is_dead = attempt.outcome is Outcome.FAILED and states.get(attempt.message_id) == "dead"
+    end = Outcome.DEAD if is_dead else attempt.outcome
+    metrics.deliveries.labels(end.value).inc()
     facts = {
         "source": "webhooks",
         "id": str(attempt.message_id),
         "endpoint_id": str(attempt.endpoint_id),
         "attempt": attempt.number,
         "seconds": attempt.duration_ms / 1000,
-        "end": end,
+        "end": end.value,
     }
     if attempt.error is None:
-        log.info("webhook delivered" if end == "delivered" else "webhook not needed", **facts)
+        log.info("webhook delivered" if end is Outcome.DELIVERED else "webhook not needed", **facts)
     else:
         reason = attempt.error if attempt.status_code is None else f"{attempt.error}-{attempt.status_code}"
         log.warning("webhook failed", **facts, reason=reason)
@@ -162,7 +174,7 @@ async def _move(
     moving = sorted((one for one in attempts if one.message_id in written), key=lambda one: one.message_id)
     ends = {
         "messages": [one.message_id for one in moving],
-        "outcomes": [one.outcome for one in moving],
+        "outcomes": [one.outcome.value for one in moving],
         "due": [one.due_at for one in moving],
         "ordered": [one.is_ordered for one in moving],
         "times": [one.attempted_at for one in moving],
@@ -193,13 +205,13 @@ def _change(endpoint: EndpointState, attempts: Sequence[Attempt], states: Mappin
     after: dict[str, Any] = {name: getattr(endpoint, name) for name in ("failure_count", "failing_since")}
     after |= {"ordered_due_at": endpoint.ordered_due_at}
     for one in sorted(attempts, key=lambda one: one.attempted_at):
-        if one.outcome == "delivered":
+        if one.outcome is Outcome.DELIVERED:
             after |= {"failure_count": 0, "failing_since": None}
         else:
             after["failure_count"] += 1
             after["failing_since"] = after["failing_since"] or one.attempted_at
         if one.is_ordered:
-            waits = one.outcome == "failed" and states[one.message_id] == "due"
+            waits = one.outcome is Outcome.FAILED and states[one.message_id] == "due"
             after["ordered_due_at"] = one.due_at if waits else None
     if endpoint.state == "active":
         after |= _ended(after, attempts)
@@ -209,7 +221,7 @@ def _change(endpoint: EndpointState, attempts: Sequence[Attempt], states: Mappin
 
 def _ended(after: Mapping[str, Any], attempts: Sequence[Attempt]) -> dict[str, Any]:
     """Whether the endpoint has said that it is gone, or has failed for too long."""
-    if any(one.outcome == "gone" for one in attempts):
+    if any(one.outcome is Outcome.GONE for one in attempts):
         return {"state": "disabled", "state_reason": "gone"}
     since = after["failing_since"]
     if since is None or after["failure_count"] < FAILURES or attempts[-1].attempted_at - since < PATIENCE:

@@ -1,7 +1,7 @@
-"""Clearing up behind endpoints that are gone: what waits for them is dead, and those that were removed are deleted.
+"""Cleanup of endpoints that are gone: what waits for them becomes dead, and those that were removed are deleted.
 
-Whoever ends an endpoint marks its row and no more: a backlog of hundreds of thousands must hold up neither a request
-nor the transaction in which everybody's attempts are recorded.
+A request that ends an endpoint only marks its row: a backlog of hundreds of thousands must hold up neither it nor the
+transaction in which the attempts of all endpoints are recorded.
 """
 
 import asyncio
@@ -17,7 +17,7 @@ from app.kit.waiting import wait_for_event
 
 BATCH = 500
 
-# The endpoint is locked before its messages, as by whoever records or activates.
+# The endpoint is locked before its messages, as it is when results are recorded or an endpoint is activated.
 _FIND = text("""
     SELECT e.id, e.removed_at IS NOT NULL AS is_removed FROM webhook_endpoints e
     CROSS JOIN LATERAL (
@@ -67,7 +67,7 @@ async def _cleared(database: Database) -> int:
 
 
 async def clear_endpoints(session: AsyncSession) -> Sequence[UUID]:
-    """Bury, or delete, up to `BATCH` messages of one endpoint that is gone; a removed one goes after its last."""
+    """Mark dead, or delete, up to `BATCH` messages of one endpoint that is gone; a removed one goes after its last."""
     found = (await session.execute(_FIND)).one_or_none()
     if found is None:
         return []

@@ -35,26 +35,26 @@ from app.partners.outbound.endpoints.sealed_config import FORMER, config_of
 from app.people.dependencies import Ring, limiter_of
 
 # Seconds in which a host must have been resolved.
-_PATIENCE = 5.0
-# Each has somebody else's server called.
+_RESOLVE_TIMEOUT = 5.0
+# Each test calls somebody else's server.
 _TESTS = "30 per hour"
 _ALL = "/v1/organizations/{organization}/webhook-endpoints"
 _ONE = f"{_ALL}/{{endpoint}}"
 
 
-def targets_of(request: Request) -> EgressPolicy:
+def egress_policy(request: Request) -> EgressPolicy:
     """Which addresses may be called, in this process."""
     return services(request).of(EgressPolicy)
 
 
-Known = Annotated[EgressPolicy, Depends(targets_of)]
+Egress = Annotated[EgressPolicy, Depends(egress_policy)]
 
 
-async def _look_at(targets: EgressPolicy, url: str) -> None:
-    """TargetInvalid, TargetRefused, TargetUnresolvable."""
+async def _check_url(targets: EgressPolicy, url: str) -> None:
+    """Refuse an address that must not be called; TargetInvalid, TargetRefused, TargetUnresolvable."""
     target = targets.read(url)
     try:
-        async with asyncio.timeout(_PATIENCE):
+        async with asyncio.timeout(_RESOLVE_TIMEOUT):
             await targets.addresses(target)
     except TimeoutError:
         raise TargetUnresolvable from None
@@ -70,14 +70,14 @@ async def create_webhook_endpoint(
     acting: Acting,
     request: Request,
     ring: Ring,
-    targets: Known,
+    targets: Egress,
     response: Response,
     organization: str,
     body: WebhookEndpointBody,
 ) -> NewWebhookEndpointView:
     """Be told of what happens: 20 endpoints at the most. This answer alone shows the secret that signs."""
     own = await _acted_for(request, acting, organization)
-    await _look_at(targets, body.url)
+    await _check_url(targets, body.url)
     database = services(request).database
     async with database.transaction() as session:
         endpoint, config = await endpoints.create(session, ring, own, **body.model_dump())
@@ -109,7 +109,7 @@ async def change_webhook_endpoint(
     acting: Acting,
     request: Request,
     ring: Ring,
-    targets: Known,
+    targets: Egress,
     organization: str,
     endpoint: str,
     body: WebhookEndpointChanges,
@@ -117,7 +117,7 @@ async def change_webhook_endpoint(
     """Change an endpoint, pause it, or activate it again: what waits for it is sent then."""
     own, changes = await _acted_for(request, acting, organization), changed(body)
     if "url" in changes:
-        await _look_at(targets, changes["url"])
+        await _check_url(targets, changes["url"])
     database = services(request).database
     async with database.transaction() as session:
         found = await endpoints.find(session, own.id, endpoint, locked=True)
@@ -150,7 +150,7 @@ async def test_webhook_endpoint(
 
 
 def endpoints_router(types: MessageTypes) -> APIRouter:
-    """The routes; an endpoint can ask for those of these types that are for the asking."""
+    """The routes; an endpoint can ask for those of these types that are subscribable."""
     router, schemas = APIRouter(tags=["partners"]), schemas_for(types)
     router.post(_ALL, status_code=201, response_model=schemas.new_view)(
         taking(create_webhook_endpoint, body=schemas.body)

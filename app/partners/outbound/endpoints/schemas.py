@@ -15,12 +15,9 @@ from app.kit.database.paging import Paging
 from app.kit.text.fields import Body, Line, Locale, View
 from app.kit.webhooks.egress import LONGEST
 from app.kit.webhooks.message_types import MessageTypes
-from app.partners.models import DeliveryAttempt, WebhookEndpoint, WebhookMessage
+from app.partners.models import DeliveryAttempt, EndpointState, MessageState, WebhookEndpoint, WebhookMessage
 from app.partners.outbound.endpoints.sealed_config import EndpointConfig
 from app.people.schemas import Email
-
-EndpointState = Literal["active", "paused", "disabled"]
-MessageState = Literal["due", "delivered", "dead", "void"]
 
 
 def _each_once(types: list[str]) -> list[str]:
@@ -169,7 +166,7 @@ class EndpointSchemas(NamedTuple):
 
 
 def schemas_for(types: MessageTypes) -> EndpointSchemas:
-    """What may be asked for is checked; what is shown may be of a type that only a later version knows."""
+    """What is asked for is checked; what is shown may be of a type that only another version knows."""
     chosen: Any = Annotated[
         list[_one_of(types.subscribable)],  # type: ignore[misc]
         Field(

@@ -1,4 +1,4 @@
-"""Where an endpoint is, by which secrets it knows us, and whom to write to: what is sealed of it."""
+"""Sealed config of an endpoint: its address, the secrets that sign for it, and whom to write to."""
 
 import base64
 import json
@@ -15,14 +15,14 @@ from app.partners.sealing import endpoints_identity
 # As Standard Webhooks writes a secret.
 PREFIX = "whsec_"
 _SECRET_BYTES = 32
-# A secret that has been followed by another signs for so long, beside it.
+# A former secret signs for so long beside the one that has replaced it.
 FORMER = timedelta(hours=24)
-# Of each message's signatures.
+# Each adds a signature to every message.
 _MOST_SECRETS = 5
 
 
 class Secret(NamedTuple):
-    """A secret as its owner was shown it, and until when it signs; None: until another follows."""
+    """A secret as its owner was shown it, and until when it signs; None: until it is replaced."""
 
     text: str
     until: datetime | None = None
@@ -36,7 +36,7 @@ class Secret(NamedTuple):
 
 
 class EndpointConfig(NamedTuple):
-    """What is sealed of an endpoint; secrets newest first."""
+    """The config of an endpoint, sealed in its row; secrets newest first."""
 
     url: str
     secrets: tuple[Secret, ...]
@@ -51,7 +51,7 @@ class EndpointConfig(NamedTuple):
         return [secret.key for secret in self.secrets if secret.until is None or secret.until > moment]
 
     def renewed(self, moment: datetime) -> "EndpointConfig":
-        """With a new secret, its former ones signing for a while."""
+        """With a new secret; the former ones sign beside it for a while."""
         former = [Secret(old.text, old.until or moment + FORMER) for old in self.secrets]
         live = [old for old in former if old.until is not None and old.until > moment]
         return self._replace(secrets=(new_secret(), *live[: _MOST_SECRETS - 1]))
@@ -81,7 +81,7 @@ def open_config(ring: KeyRing, endpoint_id: UUID, sealed: bytes) -> EndpointConf
 
 
 def config_of(ring: KeyRing, endpoint: WebhookEndpoint) -> EndpointConfig:
-    """An endpoint's config, to be looked at; empty when no key opens them, so that its neighbours can be seen."""
+    """An endpoint's config, to be shown; empty when no key opens it, so that its neighbours can be seen."""
     try:
         return open_config(ring, endpoint.id, endpoint.sealed)
     except SealBrokenError as error:

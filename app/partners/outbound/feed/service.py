@@ -1,4 +1,4 @@
-"""Pulling: a partner reads its feed at its own pace, and misses nobody."""
+"""Pulling the feed: a partner reads it page by page at its own pace, and misses nobody."""
 
 from uuid import UUID
 
@@ -13,7 +13,7 @@ from app.partners.outbound.feed.schemas import SignersPage, SignerView
 from app.partners.partnerships.terms import NoPartnership, receiving_campaigns
 
 _NUMBER_BYTES = 8
-# Seconds; an operator has to bring a key back.
+# Seconds: until then an operator may have brought the missing key back.
 _LATER = 60
 
 

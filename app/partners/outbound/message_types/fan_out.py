@@ -84,7 +84,7 @@ class FanOut:
 
         What makes no sense is taken out too: it would be there for ever.
         """
-        await feed.alone(session)
+        await feed.lock_numbering(session)
         columns = (OutboxMessage.number, OutboxMessage.type, OutboxMessage.organization_id, OutboxMessage.content)
         rows = (await session.execute(select(*columns).order_by(OutboxMessage.number).limit(BATCH))).all()
         read = understood(self._types, rows)

@@ -71,7 +71,7 @@ async def _petitions_for(
             Petition.moderation == "approved",
         )
     )
-    # It may have been read before in this session.
+    # Rows that were read before in this session are read anew.
     rows = await session.execute(query.execution_options(populate_existing=True))
     return {(row[0], row[1].id): _shown(row) for row in rows}
 

@@ -9,10 +9,11 @@ from hearing import endpoint, news, sign, spread_all, waiting
 from movement import run, sweep
 from partnering import SLUG, Headers, Partner
 
+from app.commands.backfill import announce
 from app.kit.clock import now
 from app.kit.database.session import Database
 from app.partners.outbound.message_types import backfill
-from app.partners.outbound.message_types.backfill import CatchingUp
+from app.partners.outbound.message_types.backfill import Backfill
 
 HOUR = timedelta(hours=1)
 
@@ -59,10 +60,10 @@ async def test_what_was_entered_by_the_version_before_is_told_and_pulled(
     for number in range(5):
         await sign(client, number)
     await enter_silently(database, partnership)
-    catch_up = CatchingUp()
+    walk = Backfill()
     for _ in range(10):
         async with database.transaction() as session:
-            await catch_up(session)
+            await walk.step(session)
         await spread_all(database)
     told = [signer for data in await news(database, listening, "signature.counted") for signer in data["signatures"]]
     assert [signer["given_name"] for signer in told] == [f"Given{number}" for number in range(5)]
@@ -70,11 +71,14 @@ async def test_what_was_entered_by_the_version_before_is_told_and_pulled(
     assert len(await waiting(database)) == -(-5 // slice_)
 
 
-async def test_the_worker_catches_up(client: httpx.AsyncClient, database: Database, partnership: Partner) -> None:
+async def test_the_command_announces_all_and_the_worker_tells_of_them(
+    client: httpx.AsyncClient, database: Database, partnership: Partner
+) -> None:
     await sign(client, 1)
     await enter_silently(database, partnership)
+    assert await announce(database) == 1
     await sweep(database)
-    await sweep(database)
+    assert await announce(database) == 0
     assert await pulled(client, partnership.key) == ["1"]
     assert await run(database, "SELECT 1 FROM outbox_messages") == []
 
@@ -84,14 +88,14 @@ async def test_what_waits_or_is_told_already_is_not_announced_again(
 ) -> None:
     await sign(client, 1)
     await enter_silently(database, partnership)
-    catch_up = CatchingUp()
+    walk = Backfill()
     for expected in (1, 0, 0):
         async with database.transaction() as session:
-            assert len(await catch_up(session)) == expected
+            assert len(await walk.step(session)) == expected
     await spread_all(database)
-    for again in (catch_up, CatchingUp()):
+    for again in (walk, Backfill()):
         async with database.transaction() as session:
-            assert await again(session) == []
+            assert await again.step(session) == []
     assert await run(database, "SELECT 1 FROM outbox_messages") == []
 
 
@@ -100,17 +104,17 @@ async def test_a_round_that_fails_is_made_up_for(
 ) -> None:
     await sign(client, 1)
     await enter_silently(database, partnership)
-    catch_up = CatchingUp()
+    walk = Backfill()
 
-    async def catch_up_and_fail() -> None:
+    async def step_and_fail() -> None:
         async with database.transaction() as session:
-            assert len(await catch_up(session)) == 1
+            assert len(await walk.step(session)) == 1
             raise RuntimeError
 
     with pytest.raises(RuntimeError):
-        await catch_up_and_fail()
+        await step_and_fail()
     async with database.transaction() as session:
-        assert len(await catch_up(session)) == 1
+        assert len(await walk.step(session)) == 1
 
 
 async def test_what_was_entered_a_moment_ago_is_left_until_it_is_certain_to_have_been_committed(
@@ -118,13 +122,13 @@ async def test_what_was_entered_a_moment_ago_is_left_until_it_is_certain_to_have
 ) -> None:
     await sign(client, 1)
     await enter_silently(database, partnership, timedelta(minutes=9))
-    catch_up = CatchingUp()
+    walk = Backfill()
     async with database.transaction() as session:
-        assert await catch_up(session) == []
+        assert await walk.step(session) == []
     await sign(client, 2)
     await enter_silently(database, partnership, timedelta(minutes=11))
     async with database.transaction() as session:
-        assert len(await catch_up(session)) == 1
+        assert len(await walk.step(session)) == 1
 
 
 async def test_consents_without_a_signature_and_refusals_are_not_announced(
@@ -142,10 +146,10 @@ async def test_consents_without_a_signature_and_refusals_are_not_announced(
             id=id_at(HOUR, 100 + number),
         )
     async with database.transaction() as session:
-        assert len(await CatchingUp()(session)) == 1
+        assert len(await Backfill().step(session)) == 1
 
 
-async def test_while_much_waits_to_be_told_catching_up_waits(
+async def test_while_much_waits_to_be_told_the_backfill_waits(
     client: httpx.AsyncClient, database: Database, partnership: Partner, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(backfill, "_MANY", 2)
@@ -157,9 +161,11 @@ async def test_while_much_waits_to_be_told_catching_up_waits(
         " SELECT 'petition.closed', jsonb_build_object('petition_id', p.id, 'at', NULL), now()"
         " FROM petitions p, generate_series(1, 2)",
     )
-    catch_up = CatchingUp()
+    walk = Backfill()
     async with database.transaction() as session:
-        assert await catch_up(session) == []
+        assert await walk.step(session) == []
+    assert (walk.is_waiting, walk.is_complete) == (True, False)
     await spread_all(database)
     async with database.transaction() as session:
-        assert len(await catch_up(session)) == 1
+        assert len(await walk.step(session)) == 1
+    assert (walk.is_waiting, walk.is_complete) == (False, False)
