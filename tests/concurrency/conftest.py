@@ -1,23 +1,19 @@
-"""Two processes' worth of hot rooms over one database, which is this test's own."""
+"""Two processes' worth of hot rooms over one database."""
 
 from collections.abc import AsyncIterator, Awaitable, Callable
 from uuid import UUID
 
 import pytest
-from movement import FINGERPRINT, plant
 
 from app.kit.db import Database
 from app.kit.limiting import open_limiter
 from app.kit.settings import Settings
 from app.signatures.hot import HotRoom, open_hot_room
 from app.signatures.lanes import Lane, claim
+from tests.support.factories import insert_petition
+from tests.support.settings import FINGERPRINT
 
 OpenRoom = Callable[..., Awaitable[HotRoom]]
-
-
-@pytest.fixture
-def url(own_url: str) -> str:
-    return own_url
 
 
 @pytest.fixture
@@ -47,7 +43,7 @@ async def rooms(open_room: OpenRoom) -> list[HotRoom]:
 @pytest.fixture
 async def petition_id(database: Database) -> UUID:
     """An open petition, `end-the-ban`."""
-    return await plant(database)
+    return await insert_petition(database)
 
 
 @pytest.fixture

@@ -11,10 +11,8 @@ from typing import Any, NamedTuple
 from uuid import UUID
 
 import pytest
-from hot_rooms import prepared
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from movement import FINGERPRINT, person, plant, prove, run
 
 from app.kit.db import Database
 from app.people.emails import canonical
@@ -24,6 +22,11 @@ from app.signatures.invalidation_schemas import InvalidationBody
 from app.signatures.lanes import Lane, claim
 from app.signatures.passes import Passes
 from app.signatures.transitions import Confirmation, Withdrawal
+from tests.support.databases import run
+from tests.support.factories import insert_petition, person
+from tests.support.settings import FINGERPRINT
+from tests.support.signing_engine import prepared
+from tests.support.tallies import exact_count
 
 PEOPLE = range(4)
 COUNTRIES = ("UG", "FR")
@@ -260,7 +263,7 @@ class World:
     async def judge(self) -> None:
         """Hold the rows and the tallies against the model."""
         async with self.database.snapshot() as session:
-            assert await prove(session, self.petition_id) == sum(life.counts for life in self.everybody())
+            assert await exact_count(session, self.petition_id) == sum(life.counts for life in self.everybody())
         rows = await run(
             self.database,
             "SELECT signer, id, coalesce(state_before, state) AS state, held, invalidation_id, sealed, mail_due_at,"
@@ -301,7 +304,7 @@ async def test_every_life_is_counted_as_the_model_says(
     database: Database, rooms: list[HotRoom], lane: Lane, confirmation: str, story: list[Act]
 ) -> None:
     slug = f"petition-{next(_numbers)}"
-    petition_id = await plant(database, slug, confirmation=confirmation)
+    petition_id = await insert_petition(database, slug, confirmation=confirmation)
     world = World(database, rooms[0], lane, petition_id, slug, confirmation == "email")
     for act in story:
         await world.act(act)

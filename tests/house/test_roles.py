@@ -1,7 +1,8 @@
 """Who may call what: one table for the whole service. A route that is not in it does not pass."""
 
 import pytest
-from whole_house import OPERATIONS, House, by_no_key, filled
+
+from tests.support.api_surface import OPERATIONS, House, by_no_key, filled
 
 ALL = frozenset({"anonymous", "owner", "campaigner", "analyst", "data_officer", "partner", "person"})
 STAFF = ALL - {"anonymous", "partner", "person"}

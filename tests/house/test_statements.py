@@ -9,9 +9,7 @@ from typing import Any
 from uuid import UUID
 
 import pytest
-from movement import Json, person, run, sweep
 from sqlalchemy import event
-from whole_house import OPERATIONS, Headers, House
 
 from app.kit.clock import now
 from app.kit.db import Connection
@@ -19,6 +17,11 @@ from app.kit.ids import uuid7
 from app.models import metadata
 from app.people.sessions import begin
 from app.signatures import intake, tallies, telling, transitions
+from tests.support.api_surface import OPERATIONS, House
+from tests.support.application import sweep
+from tests.support.databases import run
+from tests.support.factories import person
+from tests.support.types import Headers, Json
 
 CAMPAIGN, PETITION, PARTNER = "equal-everywhere", "repeal-the-act", "sisters-of-kampala"
 # Statements at the most, without the look-up of a key.

@@ -20,15 +20,16 @@ from typing import Any
 
 import httpx
 import pytest
-from guides import Json, Reader, Running, blocks_of, json_examples, unnamed_programs
 from pydantic import BaseModel
-from services import PATIENCE, ROOT, Service, free_port, open_folder
 
 from app.kit.problems import Problem
 from app.partners import partnership_schemas, schemas, secret_schemas
 from app.partners.outbound import endpoint_schemas, signer_schemas
 from app.partners.outbound.payload_schemas import PAYLOADS
 from app.partners.shapes import osdi_schemas
+from tests.support.docs_examples import Reader, Running, blocks_of, json_examples, unnamed_programs
+from tests.support.services import PATIENCE, ROOT, Service, free_port, open_folder
+from tests.support.types import Json
 
 GUIDE, STAFF = (ROOT / "docs" / page for page in ("partners.md", "staff.md"))
 PETITION = "repeal-the-laws"

@@ -8,13 +8,13 @@ import pytest
 from altcha import Challenge, Payload, create_challenge, solve_challenge
 from hypothesis import given
 from hypothesis import strategies as st
-from movement import SECRET_KEYS
 
 from app.kit.challenges import EFFORT, ChallengeFailed, Challenges
 from app.kit.limiting import Limiter, Memory
 from app.kit.problems import Unavailable
 from app.kit.sealing import KeyRing
 from app.kit.shared_limits import Shared
+from tests.support.settings import SECRET_KEYS
 
 RING = KeyRing.parse(SECRET_KEYS)
 HERE, ELSEWHERE = "petition 1", "petition 2"

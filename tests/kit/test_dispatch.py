@@ -4,12 +4,12 @@ import asyncio
 from collections.abc import Callable, Sequence
 
 import pytest
-from postbox import Mailbox
 
 from app.kit import dispatch
 from app.kit.dispatch import Dispatcher, End, Letter, Settled
 from app.kit.mail import Mail, Sender
 from app.kit.post import SmtpPost
+from tests.support.smtp import SmtpServer
 
 
 def mail(number: int) -> Mail:
@@ -60,7 +60,7 @@ def sent(count: int) -> Callable[[Pile], bool]:
 
 async def test_every_letter_is_sent_once_and_its_end_written_down() -> None:
     pile = Pile([Letter(number, mail(number)) for number in range(50)], sent(50))
-    with Mailbox() as mailbox:
+    with SmtpServer() as mailbox:
         await run(pile, mailbox.url)
         assert set(mailbox.counts().values()) == {1}
     assert sorted(pile.ends) == [(number, End.SENT) for number in range(50)]
@@ -68,7 +68,7 @@ async def test_every_letter_is_sent_once_and_its_end_written_down() -> None:
 
 async def test_a_letter_without_a_mail_is_let_go_and_a_refused_one_too() -> None:
     pile = Pile([Letter(0, None), Letter(1, mail(1)), Letter(2, mail(2))], sent(3))
-    with Mailbox() as mailbox:
+    with SmtpServer() as mailbox:
         mailbox.answer("person.1@example.org", "550 nobody here")
         await run(pile, mailbox.url)
         assert mailbox.counts() == {"person.2@example.org": 1}
@@ -77,7 +77,7 @@ async def test_a_letter_without_a_mail_is_let_go_and_a_refused_one_too() -> None
 
 async def test_what_was_not_handed_over_and_what_may_have_been_are_told_apart() -> None:
     pile = Pile([Letter(1, mail(1)), Letter(2, mail(2))], sent(2))
-    with Mailbox() as mailbox:
+    with SmtpServer() as mailbox:
         mailbox.answer("person.1@example.org", "451 later", times=1)
         mailbox.answer("person.2@example.org", "drop", times=1, at_data=True)
         await run(pile, mailbox.url)
@@ -88,7 +88,7 @@ async def test_a_mail_server_that_is_gone_is_left_alone_and_nothing_is_lost(monk
     monkeypatch.setattr(dispatch, "_FIRST_PAUSE", 0.001)
     monkeypatch.setattr(dispatch, "_LONGEST_PAUSE", 0.01)
     letters = [Letter(number, mail(number)) for number in range(100)]
-    with Mailbox() as mailbox:
+    with SmtpServer() as mailbox:
         url = mailbox.url
     # Long enough for any doubling without a bound to overflow.
     pile = Pile(letters, lambda pile: pile.claims > 1100)
@@ -100,7 +100,7 @@ async def test_a_mail_server_that_is_gone_is_left_alone_and_nothing_is_lost(monk
 async def test_whoever_ends_gives_back_what_is_not_begun() -> None:
     letters = [Letter(number, mail(number)) for number in range(200)]
     pile = Pile(letters, lambda pile: len(pile.ends) >= 5)
-    with Mailbox() as mailbox:
+    with SmtpServer() as mailbox:
         await run(pile, mailbox.url, connections=1)
         arrived = len(mailbox.mails)
     assert len(pile.ends) == 200

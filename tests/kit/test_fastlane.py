@@ -4,7 +4,6 @@ from typing import Any
 
 import httpx
 import pytest
-from movement import person, plant
 
 from app.kit.db import Database
 from app.kit.fastlane import FastLane
@@ -12,6 +11,7 @@ from app.kit.http import Skin
 from app.kit.settings import Settings
 from app.main import create_api
 from app.signatures.routes import hot
+from tests.support.factories import insert_petition, person
 
 AT = "/v1/petitions/end-the-ban"
 JSON = {"Content-Type": "application/json"}
@@ -40,7 +40,7 @@ CASES: list[tuple[str, str, dict[str, Any]]] = [
 @pytest.fixture
 async def ways(settings: Settings, database: Database) -> Any:
     """The same application, reached by the lane and without it."""
-    await plant(database)
+    await insert_petition(database)
     api = create_api(settings.model_copy(update={"max_body_bytes": 65_536}))
     async with api.router.lifespan_context(api):
         clients = []

@@ -13,12 +13,12 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
-from postbox import Mailbox
 from pydantic import ValidationError
 
 from app.kit.mail import Delivery, Mail, PostFailed, Sender
 from app.kit.post import SmtpPost, open_post
 from app.kit.settings import Settings
+from tests.support.smtp import SmtpServer
 
 SENDER = Sender.parse("Multitude <no-reply@movement.example>")
 SENT, REFUSED = Delivery.SENT, Delivery.REFUSED
@@ -29,8 +29,8 @@ def a_mail(number: int = 1, to: str = "amina@example.org") -> Mail:
 
 
 @pytest.fixture
-def mailbox() -> Iterator[Mailbox]:
-    with Mailbox() as mailbox:
+def mailbox() -> Iterator[SmtpServer]:
+    with SmtpServer() as mailbox:
         yield mailbox
 
 
@@ -45,7 +45,7 @@ async def posting(
         await post.close()
 
 
-async def test_a_mail_arrives_as_it_was_written(mailbox: Mailbox) -> None:
+async def test_a_mail_arrives_as_it_was_written(mailbox: SmtpServer) -> None:
     async with posting(mailbox.url) as post:
         assert await post.send(a_mail()) is SENT
     (mail,) = await mailbox.arrived()
@@ -60,13 +60,13 @@ async def test_a_mail_arrives_as_it_was_written(mailbox: Mailbox) -> None:
     assert abs(mail.message["Date"].datetime - datetime.now(UTC)) < timedelta(minutes=1)
 
 
-async def test_a_line_that_is_a_single_dot_does_not_end_a_mail(mailbox: Mailbox) -> None:
+async def test_a_line_that_is_a_single_dot_does_not_end_a_mail(mailbox: SmtpServer) -> None:
     async with posting(mailbox.url) as post:
         await post.send(Mail("amina@example.org", "S", "one\n.\n..two", "<p>\n.\n</p>", "<1@m.example>", "en"))
     assert mailbox.mails[0].text.split() == ["one", ".", "..two"]
 
 
-async def test_many_mails_share_few_connections(mailbox: Mailbox) -> None:
+async def test_many_mails_share_few_connections(mailbox: SmtpServer) -> None:
     async with posting(mailbox.url, connections=3) as post:
         deliveries = await asyncio.gather(*(post.send(a_mail(number)) for number in range(60)))
     assert deliveries == [SENT] * 60
@@ -76,14 +76,14 @@ async def test_many_mails_share_few_connections(mailbox: Mailbox) -> None:
     await asyncio.to_thread(mailbox.wait_until_open, 0)
 
 
-async def test_mails_one_after_the_other_need_one_connection(mailbox: Mailbox) -> None:
+async def test_mails_one_after_the_other_need_one_connection(mailbox: SmtpServer) -> None:
     async with posting(mailbox.url, connections=3) as post:
         for number in range(5):
             await post.send(a_mail(number))
         assert mailbox.connections == 1
 
 
-async def test_a_connection_that_rests_too_long_is_given_back(mailbox: Mailbox) -> None:
+async def test_a_connection_that_rests_too_long_is_given_back(mailbox: SmtpServer) -> None:
     async with posting(mailbox.url, idle=0.05) as post:
         await post.send(a_mail(1))
         await asyncio.to_thread(mailbox.wait_until_open, 0)
@@ -91,7 +91,7 @@ async def test_a_connection_that_rests_too_long_is_given_back(mailbox: Mailbox) 
     assert mailbox.connections == 2
 
 
-async def test_a_connection_the_server_closed_is_opened_again(mailbox: Mailbox) -> None:
+async def test_a_connection_the_server_closed_is_opened_again(mailbox: SmtpServer) -> None:
     async with posting(mailbox.url) as post:
         await asyncio.gather(*(post.send(a_mail(number)) for number in range(2)))
         await asyncio.to_thread(mailbox.hang_up)
@@ -100,7 +100,7 @@ async def test_a_connection_the_server_closed_is_opened_again(mailbox: Mailbox) 
 
 
 @pytest.mark.parametrize("at_data", [False, True])
-async def test_a_refused_recipient_is_not_tried_again_and_holds_up_nobody(mailbox: Mailbox, at_data: bool) -> None:
+async def test_a_refused_recipient_is_not_tried_again_and_holds_up_nobody(mailbox: SmtpServer, at_data: bool) -> None:
     mailbox.answer("nobody@example.org", "550 5.1.1 nobody@example.org is unknown", at_data=at_data)
     async with posting(mailbox.url, connections=1) as post:
         assert await post.send(a_mail(1, "nobody@example.org")) is REFUSED
@@ -120,7 +120,9 @@ async def test_a_refused_recipient_is_not_tried_again_and_holds_up_nobody(mailbo
     ],
 )
 @pytest.mark.parametrize("connections", [1, 2])
-async def test_what_fails_now_is_worth_another_try(mailbox: Mailbox, answer: str, said: str, connections: int) -> None:
+async def test_what_fails_now_is_worth_another_try(
+    mailbox: SmtpServer, answer: str, said: str, connections: int
+) -> None:
     mailbox.answer("amina@example.org", answer, times=1)
     async with posting(mailbox.url, connections) as post:
         with pytest.raises(PostFailed) as caught:
@@ -133,7 +135,7 @@ async def test_what_fails_now_is_worth_another_try(mailbox: Mailbox, answer: str
 
 @pytest.mark.parametrize(("answer", "maybe_sent"), [("452 4.3.1 full", False), ("drop", True)])
 async def test_a_mail_that_fails_at_its_end_is_worth_another_try(
-    mailbox: Mailbox, answer: str, maybe_sent: bool
+    mailbox: SmtpServer, answer: str, maybe_sent: bool
 ) -> None:
     mailbox.answer("amina@example.org", answer, times=2, at_data=True)
     async with posting(mailbox.url) as post:
@@ -146,7 +148,7 @@ async def test_a_mail_that_fails_at_its_end_is_worth_another_try(
 
 
 async def test_a_server_that_is_not_there_is_worth_another_try() -> None:
-    with Mailbox() as gone:
+    with SmtpServer() as gone:
         url = gone.url
     async with posting(url) as post:
         with pytest.raises(PostFailed):
@@ -168,7 +170,7 @@ async def test_a_server_that_says_nothing_is_given_up_on() -> None:
         leaving.set()
 
 
-async def test_a_sending_that_is_broken_off_spoils_none_after_it(mailbox: Mailbox) -> None:
+async def test_a_sending_that_is_broken_off_spoils_none_after_it(mailbox: SmtpServer) -> None:
     async with posting(mailbox.url, connections=1) as post:
         for turns in range(12):
             broken_off = asyncio.create_task(post.send(a_mail(100 + turns, "broken@example.org")))
@@ -184,7 +186,7 @@ async def test_a_sending_that_is_broken_off_spoils_none_after_it(mailbox: Mailbo
     ]
 
 
-async def test_closing_finishes_what_is_on_its_way_and_takes_nothing_more(mailbox: Mailbox) -> None:
+async def test_closing_finishes_what_is_on_its_way_and_takes_nothing_more(mailbox: SmtpServer) -> None:
     async with posting(mailbox.url, connections=2) as post:
         sending = [asyncio.create_task(post.send(a_mail(number))) for number in range(20)]
         await mailbox.arrived(2)
@@ -197,7 +199,7 @@ async def test_closing_finishes_what_is_on_its_way_and_takes_nothing_more(mailbo
     await asyncio.to_thread(mailbox.wait_until_open, 0)
 
 
-async def test_names_in_any_script_go_to_servers_that_know_them(mailbox: Mailbox) -> None:
+async def test_names_in_any_script_go_to_servers_that_know_them(mailbox: SmtpServer) -> None:
     async with posting(mailbox.url) as post:
         assert await post.send(a_mail(1, "أمينة@bücher.example")) is SENT
         assert await post.send(a_mail(2, "amina@bücher.example")) is SENT
@@ -209,7 +211,7 @@ async def test_names_in_any_script_go_to_servers_that_know_them(mailbox: Mailbox
 
 
 async def test_names_in_any_script_are_refused_where_no_server_knows_them() -> None:
-    with Mailbox(utf8=False) as mailbox:
+    with SmtpServer(utf8=False) as mailbox:
         async with posting(mailbox.url, connections=1) as post:
             assert await post.send(a_mail(1, "أمينة@bücher.example")) is REFUSED
             assert await post.send(a_mail(2, "amina@bücher.example")) is SENT
@@ -218,7 +220,7 @@ async def test_names_in_any_script_are_refused_where_no_server_knows_them() -> N
 
 
 async def test_a_password_opens_the_server() -> None:
-    with Mailbox(login=("me@movement", "p/w:ü")) as mailbox:
+    with SmtpServer(login=("me@movement", "p/w:ü")) as mailbox:
         async with posting(mailbox.url) as post:
             assert await post.send(a_mail()) is SENT
         async with posting(mailbox.url.replace("p%2Fw", "wrong")) as post:
@@ -253,7 +255,7 @@ async def test_a_server_must_prove_who_it_is(
 ) -> None:
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     context.load_cert_chain(*certificate)
-    with Mailbox(tls=context, from_the_start=scheme == "smtps") as mailbox:
+    with SmtpServer(tls=context, from_the_start=scheme == "smtps") as mailbox:
         url = mailbox.url.replace("smtp:", f"{scheme}:")
         async with posting(url) as post:
             with pytest.raises(PostFailed):
@@ -264,7 +266,7 @@ async def test_a_server_must_prove_who_it_is(
             assert await post.send(a_mail()) is SENT
 
 
-async def test_encryption_that_is_insisted_on_is_not_done_without(mailbox: Mailbox) -> None:
+async def test_encryption_that_is_insisted_on_is_not_done_without(mailbox: SmtpServer) -> None:
     async with posting(mailbox.url.replace("smtp:", "smtp+starttls:")) as post:
         with pytest.raises(PostFailed):
             await post.send(a_mail())
@@ -275,7 +277,7 @@ def settings_with(**more: object) -> Settings:
     return Settings.model_validate({"database_url": "postgresql://nobody@nowhere/none", **more})
 
 
-async def test_settings_say_which_post_is_open(mailbox: Mailbox, tmp_path: Path) -> None:
+async def test_settings_say_which_post_is_open(mailbox: SmtpServer, tmp_path: Path) -> None:
     assert open_post(settings_with(smtp_url=None)) is None
     assert open_post(settings_with(smtp_url="")) is None
     outbox = tmp_path / "outbox"

@@ -5,14 +5,16 @@ from uuid import UUID
 
 import httpx
 import pytest
-from hearing import endpoint, news, sign, spread_all, waiting
-from movement import run, sweep
-from partnering import SLUG, Headers, Partner
 
 from app.kit.clock import now
 from app.kit.db import Database
 from app.partners.outbound import catching_up
 from app.partners.outbound.catching_up import CatchingUp
+from tests.support.application import sweep
+from tests.support.databases import run
+from tests.support.outbox import fan_out_all, insert_mute_endpoint, pending, pending_data, sign_with_consent
+from tests.support.partners import SLUG, Partner
+from tests.support.types import Headers
 
 HOUR = timedelta(hours=1)
 
@@ -55,23 +57,25 @@ async def test_what_was_entered_by_the_version_before_is_told_and_pulled(
     client: httpx.AsyncClient, database: Database, partnership: Partner, monkeypatch: pytest.MonkeyPatch, slice_: int
 ) -> None:
     monkeypatch.setattr(catching_up, "SLICE", slice_)
-    listening = await endpoint(database, partnership.organization_id, "signature.counted")
+    listening = await insert_mute_endpoint(database, partnership.organization_id, "signature.counted")
     for number in range(5):
-        await sign(client, number)
+        await sign_with_consent(client, number)
     await enter_silently(database, partnership)
     catch_up = CatchingUp()
     for _ in range(10):
         async with database.transaction() as session:
             await catch_up(session)
-        await spread_all(database)
-    told = [signer for data in await news(database, listening, "signature.counted") for signer in data["signatures"]]
+        await fan_out_all(database)
+    told = [
+        signer for data in await pending_data(database, listening, "signature.counted") for signer in data["signatures"]
+    ]
     assert [signer["given_name"] for signer in told] == [f"Given{number}" for number in range(5)]
     assert await pulled(client, partnership.key) == ["0", "1", "2", "3", "4"]
-    assert len(await waiting(database)) == -(-5 // slice_)
+    assert len(await pending(database)) == -(-5 // slice_)
 
 
 async def test_the_worker_catches_up(client: httpx.AsyncClient, database: Database, partnership: Partner) -> None:
-    await sign(client, 1)
+    await sign_with_consent(client, 1)
     await enter_silently(database, partnership)
     await sweep(database)
     await sweep(database)
@@ -82,13 +86,13 @@ async def test_the_worker_catches_up(client: httpx.AsyncClient, database: Databa
 async def test_what_waits_or_is_told_already_is_not_announced_again(
     client: httpx.AsyncClient, database: Database, partnership: Partner
 ) -> None:
-    await sign(client, 1)
+    await sign_with_consent(client, 1)
     await enter_silently(database, partnership)
     catch_up = CatchingUp()
     for expected in (1, 0, 0):
         async with database.transaction() as session:
             assert len(await catch_up(session)) == expected
-    await spread_all(database)
+    await fan_out_all(database)
     for again in (catch_up, CatchingUp()):
         async with database.transaction() as session:
             assert await again(session) == []
@@ -98,7 +102,7 @@ async def test_what_waits_or_is_told_already_is_not_announced_again(
 async def test_a_round_that_fails_is_made_up_for(
     client: httpx.AsyncClient, database: Database, partnership: Partner
 ) -> None:
-    await sign(client, 1)
+    await sign_with_consent(client, 1)
     await enter_silently(database, partnership)
     catch_up = CatchingUp()
 
@@ -116,12 +120,12 @@ async def test_a_round_that_fails_is_made_up_for(
 async def test_what_was_entered_a_moment_ago_is_left_until_it_is_certain_to_have_been_committed(
     client: httpx.AsyncClient, database: Database, partnership: Partner
 ) -> None:
-    await sign(client, 1)
+    await sign_with_consent(client, 1)
     await enter_silently(database, partnership, timedelta(minutes=9))
     catch_up = CatchingUp()
     async with database.transaction() as session:
         assert await catch_up(session) == []
-    await sign(client, 2)
+    await sign_with_consent(client, 2)
     await enter_silently(database, partnership, timedelta(minutes=11))
     async with database.transaction() as session:
         assert len(await catch_up(session)) == 1
@@ -130,7 +134,7 @@ async def test_what_was_entered_a_moment_ago_is_left_until_it_is_certain_to_have
 async def test_consents_without_a_signature_and_refusals_are_not_announced(
     client: httpx.AsyncClient, database: Database, partnership: Partner
 ) -> None:
-    await sign(client, 1)
+    await sign_with_consent(client, 1)
     await enter_silently(database, partnership)
     for number, (given, petition) in enumerate((("false", "petition_id"), ("true", "NULL"))):
         await run(
@@ -149,7 +153,7 @@ async def test_while_much_waits_to_be_told_catching_up_waits(
     client: httpx.AsyncClient, database: Database, partnership: Partner, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(catching_up, "_MANY", 2)
-    await sign(client, 1)
+    await sign_with_consent(client, 1)
     await enter_silently(database, partnership)
     await run(
         database,
@@ -160,6 +164,6 @@ async def test_while_much_waits_to_be_told_catching_up_waits(
     catch_up = CatchingUp()
     async with database.transaction() as session:
         assert await catch_up(session) == []
-    await spread_all(database)
+    await fan_out_all(database)
     async with database.transaction() as session:
         assert len(await catch_up(session)) == 1

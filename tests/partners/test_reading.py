@@ -7,13 +7,13 @@ from contextlib import suppress
 import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
-from posting import item
 
 from app.kit.bodies import TooLarge
 from app.kit.large_bodies import BrokenGzip, gunzip, is_utf8
 from app.partners.inbound.cutting import DuplicateKeys, NothingSent, NotJsonText, look_closely
 from app.partners.inbound.reading import has_each_key_once, read_items
 from app.partners.schemas import PartnerSigning
+from tests.support.partner_posts import item
 
 KEYS = st.sampled_from(["email", "id", "petition", "given_name", "consents", ":", '":', r"\"", "a:b", "\\", "é", ""])
 SPACES = st.text(" \t\r\n", max_size=2)

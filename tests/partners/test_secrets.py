@@ -7,8 +7,6 @@ from uuid import UUID
 
 import httpx
 import pytest
-from movement import SECRET_KEYS, run
-from partnering import Headers, Json, Partner, one_after_the_other
 from standardwebhooks.webhooks import Webhook
 from structlog.testing import capture_logs
 
@@ -20,6 +18,10 @@ from app.kit.sealing import KeyRing, SealBrokenError
 from app.kit.settings import Settings
 from app.partners import resealing
 from app.partners.secrets import LiveSecret, key_of, live_secrets, note_use
+from tests.support.databases import run
+from tests.support.partners import Partner, one_after_the_other
+from tests.support.settings import SECRET_KEYS
+from tests.support.types import Headers, Json
 
 NEW = "a-new-secret-that-is-only-for-tests-02"
 BODY = '{"petition": "repeal-the-act"}'

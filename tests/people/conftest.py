@@ -4,9 +4,6 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 
 import httpx
 import pytest
-from movement import person as somebody
-from movement import plant, run, serving
-from postman import AMINA, Asked, Headers, Json, Postman, token_in
 
 from app.kit.db import Database
 from app.kit.limiting import Limiter, Memory
@@ -15,6 +12,12 @@ from app.kit.texts import Texts
 from app.organizations.models import Organization
 from app.people.mailing import PeopleMails
 from app.signatures.own import Signers
+from tests.support.application import serving
+from tests.support.databases import run
+from tests.support.factories import insert_petition
+from tests.support.factories import person as somebody
+from tests.support.people_mails import AMINA, Asked, Postman, token_in
+from tests.support.types import Headers, Json
 
 SignUp = Callable[..., Awaitable[Headers]]
 
@@ -34,7 +37,7 @@ async def client(settings: Settings) -> AsyncIterator[httpx.AsyncClient]:
 @pytest.fixture
 async def petition(database: Database) -> str:
     """An open petition's slug."""
-    await plant(database)
+    await insert_petition(database)
     return "end-the-ban"
 
 

@@ -6,8 +6,6 @@ from datetime import timedelta
 
 import httpx
 import pytest
-from movement import run
-from postman import AMINA, Headers, Json, Postman
 from sqlalchemy import text
 
 from app.kit.clock import now
@@ -19,6 +17,9 @@ from app.people.consents import Entry, enter
 from app.people.forgetting import forget_people
 from app.people.service import remember
 from app.people.sessions import begin
+from tests.support.databases import run
+from tests.support.people_mails import AMINA, Postman
+from tests.support.types import Headers, Json
 
 Sign = Callable[..., Awaitable[Json]]
 SignIn = Callable[..., Awaitable[Headers]]

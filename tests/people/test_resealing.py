@@ -1,15 +1,16 @@
 """What this room keeps sealed comes under a newer key, and opens with that one alone."""
 
 import httpx
-from movement import SECRET_KEYS as OLD
-from movement import run
-from postman import AMINA, Headers
 
 from app.kit.db import Database
 from app.kit.resealing import reseal
 from app.kit.sealing import KeyRing
 from app.people.resealing import MAILS, PEOPLE
 from app.people.sealing import open_details, open_mail
+from tests.support.databases import run
+from tests.support.people_mails import AMINA
+from tests.support.settings import SECRET_KEYS as OLD
+from tests.support.types import Headers
 
 NEW = "a-new-secret-that-is-only-for-tests-02"
 

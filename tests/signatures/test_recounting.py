@@ -7,12 +7,15 @@ from uuid import UUID, uuid4
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from movement import person, plant, proven, run, serving
 
 from app.kit.db import Connection, Database, committing
 from app.kit.settings import Settings
 from app.signatures.recount import Difference, differences
 from app.signatures.tallies import DIMENSIONS, Facets, keys_of, move, moves_of
+from tests.support.application import serving
+from tests.support.databases import run
+from tests.support.factories import insert_petition, person
+from tests.support.tallies import exact_counts
 
 # What a region may hold, with what could be mistaken for a separator of ours.
 REGION = st.one_of(st.just(""), st.text(alphabet="aAéß李 ./()&-,'\u20190", min_size=1, max_size=12))
@@ -104,10 +107,10 @@ def test_moves_are_the_sum_of_their_changes(changes: list[tuple[Facets, int]]) -
 async def test_the_recount_finds_what_is_wrong(
     database: Database, settings: Settings, damage: str, found: list[Difference]
 ) -> None:
-    petition_id = await plant(database)
+    petition_id = await insert_petition(database)
     async with serving(settings) as (_, _, client):
         await client.post("/v1/petitions/end-the-ban/signatures", json=person(1))
-    assert await proven(database) == {"end-the-ban": 1}
+    assert await exact_counts(database) == {"end-the-ban": 1}
     await run(database, damage)
     async with database.transaction() as session:
         assert await differences(session, petition_id) == found

@@ -8,7 +8,6 @@ from dataclasses import replace
 import asyncpg
 import httpx
 import pytest
-from movement import person, run
 from structlog.testing import capture_logs
 
 from app.kit.db import Database, driver_url
@@ -17,6 +16,8 @@ from app.kit.sealing import KeyRing, SealBrokenError
 from app.kit.settings import Settings
 from app.signatures.sealing import Personal, unseal
 from app.signatures.signing import consents_of
+from tests.support.databases import run
+from tests.support.factories import person
 
 Sign = Callable[..., Awaitable[httpx.Response]]
 SECRETS = {

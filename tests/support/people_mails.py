@@ -2,18 +2,11 @@
 
 import re
 from dataclasses import dataclass, field
-from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
-from movement import run
-
-from app.kit.db import Database
 from app.kit.dispatch import End, Settled
 from app.kit.mail import Mail
 from app.people.mailing import PeopleMails
-
-Headers = dict[str, str]
-Json = dict[str, Any]
 
 AMINA = "amina@example.org"
 _LINK = re.compile(r"https?://\S+")
@@ -52,8 +45,3 @@ class Asked:
 
     binding: str
     token: str
-
-
-async def age(database: Database, table: str, column: str, interval: str) -> None:
-    """Let time pass for all rows of a table."""
-    await run(database, f"UPDATE {table} SET {column} = {column} - interval '{interval}'")

@@ -3,7 +3,6 @@
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
 
 import httpx
 import pytest
@@ -12,9 +11,7 @@ from fastapi import FastAPI
 from app.kit.db import Database
 from app.kit.settings import Settings
 from app.main import create_api
-
-Headers = dict[str, str]
-Json = dict[str, Any]
+from tests.support.types import Headers, Json
 
 BODY_LIMIT = 64 * 1024
 MEDIA_TYPE = "application/problem+json"

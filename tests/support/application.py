@@ -1,0 +1,55 @@
+"""The API and the worker in this process, on settings of the test's own."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import NamedTuple
+
+import httpx
+from fastapi import FastAPI
+
+from app import worker
+from app.kit.db import Database
+from app.kit.http import Asgi
+from app.kit.settings import Settings
+from app.main import create_api, dress
+from tests.support.settings import RING
+
+
+class Served(NamedTuple):
+    """The application, running in this process, and a client that talks to it."""
+
+    api: FastAPI
+    app: Asgi
+    client: httpx.AsyncClient
+
+
+@asynccontextmanager
+async def serving(settings: Settings) -> AsyncIterator[Served]:
+    """The application for as long as the block lasts."""
+    api = create_api(settings)
+    app = dress(api)
+    transport = httpx.ASGITransport(app=app, raise_app_exceptions=False)  # type: ignore[arg-type]
+    async with (
+        api.router.lifespan_context(api),
+        httpx.AsyncClient(transport=transport, base_url="http://multitude.test") as client,
+    ):
+        yield Served(api, app, client)
+
+
+async def sweep(database: Database) -> None:
+    """One round of all that the worker does by itself, but for mails and rules."""
+    await worker.sweep_once(database, worker.sweeps_of(RING))
+
+
+@asynccontextmanager
+async def running_worker(settings: Settings, **more: object) -> AsyncIterator[Settings]:
+    """The worker, in this process, for as long as the block lasts."""
+    ending = asyncio.Event()
+    chosen = settings.model_copy(update={"sweep_seconds": 0.02, **more})
+    task = asyncio.create_task(worker.work(chosen, ending))
+    try:
+        yield chosen
+    finally:
+        ending.set()
+        await task
