@@ -18,7 +18,7 @@ from tests.support.outbox import (
     insert_mute_endpoint,
     pending,
     pending_types,
-    publish,
+    publish_all,
     sign_with_consent,
     withdrawal,
 )
@@ -57,7 +57,7 @@ async def test_what_makes_no_sense_is_set_aside_and_holds_nobody_up(
         **values,
     )
     await sign_with_consent(client, 1)
-    await publish(database, about("petition.closed", partnership.petition_id))
+    await publish_all(database, about("petition.closed", partnership.petition_id))
     await sweep(database)
     assert await run(database, "SELECT 1 FROM outbox_messages") == []
     assert await pending_types(database, listening) == ["petition.closed", "signature.counted"]
@@ -77,7 +77,7 @@ async def test_messages_are_due_in_the_order_in_which_they_were_announced_whatev
         "signature.withdrawn": withdrawal(partnership.petition_id, partnership.organization_id, brought=True),
         "petition.published": about("petition.published", partnership.petition_id),
     }
-    await publish(database, *(said[type_] for type_ in types))
+    await publish_all(database, *(said[type_] for type_ in types))
     # Each by a worker whose clock is further behind.
     ids = iter(sorted((uuid7() for _ in types), reverse=True))
     monkeypatch.setattr(spreading, "uuid7", lambda: next(ids))

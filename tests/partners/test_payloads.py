@@ -30,7 +30,7 @@ from tests.support.outbox import (
     pending,
     pending_bodies,
     pending_data,
-    publish,
+    publish_all,
     sign_with_consent,
     signer_of,
 )
@@ -112,7 +112,9 @@ async def test_a_milestone_says_which_and_how_many_had_signed(
 async def test_a_petition_that_is_not_public_any_more_is_not_told_of(
     database: Database, partnership: Partner, listening: Any, change: str
 ) -> None:
-    await publish(database, Announcement("petition.closed", {"petition_id": str(partnership.petition_id), "at": None}))
+    await publish_all(
+        database, Announcement("petition.closed", {"petition_id": str(partnership.petition_id), "at": None})
+    )
     await fan_out_all(database)
     await run(database, f"UPDATE petitions SET {change}")
     assert await pending_bodies(database, listening) == [None]
@@ -122,7 +124,9 @@ async def test_a_partner_whose_partnership_has_ended_meanwhile_is_told_nothing_a
     client: httpx.AsyncClient, database: Database, partnership: Partner, listening: Any
 ) -> None:
     movements = await insert_mute_endpoint(database, await movement_id(database))
-    await publish(database, Announcement("petition.closed", {"petition_id": str(partnership.petition_id), "at": None}))
+    await publish_all(
+        database, Announcement("petition.closed", {"petition_id": str(partnership.petition_id), "at": None})
+    )
     await sign_with_consent(client, 1)
     await sign_with_consent(client, 2, to="movement")
     await sweep(database)
@@ -377,7 +381,7 @@ async def test_many_messages_are_written_with_as_few_statements_as_one(
 ) -> None:
     for type_ in ("petition.published", "petition.closed"):
         about = {"petition_id": str(partnership.petition_id), "at": None}
-        await publish(database, *(Announcement(type_, about) for _ in range(10)))
+        await publish_all(database, *(Announcement(type_, about) for _ in range(10)))
     await fan_out_all(database)
     messages = await pending(database, listening)
     asked: list[str] = []

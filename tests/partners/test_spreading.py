@@ -21,7 +21,7 @@ from tests.support.outbox import (
     movement_id,
     pending,
     pending_types,
-    publish,
+    publish_all,
     sign_with_consent,
     signer_of,
     withdrawal,
@@ -36,7 +36,7 @@ PETITIONS = ("petition.published", "petition.milestone_reached", "petition.close
 async def test_an_endpoint_gets_the_types_it_has_chosen_and_no_others(database: Database, partnership: Partner) -> None:
     chosen = {type_: await insert_mute_endpoint(database, partnership.organization_id, type_) for type_ in PETITIONS}
     none = await insert_mute_endpoint(database, partnership.organization_id, "person.erased")
-    await publish(database, *(about(type_, partnership.petition_id) for type_ in PETITIONS))
+    await publish_all(database, *(about(type_, partnership.petition_id) for type_ in PETITIONS))
     await fan_out_all(database)
     assert {type_: await pending_types(database, id_) for type_, id_ in chosen.items()} == {t: [t] for t in PETITIONS}
     assert await pending_types(database, none) == []
@@ -48,7 +48,7 @@ async def test_a_paused_endpoint_is_kept_its_messages_and_a_disabled_one_gets_no
 ) -> None:
     paused = await insert_mute_endpoint(database, partnership.organization_id, state="paused")
     disabled = await insert_mute_endpoint(database, partnership.organization_id, state="disabled")
-    await publish(database, about("petition.closed", partnership.petition_id), erasure(partnership.organization_id))
+    await publish_all(database, about("petition.closed", partnership.petition_id), erasure(partnership.organization_id))
     await fan_out_all(database)
     assert await pending_types(database, paused) == ["petition.closed", "person.erased"]
     assert await pending_types(database, disabled) == []
@@ -58,7 +58,7 @@ async def test_what_nobody_wants_to_hear_simply_goes(
     client: httpx.AsyncClient, database: Database, partnership: Partner
 ) -> None:
     await sign_with_consent(client, 1)
-    await publish(database, about("petition.closed", partnership.petition_id), erasure(partnership.organization_id))
+    await publish_all(database, about("petition.closed", partnership.petition_id), erasure(partnership.organization_id))
     await sweep(database)
     assert await run(database, "SELECT 1 FROM outbox_messages") == []
     assert await pending(database) == []
@@ -83,7 +83,7 @@ async def test_a_partner_hears_nothing_outside_its_partnership(
             "former": former_id,
         }.items()
     }
-    await publish(database, *(about("petition.published", id_) for id_ in (partnership.petition_id, second, other)))
+    await publish_all(database, *(about("petition.published", id_) for id_ in (partnership.petition_id, second, other)))
     await fan_out_all(database)
     heard = {
         name: [message.content["petition_id"] for message in await pending(database, id_)]
@@ -106,7 +106,7 @@ async def test_what_is_for_one_organization_is_told_to_no_other(database: Databa
         await insert_mute_endpoint(database, other_id),
     )
     movements = await insert_mute_endpoint(database, await movement_id(database))
-    await publish(
+    await publish_all(
         database,
         erasure(partnership.organization_id),
         withdrawal(partnership.petition_id, partnership.organization_id, brought=True),
@@ -122,7 +122,7 @@ async def test_what_should_name_an_organization_and_does_not_is_told_to_no_partn
 ) -> None:
     await insert_mute_endpoint(database, partnership.organization_id, type_)
     content = withdrawal(partnership.petition_id, partnership.organization_id, brought=True).content
-    await publish(database, Announcement(type_, {**content, "signature_ids": [], "at": now().isoformat()}))
+    await publish_all(database, Announcement(type_, {**content, "signature_ids": [], "at": now().isoformat()}))
     await fan_out_all(database)
     assert await pending(database) == []
 
@@ -146,7 +146,7 @@ async def test_a_withdrawal_is_told_to_who_may_have_received_the_signature_or_br
     partner_id, _ = await insert_partner(database, "partner")
     await insert_partnership(database, partner_id, await campaign_of(database, petition_id), **terms)
     listening = await insert_mute_endpoint(database, partner_id)
-    await publish(database, withdrawal(petition_id, partner_id, brought=brought))
+    await publish_all(database, withdrawal(petition_id, partner_id, brought=brought))
     await fan_out_all(database)
     assert await pending_types(database, listening) == (["signature.withdrawn"] if heard else [])
 
@@ -156,7 +156,7 @@ async def test_an_erasure_is_told_to_a_partner_whose_partnership_has_ended(
 ) -> None:
     await run(database, "UPDATE partnerships SET state = 'ended'")
     listening = await insert_mute_endpoint(database, partnership.organization_id)
-    await publish(database, erasure(partnership.organization_id))
+    await publish_all(database, erasure(partnership.organization_id))
     await fan_out_all(database)
     assert await pending_types(database, listening) == ["person.erased"]
 
@@ -167,7 +167,7 @@ async def test_an_erasure_that_two_rooms_announce_is_told_in_one_message(
     listening = await insert_mute_endpoint(database, partnership.organization_id)
     one, two = uuid7(), uuid7()
     to = partnership.organization_id
-    await publish(database, erasure(to, one), erasure(to, one, two), erasure(to))
+    await publish_all(database, erasure(to, one), erasure(to, one, two), erasure(to))
     await fan_out_all(database)
     (message,) = await pending(database, listening)
     assert message.content["signature_ids"] == [str(one), str(two)]
@@ -175,7 +175,7 @@ async def test_an_erasure_that_two_rooms_announce_is_told_in_one_message(
 
 async def test_two_people_who_are_erased_are_two_messages(database: Database, partnership: Partner) -> None:
     listening = await insert_mute_endpoint(database, partnership.organization_id)
-    await publish(database, *(erased(RING, partnership.organization_id, signer_of(number)) for number in (1, 2)))
+    await publish_all(database, *(erased(RING, partnership.organization_id, signer_of(number)) for number in (1, 2)))
     await fan_out_all(database)
     assert len({message.content["person_id"] for message in await pending(database, listening)}) == 2
 
@@ -248,11 +248,11 @@ async def test_messages_are_made_in_the_order_in_which_they_were_announced(
 ) -> None:
     listening = await insert_mute_endpoint(database, partnership.organization_id)
     to = partnership.organization_id
-    await publish(database, about("petition.published", partnership.petition_id), erasure(to))
+    await publish_all(database, about("petition.published", partnership.petition_id), erasure(to))
     await sign_with_consent(client, 1)
     await sweep(database)
-    await publish(database, withdrawal(partnership.petition_id, to, brought=True))
-    await publish(database, about("petition.closed", partnership.petition_id))
+    await publish_all(database, withdrawal(partnership.petition_id, to, brought=True))
+    await publish_all(database, about("petition.closed", partnership.petition_id))
     await fan_out_all(database)
     assert await pending_types(database, listening) == [
         "petition.published",
@@ -268,7 +268,7 @@ async def test_a_round_that_fails_takes_nothing_out(
 ) -> None:
     await insert_mute_endpoint(database, partnership.organization_id)
     await sign_with_consent(client, 1)
-    await publish(database, about("petition.closed", partnership.petition_id))
+    await publish_all(database, about("petition.closed", partnership.petition_id))
 
     async def fail(*_: object) -> None:
         raise RuntimeError
@@ -287,7 +287,7 @@ async def test_a_batch_leaves_the_rest_to_the_next(
 ) -> None:
     listening = await insert_mute_endpoint(database, partnership.organization_id)
     monkeypatch.setattr(spreading, "BATCH", 2)
-    await publish(database, *(about("petition.published", partnership.petition_id) for _ in range(5)))
+    await publish_all(database, *(about("petition.published", partnership.petition_id) for _ in range(5)))
     taken = []
     for _ in range(4):
         async with database.transaction() as session:

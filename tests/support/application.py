@@ -1,12 +1,14 @@
 """The API and the worker in this process, on settings of the test's own."""
 
 import asyncio
+from collections import deque
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import NamedTuple
 
 import httpx
 from fastapi import FastAPI
+from starlette.datastructures import State
 
 from app import worker
 from app.kit.db import Database
@@ -24,10 +26,32 @@ class Served(NamedTuple):
     client: httpx.AsyncClient
 
 
+class _Idle(NamedTuple):
+    settings: Settings
+    api: FastAPI
+    state: State
+
+
+# Routes are compiled at an application's first requests, which takes ten times as long as all the rest of a short test.
+# So applications are used again, each by one at a time; what they hold lives as long as their lifespan, and no longer.
+_IDLE: deque[_Idle] = deque(maxlen=16)
+
+
+def _take(settings: Settings) -> _Idle:
+    for idle in _IDLE:
+        if idle.settings == settings:
+            _IDLE.remove(idle)
+            return idle
+    api = create_api(settings)
+    return _Idle(settings, api, api.state)
+
+
 @asynccontextmanager
 async def serving(settings: Settings) -> AsyncIterator[Served]:
-    """The application for as long as the block lasts."""
-    api = create_api(settings)
+    """The application for as long as the block lasts, begun and ended as a process begins and ends it."""
+    taken = _take(settings)
+    api = taken.api
+    api.state = State(dict(taken.state._state))
     app = dress(api)
     transport = httpx.ASGITransport(app=app, raise_app_exceptions=False)  # type: ignore[arg-type]
     async with (
@@ -35,6 +59,7 @@ async def serving(settings: Settings) -> AsyncIterator[Served]:
         httpx.AsyncClient(transport=transport, base_url="http://multitude.test") as client,
     ):
         yield Served(api, app, client)
+    _IDLE.append(taken)
 
 
 async def sweep(database: Database) -> None:

@@ -53,7 +53,7 @@ async def insert_mute_endpoint(database: Database, organization_id: UUID, *types
         return made.id
 
 
-async def publish(database: Database, *announcements: Announcement) -> None:
+async def publish_all(database: Database, *announcements: Announcement) -> None:
     """Announce, as a room would."""
     async with database.transaction() as session:
         await announce(session, announcements)
