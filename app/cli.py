@@ -5,7 +5,7 @@ import sys
 import typer
 
 from app.commands import imports, keys, rotation, service, tallies
-from app.commands.shell import err
+from app.commands.console import err
 from app.kit.problems import OperatorError, Problem
 
 cli = typer.Typer(

@@ -9,7 +9,7 @@ from app.petitions.models import Petition, PetitionMilestone, PetitionText
 PETITION = "repeal-the-laws"
 
 
-async def plant(session: AsyncSession) -> str:
+async def seed(session: AsyncSession) -> str:
     """Plant the demo; the petition's slug."""
     campaign = Campaign(
         slug="equal-everywhere",

@@ -11,44 +11,47 @@ from sqlalchemy.exc import SQLAlchemyError
 from starlette.middleware.cors import CORSMiddleware
 
 from app.campaigns.routes import router as campaigns
-from app.kit import documentation, health, http, keyguard, logs, outbox_page
-from app.kit.bodies import BodyLimit
-from app.kit.db import Database
-from app.kit.fastlane import FastLane
-from app.kit.http import Asgi
-from app.kit.limiting import open_limiter
-from app.kit.openapi import describe
+from app.kit import logs
+from app.kit.abuse.rate_limits import open_limiter
+from app.kit.crypto import key_ring_guard
+from app.kit.database.session import Database
+from app.kit.mail import preview_page
 from app.kit.settings import Settings
-from app.kit.shutdown import on_ending
+from app.kit.shutdown import on_shutdown
+from app.kit.web import api_docs, health, middleware
+from app.kit.web.bodies import BodyLimit
+from app.kit.web.fast_lane import FastLane
+from app.kit.web.middleware import Asgi
+from app.kit.web.openapi import describe
 from app.organizations.routes import router as organizations
-from app.partners.inbound.desk import LARGE, open_desk
-from app.partners.outbound.webhook_descriptions import router as told
+from app.partners.inbound.services import LARGE, open_inbound_services
+from app.partners.outbound.message_types.openapi import router as told
 from app.partners.routes import router as partners
 from app.partners.schemas import PartnerSigning
-from app.people.keys import PREFIX
-from app.people.own_routes import router as me
+from app.people.account.keys import PREFIX
+from app.people.account.sessions import recognize
+from app.people.me_routes import router as me
 from app.people.routes import router as consents
-from app.people.sessions import recognize
 from app.people.sign_in_routes import pages as people_pages
 from app.people.sign_in_routes import router as sign_ins
 from app.petitions.routes import router as petitions
 from app.signatures.confirm_page import router as confirm_page
-from app.signatures.hot import open_hot_room
-from app.signatures.invalidation_routes import router as invalidations
-from app.signatures.own import SignatureKeeper
-from app.signatures.own_routes import router as own_signatures
-from app.signatures.routes import hot
+from app.signatures.engine.engine import open_signing_engine
+from app.signatures.me.routes import router as own_signatures
+from app.signatures.me.service import SignatureKeeper
+from app.signatures.moderation.routes import router as invalidations
+from app.signatures.moderation.trends import open_trends
 from app.signatures.routes import router as signatures
+from app.signatures.routes import signing_router
 from app.signatures.schemas import ConfirmationBody, SigningBody
-from app.signatures.trends import open_trends
 
 # A request makes a hundred objects and no cycles: looking for some every 700 cost a tenth of the time of a signature.
 GC_THRESHOLDS = (20_000, 20, 20)
 
 ROUTERS = [
     health.router,
-    documentation.router,
-    outbox_page.router,
+    api_docs.router,
+    preview_page.router,
     organizations,
     consents,
     sign_ins,
@@ -56,7 +59,7 @@ ROUTERS = [
     me,
     campaigns,
     petitions,
-    hot,
+    signing_router,
     signatures,
     confirm_page,
     own_signatures,
@@ -71,7 +74,7 @@ def create_api(settings: Settings) -> FastAPI:
         title="Multitude",
         version=version("multitude"),
         summary="The backend of a movement: petitions counted exactly, groups found nearby.",
-        lifespan=_life,
+        lifespan=lifespan,
         webhooks=told,
         openapi_url=None,
         docs_url=None,
@@ -83,7 +86,7 @@ def create_api(settings: Settings) -> FastAPI:
     )
     api.state.settings = settings
     api.state.recognizers = {PREFIX: recognize}
-    http.install(api)
+    middleware.install(api)
     api.add_middleware(BodyLimit, limit=settings.max_body_bytes, own=LARGE)
     for router in ROUTERS:
         api.include_router(router)
@@ -95,12 +98,12 @@ def create_app(settings: Settings | None = None) -> Asgi:
     """What a server serves."""
     settings = settings or Settings()
     logs.configure(settings.log_level, settings.log_format)
-    return dress(create_api(settings))
+    return wrap_middleware(create_api(settings))
 
 
-def dress(api: FastAPI) -> Asgi:
+def wrap_middleware(api: FastAPI) -> Asgi:
     """Put the fast lane, CORS and the skin around the application."""
-    app: Asgi = FastLane(api, [hot])
+    app: Asgi = FastLane(api, [signing_router])
     origins = api.state.settings.cors_origins
     if origins:
         app = CORSMiddleware(
@@ -110,16 +113,16 @@ def dress(api: FastAPI) -> Asgi:
             allow_headers=["Authorization", "Content-Type", "If-None-Match", "Last-Event-ID"],
             expose_headers=["ETag", "X-Request-Id", "Retry-After"],
         )
-    return http.Skin(app)
+    return middleware.RequestMiddleware(app)
 
 
 @asynccontextmanager
-async def _life(api: FastAPI) -> AsyncIterator[None]:
+async def lifespan(api: FastAPI) -> AsyncIterator[None]:
     settings: Settings = api.state.settings
     database = Database(settings.database_url.get_secret_value(), pool_size=settings.database_pool_size)
     try:
         async with database.transaction() as session:
-            await keyguard.guard(session, settings.key_ring.fingerprint())
+            await key_ring_guard.ensure_key_ring(session, settings.key_ring.fingerprint())
     except (SQLAlchemyError, OSError) as error:
         # No database yet, or no schema: start all the same, `/readyz` says so, and every lane is guarded again.
         logs.log.warning("started without a ready database", **logs.failure_of(error))
@@ -127,9 +130,9 @@ async def _life(api: FastAPI) -> AsyncIterator[None]:
     # A pool of its own: a crowd on the ordinary pages must not keep anybody from signing or counting.
     api.state.hot_database = Database(settings.database_url.get_secret_value(), pool_size=2, name="hot")
     api.state.limiter = open_limiter(settings)
-    api.state.hot = open_hot_room(settings, api.state.hot_database, api.state.limiter)
+    api.state.hot = open_signing_engine(settings, api.state.hot_database, api.state.limiter)
     api.state.addresses, api.state.trusted_proxies = api.state.hot.addresses, api.state.hot.proxies
-    api.state.desk = open_desk(settings, database, api.state.hot)
+    api.state.desk = open_inbound_services(settings, database, api.state.hot)
     api.state.trends = open_trends(database, settings.key_ring)
     api.state.keepers = [SignatureKeeper(api.state.hot, database)]
     # What is there by now stays for good: the collector need not look at it again with every crowd.
@@ -137,7 +140,7 @@ async def _life(api: FastAPI) -> AsyncIterator[None]:
     gc.freeze()
     gc.set_threshold(*GC_THRESHOLDS)
     try:
-        with on_ending(api.state.hot.streams.close):
+        with on_shutdown(api.state.hot.streams.close):
             yield
     finally:
         await api.state.desk.close()

@@ -1,8 +1,10 @@
 """Every room's tables, for Alembic."""
 
 from app.campaigns import models as campaigns
-from app.kit import addresses, announcing, keyguard
-from app.kit.db import Base
+from app.kit.abuse import client_addresses
+from app.kit.crypto import key_ring_guard
+from app.kit.database import outbox as announcing
+from app.kit.database.session import Base
 from app.organizations import models as organizations
 from app.partners import models as partners
 from app.people import models as people
@@ -11,10 +13,10 @@ from app.signatures import models as signatures
 
 metadata = Base.metadata
 __all__ = [
-    "addresses",
     "announcing",
     "campaigns",
-    "keyguard",
+    "client_addresses",
+    "key_ring_guard",
     "metadata",
     "organizations",
     "partners",

@@ -21,13 +21,13 @@ import uvicorn
 from sqlalchemy import func, select
 
 from app import demo
-from app.kit.db import Database
-from app.kit.embedded import EmbeddedPostgres
-from app.kit.links import base_url
+from app.embedded_postgres.cluster import make_data_dir
+from app.embedded_postgres.server import EmbeddedPostgres
+from app.kit.database.session import Database
 from app.kit.logs import log
-from app.kit.postgres_cluster import make_data_dir
 from app.kit.problems import OperatorError
 from app.kit.settings import ENV_FILE, Settings
+from app.kit.text.urls import base_url
 from app.main import create_app
 from app.organizations import queries as organizations
 from app.organizations.models import ApiKey
@@ -128,7 +128,7 @@ async def _first_start(settings: Settings) -> FirstStart | None:
             movement = await organizations.find(session, "movement")
             assert movement is not None
             _, key = await create_key(session, movement, "owner", label="made by the first start")
-            return FirstStart(key, await demo.plant(session))
+            return FirstStart(key, await demo.seed(session))
     finally:
         await database.close()
 

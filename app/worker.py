@@ -16,50 +16,50 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.kit import logs
-from app.kit.addresses import forget_salts
-from app.kit.db import Database
-from app.kit.dispatch import Dispatcher, Source
-from app.kit.limiting import open_limiter
+from app.kit.abuse.client_addresses import forget_salts
+from app.kit.abuse.rate_limits import open_limiter
+from app.kit.crypto.sealing import KeyRing
+from app.kit.database.session import Database
 from app.kit.logs import failure_of, log
-from app.kit.mail import Post
-from app.kit.post import open_post
-from app.kit.sealing import KeyRing
+from app.kit.mail.message import MailTransport
+from app.kit.mail.sender import MailSender, MailSource
+from app.kit.mail.smtp import open_transport
+from app.kit.mail.templates import MailTemplates
 from app.kit.settings import Settings
-from app.kit.texts import Texts
-from app.partners.forgetting import forget_webhooks
-from app.partners.outbound.catching_up import CatchingUp
-from app.partners.outbound.delivering import deliver
-from app.partners.outbound.mailing import EndpointMails
-from app.partners.outbound.spreading import spread
-from app.people.consents import Ledger
-from app.people.forgetting import forget_people
+from app.partners.outbound.delivery.worker import deliver
+from app.partners.outbound.endpoints.paused_mail import EndpointMails
+from app.partners.outbound.message_types.backfill import CatchingUp
+from app.partners.outbound.message_types.fan_out import spread
+from app.partners.retention import forget_webhooks
+from app.people.account.sessions import forget_sign_ins
+from app.people.consents.service import Ledger
 from app.people.mailing import PeopleMails
-from app.people.sessions import forget_sign_ins
-from app.petitions.service import turn_pages
-from app.signatures import jobs, ledger
-from app.signatures.mailing import SignatureMails
-from app.signatures.milestones import mark_reached
-from app.signatures.own import Signers
-from app.signatures.telling import Telling
-from app.signatures.trends import Summarizing
+from app.people.personal_data.retention import forget_people
+from app.petitions.service import apply_scheduled_transitions
+from app.signatures.background import consents, runner
+from app.signatures.background.mails import SignatureMails
+from app.signatures.background.milestones import mark_reached
+from app.signatures.background.withdrawal_messages import WithdrawalMessages
+from app.signatures.me.service import Signers
+from app.signatures.moderation.trends import BrinMaintenance
 
 Sweep = Callable[[AsyncSession], Awaitable[Sequence[object]]]
 
 # First half of the advisory locks' names: "swee" in ASCII.
 _LOCK_SPACE = 0x73776565
 # A sweep that has done as much as this may have left something: it goes on at once.
-_FULL = ledger.BATCH
+_FULL = consents.BATCH
 _MOST_AT_ONCE = 20
 
 
 def sweeps_of(ring: KeyRing) -> dict[str, Sweep]:
     """What is looked for in every round, in this order: a petition that opens may reach a milestone in the next."""
     return {
-        "turn_pages": turn_pages,
+        "turn_pages": apply_scheduled_transitions,
         "mark_reached": mark_reached,
         # First: of whoever has withdrawn and signs again the withdrawal is told before the new signature.
-        "tell_withdrawals": Telling(ring),
-        "enter_consents": ledger.Entering(ring),
+        "tell_withdrawals": WithdrawalMessages(ring),
+        "enter_consents": consents.ConsentEntering(ring),
         # Before what it announces is spread.
         "catch_up": CatchingUp(),
         "spread": spread,
@@ -67,7 +67,7 @@ def sweeps_of(ring: KeyRing) -> dict[str, Sweep]:
         "forget_sign_ins": forget_sign_ins,
         "forget_people": forget_people,
         "forget_webhooks": forget_webhooks,
-        "summarize": Summarizing(),
+        "summarize": BrinMaintenance(),
     }
 
 
@@ -101,7 +101,7 @@ async def _swept(database: Database, name: str, sweep: Sweep) -> int:
 async def work(settings: Settings, ending: asyncio.Event) -> None:
     """Sweep, carry out rules, send mails and deliver webhooks until `ending` is set."""
     database = Database(settings.database_url.get_secret_value(), pool_size=5, name="worker")
-    post = open_post(settings)
+    post = open_transport(settings)
     if post is None:
         log.warning("no mail can be sent: set SMTP_URL")
     if settings.smtp_url is not None and settings.is_local:
@@ -110,7 +110,7 @@ async def work(settings: Settings, ending: asyncio.Event) -> None:
     try:
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(_sweep(database, settings, ending))
-            tasks.create_task(jobs.work(database, settings, settings.key_ring, ending))
+            tasks.create_task(runner.work(database, settings, settings.key_ring, ending))
             tasks.create_task(deliver(database, settings, ending))
             for dispatcher in dispatchers:
                 tasks.create_task(dispatcher.run(ending, settings.sweep_seconds))
@@ -120,16 +120,16 @@ async def work(settings: Settings, ending: asyncio.Event) -> None:
         await database.close()
 
 
-def _dispatchers(database: Database, settings: Settings, post: Post | None) -> list[Dispatcher]:
+def _dispatchers(database: Database, settings: Settings, post: MailTransport | None) -> list[MailSender]:
     if post is None:
         return []
-    texts, limiter = Texts(settings.mail_texts_dir), open_limiter(settings)
-    sources: list[Source] = [
+    texts, limiter = MailTemplates(settings.mail_texts_dir), open_limiter(settings)
+    sources: list[MailSource] = [
         SignatureMails(database, settings, texts, limiter),
         PeopleMails(database, settings, texts, limiter, [Signers(), Ledger()]),
         EndpointMails(database, settings, texts),
     ]
-    return [Dispatcher(source, post, settings.mail_connections) for source in sources]
+    return [MailSender(source, post, settings.mail_connections) for source in sources]
 
 
 async def _sweep(database: Database, settings: Settings, ending: asyncio.Event) -> None:

@@ -1,8 +1,8 @@
-"""Petitions signed by millions, made by SQL: rows as `signatures/intake.py` writes them, tallies to match."""
+"""Petitions signed by millions, made by SQL: rows as `signatures/engine/insert.py` writes them, tallies to match."""
 
 from collections.abc import Callable
 
-from app.signatures.tallies import RECOUNT_KEYS
+from app.signatures.engine.tallies import RECOUNT_KEYS
 from tests.support.postgres import SqlDatabase
 
 _CHUNK = 250_000

@@ -10,11 +10,11 @@ from uuid import UUID
 
 import asyncpg
 
-from app.kit.ids import uuid7
-from app.kit.sealing import KeyRing
-from app.people import emails
-from app.signatures import domains
-from app.signatures.sealing import Personal, seal, write_link
+from app.kit.crypto.sealing import KeyRing
+from app.kit.database.ids import uuid7
+from app.people.fields import emails
+from app.signatures.signing import email_domains
+from app.signatures.signing.sealing import Personal, seal, write_link
 from bench.service import MAILED
 from tests.support.postgres import SqlDatabase
 
@@ -56,7 +56,7 @@ def plant_due(database: SqlDatabase, ring: KeyRing, signature_count: int, say: C
         canonical = emails.canonical(address(number))
         signer, moment = ring.digest(canonical), datetime.now(UTC)
         personal = Personal("Amina", "Okello", address(number), "KLA 256", LOCALES[number % len(LOCALES)])
-        digest = domains.digest(ring, domains.domain_of(canonical))
+        digest = email_domains.digest(ring, email_domains.domain_of(canonical))
         sealed = seal(ring, petition_id, signer, personal)
         facts = _facts(petition_id, signer, uuid7(), moment, number)
         return (*facts, sealed, digest, moment, moment, "confirm_signature", None)

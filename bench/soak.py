@@ -20,8 +20,8 @@ import typer
 import uvloop
 from rich.console import Console
 
-from app.kit.sealing import KeyRing
-from app.people import emails
+from app.kit.crypto.sealing import KeyRing
+from app.people.fields import emails
 from bench import people, report
 from bench.people import Requests
 from bench.rows import Row, at_least, at_most

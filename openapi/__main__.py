@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
-from app.kit.openapi import as_text
 from app.kit.settings import Settings
+from app.kit.web.openapi import as_text
 from app.main import create_api
 
 if __name__ == "__main__":

@@ -9,8 +9,8 @@ import pytest
 # Before anything of it is imported: its assertions are to say what they found, as those of tests do.
 pytest.register_assert_rewrite("tests.support")
 
-from app.kit.db import Database
-from app.kit.migrating import upgrade
+from app.kit.database.schema_version import upgrade
+from app.kit.database.session import Database
 from app.kit.settings import Settings
 from app.organizations.queries import find as find_organization
 from app.organizations.service import create_key

@@ -7,8 +7,8 @@ from sqlalchemy import CheckConstraint, Double, ForeignKey
 from sqlalchemy.orm import Mapped, mapped_column
 
 from app.kit.clock import now
-from app.kit.db import Base
-from app.kit.ids import uuid7
+from app.kit.database.ids import uuid7
+from app.kit.database.session import Base
 
 STATES = ("draft", "active", "paused", "won", "lost", "archived")
 

@@ -6,7 +6,7 @@ from sqlalchemy import Select, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.campaigns.models import Campaign, CampaignTarget, CampaignUpdate
-from app.kit.fields import as_id
+from app.kit.text.fields import as_id
 from app.organizations.principals import Principal
 
 _NEWEST = 20

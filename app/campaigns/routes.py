@@ -20,9 +20,9 @@ from app.campaigns.schemas import (
     campaign_view,
     whole_campaign_view,
 )
-from app.kit.caching import cached
-from app.kit.db import Session
-from app.kit.paging import Page, Paging, page_of
+from app.kit.database.paging import Page, Paging, page_of
+from app.kit.database.session import Session
+from app.kit.web.caching import cached
 from app.organizations.auth import KEY_OPTIONAL, Caller, Campaigner
 from app.organizations.principals import Principal
 

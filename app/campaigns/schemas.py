@@ -7,8 +7,8 @@ from uuid import UUID
 from pydantic import BeforeValidator, Field
 
 from app.campaigns.models import Campaign, CampaignTarget, CampaignUpdate
-from app.kit.fields import Body, Day, Line, Paragraph, Slug, Text, View
-from app.kit.paging import Paging
+from app.kit.database.paging import Paging
+from app.kit.text.fields import Body, Day, Line, Paragraph, Slug, Text, View
 
 State = Literal["draft", "active", "paused", "won", "lost", "archived"]
 Number = Annotated[float, Field(strict=True, allow_inf_nan=False)]

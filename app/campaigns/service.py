@@ -12,8 +12,8 @@ from app.campaigns import queries
 from app.campaigns.models import Campaign, CampaignTarget, CampaignUpdate
 from app.campaigns.schemas import CampaignBody, CampaignChanges, GoalBody, TargetBody, UpdateBody
 from app.kit.clock import now
-from app.kit.fields import as_id, changed
 from app.kit.problems import Conflict, Invalid, NotFound
+from app.kit.text.fields import as_id, changed
 from app.organizations.principals import Principal
 
 _ENDINGS = {"won", "lost"}

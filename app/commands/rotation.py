@@ -8,15 +8,15 @@ from dataclasses import asdict
 
 import typer
 
-from app.commands.shell import AsJson, CommandError, DataDir, database_of, out, progress, settings_of
-from app.kit import resealing
-from app.kit.addresses import ADDRESS_SALTS
-from app.kit.keyguard import guard
-from app.kit.resealing import Resealed
+from app.commands.console import AsJson, CommandError, DataDir, database_of, out, progress, settings_of
+from app.kit.abuse.client_addresses import ADDRESS_SALTS
+from app.kit.crypto import key_rotation
+from app.kit.crypto.key_ring_guard import ensure_key_ring
+from app.kit.crypto.key_rotation import Resealed
 from app.kit.settings import DEFAULT_DATA_DIR, Settings
-from app.partners.resealing import DELIVERY_ATTEMPTS, RECEIVED_WEBHOOKS, WEBHOOK_ENDPOINTS, WEBHOOK_SECRETS
-from app.people.resealing import MAILS, PEOPLE
-from app.signatures.resealing import INVALIDATIONS, SIGNATURES
+from app.partners.key_rotation import DELIVERY_ATTEMPTS, RECEIVED_WEBHOOKS, WEBHOOK_ENDPOINTS, WEBHOOK_SECRETS
+from app.people.key_rotation import MAILS, PEOPLE
+from app.signatures.key_rotation import INVALIDATIONS, SIGNATURES
 
 # Everything in the house that is sealed for a row. What is not in this list stays under its old key.
 SEALED_COLUMNS = (
@@ -40,7 +40,7 @@ def rotate_encryption(as_json: AsJson = False, data_dir: DataDir = DEFAULT_DATA_
     settings = settings_of(data_dir, keys=True)
     try:
         done = asyncio.run(_rotate(settings))
-    except resealing.IN_THE_WAY:
+    except key_rotation.IN_THE_WAY:
         raise CommandError("Another transaction holds a table. What was committed stays: run it again.") from None
     if as_json:
         typer.echo(json.dumps(_summed(done)))
@@ -54,13 +54,13 @@ async def _rotate(settings: Settings) -> Mapping[str, Resealed]:
     # A table of many millions is counted in minutes.
     async with database_of(settings, "rotation", answer_timeout=None) as database:
         async with database.transaction() as session:
-            await guard(session, ring.fingerprint())
-        stale = [(await resealing.count(database, ring, column)).stale_count for column in SEALED_COLUMNS]
+            await ensure_key_ring(session, ring.fingerprint())
+        stale = [(await key_rotation.count(database, ring, column)).stale_count for column in SEALED_COLUMNS]
         connection = await database.pin()
         try:
             with progress("Sealing anew", sum(stale)) as (bar, task):
                 return {
-                    column.name: await resealing.reseal(
+                    column.name: await key_rotation.reseal(
                         database, connection, ring, column, lambda more: bar.advance(task, more)
                     )
                     for column in SEALED_COLUMNS

@@ -13,10 +13,10 @@ import typer
 from app import serving
 from app import up as upping
 from app import worker as working
-from app.commands.shell import DataDir, check_keys, migrating, settings_of
-from app.kit.links import url_of
-from app.kit.migrating import head
+from app.commands.console import DataDir, check_keys, migrating, settings_of
+from app.kit.database.schema_version import head
 from app.kit.settings import DEFAULT_DATA_DIR, Settings
+from app.kit.text.urls import url_of
 
 Host = Annotated[str, typer.Option(help="Address to listen on.")]
 Port = Annotated[int, typer.Option(min=1, max=65535)]

@@ -9,21 +9,13 @@ from typing import Annotated, get_args
 import typer
 from rich.table import Table
 
-from app.commands.shell import (
-    AsJson,
-    CommandError,
-    DataDir,
-    database_of,
-    err,
-    out,
-    settings_of,
-)
+from app.commands.console import AsJson, CommandError, DataDir, database_of, err, out, settings_of
 from app.kit.settings import DEFAULT_DATA_DIR, Settings
 from app.organizations.principals import OPERATOR
 from app.petitions import queries as petitions
 from app.petitions.service import PetitionNotFound
-from app.signatures.breakdown import as_csv, break_down
-from app.signatures.recount import Verdict, recount
+from app.signatures.reading.breakdown import as_csv, break_down
+from app.signatures.reading.recount import Verdict, recount
 from app.signatures.schemas import Dimension, TallyView
 
 cli = typer.Typer(help="Look at tallies, and prove them.", no_args_is_help=True)

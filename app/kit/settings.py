@@ -9,9 +9,9 @@ from urllib.parse import urlsplit
 from pydantic import Field, SecretStr, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
-from app.kit.links import base_url, is_here
-from app.kit.mail import Route, Sender
-from app.kit.sealing import KeyRing
+from app.kit.crypto.sealing import KeyRing
+from app.kit.mail.message import Sender, SmtpUrl
+from app.kit.text.urls import base_url, is_here
 
 MEBIBYTE = 1024 * 1024
 
@@ -89,7 +89,7 @@ class Settings(BaseSettings):
     def _is_a_route(cls, value: SecretStr | None) -> SecretStr | None:
         if value is None or not value.get_secret_value():
             return None
-        Route.parse(value.get_secret_value())
+        SmtpUrl.parse(value.get_secret_value())
         return value
 
     @field_validator("mail_from")

@@ -12,7 +12,7 @@ _SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
 @contextmanager
-def on_ending(callback: Callable[[], None]) -> Iterator[None]:
+def on_shutdown(callback: Callable[[], None]) -> Iterator[None]:
     """Call `callback` in this event loop when the process is told to end; whoever listened before still hears it."""
     if threading.current_thread() is not threading.main_thread():
         yield

@@ -14,7 +14,7 @@ from fastapi import Depends, Request, Security
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from app.kit.db import Database
+from app.kit.database.session import Database
 from app.kit.problems import Forbidden, Unauthorized
 from app.organizations import service
 from app.organizations.keys import looks_like_a_key

@@ -6,7 +6,7 @@ from uuid import UUID
 from sqlalchemy import ColumnElement, Row, Select, and_, or_, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from app.kit.fields import as_id
+from app.kit.text.fields import as_id
 from app.organizations.models import ApiKey, Organization
 from app.organizations.principals import OPERATOR, Principal
 

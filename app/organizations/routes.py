@@ -4,9 +4,9 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Query, Response
 
-from app.kit.db import Session
-from app.kit.fields import as_id
-from app.kit.paging import Page, Paging, page_of
+from app.kit.database.paging import Page, Paging, page_of
+from app.kit.database.session import Session
+from app.kit.text.fields import as_id
 from app.organizations import queries, service
 from app.organizations.auth import AnyStaff, Owner, staff
 from app.organizations.models import ApiKey, Organization

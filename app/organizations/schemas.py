@@ -6,7 +6,7 @@ from uuid import UUID
 
 from pydantic import Field
 
-from app.kit.fields import Body, Line, Moment, Name, Slug, View
+from app.kit.text.fields import Body, Line, Moment, Name, Slug, View
 
 Role = Literal["owner", "campaigner", "analyst", "data_officer", "partner"]
 

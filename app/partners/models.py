@@ -19,8 +19,8 @@ from sqlalchemy.orm import Mapped, mapped_column
 from sqlalchemy.types import Uuid
 
 from app.kit.clock import now
-from app.kit.db import Base
-from app.kit.ids import uuid7
+from app.kit.database.ids import uuid7
+from app.kit.database.session import Base
 
 PARTNERSHIP_STATES = ("invited", "active", "declined", "ended")
 SCHEMES = ("standard", "controlshift", "action_network")

@@ -5,8 +5,8 @@ from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
-from app.kit.countries import Country
-from app.kit.fields import Line
+from app.kit.text.countries import Country
+from app.kit.text.fields import Line
 from app.signatures.schemas import ImportedSigning
 
 # Printable ASCII without spaces and without "@": an id, and never somebody's address.

@@ -5,5 +5,5 @@ What can name somebody is sealed. The ledger of consents is only ever appended t
 for an organization and a purpose. Only an erasure, asked for by the person, takes entries away.
 
 The rooms above know more of a person than this one (signatures, later memberships). They say what they keep through
-a `Keeper` (`keepers.py`), so that everything can be shown, downloaded and erased from here.
+a `Keeper` (`stores.py`), so that everything can be shown, downloaded and erased from here.
 """

@@ -1,7 +1,7 @@
 """This room's mails: links to sign in by, and a welcome to whoever has agreed to news.
 
 A row of `mails` is claimed, counted and given a lease in one transaction, sent outside of any, and goes when it is sent
-(`kit/dispatch.py`). What a mail says is put together when it is claimed, for a day may have passed: nobody is welcomed
+(`kit/mail/sender.py`). What a mail says is put together when it is claimed, for a day may have passed: nobody is welcomed
 who has changed their mind, and no link is sent that has expired. Only now is it asked whether there is anybody to
 write to: a link goes to people who are known, and asking for one tells nobody whether they are.
 """
@@ -14,19 +14,20 @@ from uuid import UUID
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from app.kit.abuse.rate_limits import Limiter
 from app.kit.clock import now
-from app.kit.db import Database
-from app.kit.dispatch import LEASE_SECONDS, MOST_SENDINGS, End, Letter, Settled
-from app.kit.limiting import Limiter
+from app.kit.crypto.sealing import SealBrokenError
+from app.kit.database.session import Database
 from app.kit.logs import failure_of, log
-from app.kit.mail import Mail, MailInvalid, Sender
-from app.kit.sealing import SealBrokenError
+from app.kit.mail.message import Mail, MailInvalid, Sender
+from app.kit.mail.sender import LEASE_SECONDS, MOST_SENDINGS, ClaimedMail, Outcome, Result
+from app.kit.mail.templates import MailTemplateError, MailTemplates
 from app.kit.settings import Settings
-from app.kit.texts import TextBroken, Texts
 from app.organizations.models import Organization
-from app.people import queries, sign_ins
-from app.people.keepers import Acquaintance
+from app.people import queries
+from app.people.account import sign_ins
 from app.people.models import Consent
+from app.people.personal_data.stores import KnowsPeople
 from app.people.sealing import (
     Details,
     Json,
@@ -110,9 +111,9 @@ class PeopleMails:
         self,
         database: Database,
         settings: Settings,
-        texts: Texts,
+        texts: MailTemplates,
         limiter: Limiter,
-        acquaintances: Sequence[Acquaintance],
+        acquaintances: Sequence[KnowsPeople],
     ) -> None:
         """With the limiter of all the worker's mails, and those who know people that have no row in this room."""
         self._database = database
@@ -123,7 +124,7 @@ class PeopleMails:
         self._acquaintances = acquaintances
         self._domain = Sender.parse(settings.mail_from).domain
 
-    async def claim(self, limit: int) -> Sequence[Letter]:
+    async def claim(self, limit: int) -> Sequence[ClaimedMail]:
         """Up to so many letters, links to sign in first; there is nothing in one that is not to be sent after all.
 
         One that cannot be read or worded stays for its lease: the operator may have repaired the key or the text by
@@ -185,14 +186,14 @@ class PeopleMails:
         # Five sendings are the most in any case: one mail too many is better than none.
         return within or self._limiter.lost
 
-    def _letter(self, one: _Due, known: _Known) -> Letter | None:
+    def _letter(self, one: _Due, known: _Known) -> ClaimedMail | None:
         try:
             content = self._sign_in(one, known) if one.kind == "sign_in" else self._welcome(one, known)
-            return Letter(one.key, content and self._mail(one.key.id, content))
+            return ClaimedMail(one.key, content and self._mail(one.key.id, content))
         except MailInvalid as error:
             log.error("mail cannot be written", **failure_of(error))
-            return Letter(one.key, None)
-        except (SealBrokenError, TextBroken) as error:
+            return ClaimedMail(one.key, None)
+        except (SealBrokenError, MailTemplateError) as error:
             log.error("mail cannot be written", **failure_of(error))
             return None
 
@@ -237,11 +238,11 @@ class PeopleMails:
             unsubscribe_url=content.unsubscribe_url,
         )
 
-    async def settle(self, settled: Sequence[Settled]) -> Sequence[None]:
+    async def settle(self, settled: Sequence[Result]) -> Sequence[None]:
         """Write down how these ended: what was sent or refused goes, the rest is due again after a while."""
         async with self._database.transaction() as session:
-            await session.execute(_DELETE, {"ids": _ids(settled, {End.SENT, End.REFUSED})})
-            for end, uncounted in ((End.LATER, 1), (End.UNKNOWN, 0)):
+            await session.execute(_DELETE, {"ids": _ids(settled, {Outcome.SENT, Outcome.REFUSED})})
+            for end, uncounted in ((Outcome.LATER, 1), (Outcome.UNKNOWN, 0)):
                 keys: list[Key] = sorted(one.letter.key for one in settled if one.end is end)
                 if keys:
                     ids, counts = [key.id for key in keys], [key.mail_count for key in keys]
@@ -254,5 +255,5 @@ def _urgency(row: Any) -> tuple[bool, UUID]:
     return row.kind != "sign_in", row.id
 
 
-def _ids(settled: Iterable[Settled], ends: set[End]) -> list[UUID]:
+def _ids(settled: Iterable[Result], ends: set[Outcome]) -> list[UUID]:
     return sorted(one.letter.key.id for one in settled if one.end in ends)

@@ -7,8 +7,8 @@ from sqlalchemy import CheckConstraint, ForeignKey, Index, LargeBinary, SmallInt
 from sqlalchemy.orm import Mapped, mapped_column
 
 from app.kit.clock import now
-from app.kit.db import Base
-from app.kit.ids import uuid7
+from app.kit.database.ids import uuid7
+from app.kit.database.session import Base
 
 PURPOSES = ("news", "phone", "location")
 MAIL_KINDS = ("sign_in", "welcome")
@@ -17,7 +17,7 @@ MAIL_KINDS = ("sign_in", "welcome")
 class Person(Base):
     """Somebody of whom more is kept than a signature. `sealed` holds it all (`sealing.py`).
 
-    `looked_at`: when it was last asked whether there still is a reason to keep it (`forgetting.py`).
+    `looked_at`: when it was last asked whether there still is a reason to keep it (`retention.py`).
     """
 
     __tablename__ = "people"

@@ -6,7 +6,7 @@ person. What else both are told of one signature (its id, the address) does tell
 
 from uuid import UUID
 
-from app.kit.sealing import KeyRing
+from app.kit.crypto.sealing import KeyRing
 
 
 def person_id(ring: KeyRing, organization_id: UUID, signer: bytes) -> str:

@@ -4,18 +4,20 @@ from typing import Annotated
 
 from fastapi import APIRouter, Depends, Query, Request, Response
 
-from app.kit.caching import cached
-from app.kit.db import Session
-from app.kit.paging import Page, Paging, page_of
+from app.kit.database.paging import Page, Paging, page_of
+from app.kit.database.session import Session
 from app.kit.problems import Forbidden, Unauthorized
+from app.kit.web.caching import cached
 from app.organizations import service as organizations
 from app.organizations.auth import KEY_OPTIONAL, Caller, staff
 from app.organizations.principals import Principal
-from app.people import consent_texts, leaving, queries, showing
-from app.people.callers import Ring
-from app.people.emails import canonical
-from app.people.keepers import keepers_of
+from app.people import presenters, queries
+from app.people.consents import texts
+from app.people.dependencies import Ring
+from app.people.fields.emails import canonical
 from app.people.models import ConsentText
+from app.people.personal_data import data_rights
+from app.people.personal_data.stores import stores_of
 from app.people.schemas import (
     ConsentingPersonView,
     ConsentTextBody,
@@ -40,8 +42,8 @@ async def create_consent_text(
     writer: _Writer, session: Session, organization: str, body: ConsentTextBody
 ) -> ConsentTextView:
     """Add the next version of what an organization asks; campaigners, and a partner for itself."""
-    found = await consent_texts.find_own(session, organization, writer)
-    text = await consent_texts.add(session, found, body.purpose, body.locale, body.body)
+    found = await texts.find_own(session, organization, writer)
+    text = await texts.add(session, found, body.purpose, body.locale, body.body)
     return ConsentTextView.model_validate(text)
 
 
@@ -59,7 +61,7 @@ async def list_consent_texts(
 ) -> Response:
     """What an organization asks now, or (staff, and a partner of itself) all it has ever asked; newest first."""
     if paging.all:
-        found = await consent_texts.find_own(session, organization, _reader_of_all(caller))
+        found = await texts.find_own(session, organization, _reader_of_all(caller))
         query = queries.texts_of(found.id)
     else:
         found = await organizations.find(session, organization)
@@ -91,7 +93,7 @@ async def show_consent_text(
 ) -> Response:
     """One version of what an organization asks, as people have agreed to it."""
     found = await organizations.find(session, organization)
-    text = await consent_texts.find_version(session, found, purpose, version)
+    text = await texts.find_version(session, found, purpose, version)
     return _told(request, caller, ConsentTextView.model_validate(text).model_dump_json())
 
 
@@ -114,12 +116,12 @@ async def list_people_consenting(
     if not queries.visible_to(reader, found):
         raise organizations.OrganizationNotFound
     response.headers["Cache-Control"] = "no-store"
-    return await showing.page_of_people(session, ring, found, paging)
+    return await presenters.page_of_people(session, ring, found, paging)
 
 
 @router.post("/v1/erasures")
 async def erase_person(request: Request, _officer: _DataOfficer, ring: Ring, body: ErasureOfBody) -> ErasureView:
     """Erase whoever has this address, as they could themselves on their own page; the same answer if nobody has."""
     signer = ring.digest(canonical(body.email))
-    await leaving.erase(request.app.state.database, ring, keepers_of(request), signer, body.signatures)
+    await data_rights.erase(request.app.state.database, ring, stores_of(request), signer, body.signatures)
     return ErasureView()

@@ -9,9 +9,9 @@ from uuid import UUID
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, FiniteFloat, StringConstraints, model_validator
 
-from app.kit.fields import Body, Flag, Line, Locale, Name, Slug, Text, View, changed
-from app.kit.paging import Paging
-from app.people import cells, emails, phones
+from app.kit.database.paging import Paging
+from app.kit.text.fields import Body, Flag, Line, Locale, Name, Slug, Text, View, changed
+from app.people.fields import emails, geo, phones
 
 Purpose = Literal["news", "phone", "location"]
 Email = Annotated[
@@ -165,7 +165,7 @@ class PersonChanges(Body):
         Field(description="with its country code", examples=["+256 772 123456"]),
     ] = None
     cell: Annotated[
-        Annotated[str, StringConstraints(max_length=20), AfterValidator(cells.coarse)] | None,
+        Annotated[str, StringConstraints(max_length=20), AfterValidator(geo.coarse)] | None,
         Field(description="a cell of the H3 grid; a finer one is made coarser", examples=["876a4a8a8ffffff"]),
     ] = None
     location: Annotated[Point | None, Field(description="instead of a cell; only its cell is kept")] = None
@@ -182,7 +182,7 @@ class PersonChanges(Body):
         if "location" in named:
             del named["location"]
             point = self.location
-            named["cell"] = cells.containing(point.latitude, point.longitude) if point else None
+            named["cell"] = geo.containing(point.latitude, point.longitude) if point else None
         return named
 
 

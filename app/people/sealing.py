@@ -6,7 +6,7 @@ import json
 from typing import Any, NamedTuple
 from uuid import UUID
 
-from app.kit.sealing import SIGNER_BYTES, KeyRing, SealBrokenError
+from app.kit.crypto.sealing import SIGNER_BYTES, KeyRing, SealBrokenError
 
 Json = dict[str, Any]
 

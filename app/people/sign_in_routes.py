@@ -5,17 +5,19 @@ from pathlib import Path
 from fastapi import APIRouter, Depends, Request, Response
 from fastapi.responses import HTMLResponse
 
-from app.kit.db import Session
-from app.kit.limiting import TooManyRequests
-from app.kit.locales import negotiate
-from app.kit.pages import Pages, own_page, read_form
-from app.kit.sealing import KeyRing
+from app.kit.abuse.rate_limits import TooManyRequests
+from app.kit.crypto.sealing import KeyRing
+from app.kit.database.session import Session
 from app.kit.settings import Settings
-from app.people import emails, sessions, sign_ins, unsubscribing
-from app.people.callers import Ring, client_digest, limiter_of
+from app.kit.text.locales import negotiate
+from app.kit.web.html_pages import Pages, read_form, require_same_site
+from app.people.account import sessions, sign_ins
+from app.people.account.sign_ins import Asked, SignInRefused
+from app.people.consents import unsubscriptions
+from app.people.consents.unsubscriptions import UnsubscribeLinkInvalid
+from app.people.dependencies import Ring, client_digest, limiter_of
+from app.people.fields import emails
 from app.people.schemas import NewSessionView, SessionBody, SignInBody, SignInView
-from app.people.sign_ins import Asked, SignInRefused
-from app.people.unsubscribing import UnsubscribeLinkInvalid
 
 router = APIRouter(tags=["sign-in"])
 pages = APIRouter(include_in_schema=False)
@@ -61,7 +63,7 @@ async def sign_in_page(request: Request, token: str = "") -> HTMLResponse:
     return _pages.answer(request, "ask_sign_in", wrong=False)
 
 
-@pages.post("/sign-in", dependencies=[Depends(own_page)])
+@pages.post("/sign-in", dependencies=[Depends(require_same_site)])
 async def sign_in_by_page(request: Request, session: Session, ring: Ring) -> HTMLResponse:
     """What the button and the field do."""
     form = await read_form(request)
@@ -94,7 +96,7 @@ async def _ask_by_page(request: Request, session: Session, ring: KeyRing, addres
 async def unsubscribe_page(request: Request, session: Session, ring: Ring, token: str = "") -> HTMLResponse:
     """A button that unsubscribes."""
     try:
-        organization = await unsubscribing.organization_of(session, ring, token)
+        organization = await unsubscriptions.organization_of(session, ring, token)
     except UnsubscribeLinkInvalid as invalid:
         return _pages.answer(request, "link_invalid", status=invalid.status)
     return _pages.answer(request, "unsubscribe", token=token, organization=organization)
@@ -104,7 +106,7 @@ async def unsubscribe_page(request: Request, session: Session, ring: Ring, token
 async def unsubscribe(request: Request, session: Session, ring: Ring, token: str = "") -> HTMLResponse:
     """Unsubscribe: the button's, or a mail program's own (RFC 8058). Whatever stood before, the answer is the same."""
     try:
-        await unsubscribing.unsubscribe(session, ring, token)
+        await unsubscriptions.unsubscribe(session, ring, token)
     except UnsubscribeLinkInvalid as invalid:
         return _pages.answer(request, "link_invalid", status=invalid.status)
     return _pages.answer(request, "unsubscribed")

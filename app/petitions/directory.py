@@ -10,13 +10,13 @@ from uuid import UUID
 
 from sqlalchemy import or_, select, true
 
-from app.kit.db import Database
-from app.kit.fields import as_id
-from app.kit.snapshots import Snapshots
+from app.kit.database.coalescing import CoalescingReader
+from app.kit.database.session import Database
+from app.kit.text.fields import as_id
 from app.petitions.models import Petition
 from app.petitions.queries import ACCEPTING, STATE_NOW
 
-Directory = Snapshots[str, "Entry"]
+Directory = CoalescingReader[str, "Entry"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +56,7 @@ def open_directory(database: Database) -> Directory:
         named: dict[object, Entry] = {entry.slug: entry for entry in entries} | {entry.id: entry for entry in entries}
         return {ref: named[key] for ref in refs if (key := as_id(ref) or ref) in named}
 
-    return Snapshots(read)
+    return CoalescingReader(read)
 
 
 def _entry(petition: Petition, *, accepting: bool, state: str) -> Entry:

@@ -14,8 +14,8 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.kit.clock import now
 from app.petitions import queries
-from app.petitions.announcing import announce_milestones
 from app.petitions.models import Petition, PetitionMilestone
+from app.petitions.outbox import publish_milestones
 from app.petitions.schemas import MilestoneBody
 from app.petitions.service import lock
 
@@ -70,5 +70,5 @@ async def reach(session: AsyncSession, petition_id: UUID, count: int, at: dateti
     )
     reached = sorted(await session.scalars(statement, execution_options={"synchronize_session": False}))
     await session.flush()
-    await announce_milestones(session, petition_id, reached, count, at)
+    await publish_milestones(session, petition_id, reached, count, at)
     return reached

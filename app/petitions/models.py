@@ -8,8 +8,8 @@ from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.orm import Mapped, mapped_column
 
 from app.kit.clock import now
-from app.kit.db import Base
-from app.kit.ids import uuid7
+from app.kit.database.ids import uuid7
+from app.kit.database.session import Base
 
 STATES = ("draft", "open", "closed", "archived")
 MODERATIONS = ("pending", "approved", "rejected", "removed")

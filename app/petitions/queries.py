@@ -7,7 +7,7 @@ from uuid import UUID
 from sqlalchemy import ColumnElement, Select, and_, case, exists, false, func, or_, select, tuple_
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from app.kit.fields import as_id
+from app.kit.text.fields import as_id
 from app.organizations.principals import Principal
 from app.petitions.models import Petition, PetitionMilestone, PetitionText
 

@@ -6,13 +6,14 @@ from fastapi import APIRouter, Query, Request, Response
 from pydantic import BaseModel
 
 from app.campaigns import service as campaigns
-from app.kit.caching import cached
-from app.kit.db import Session
-from app.kit.paging import Page
+from app.kit.database.paging import Page
+from app.kit.database.session import Session
+from app.kit.web.caching import cached
 from app.organizations.auth import KEY_OPTIONAL, Caller, Campaigner
 from app.organizations.principals import Principal
 from app.petitions import milestones, queries, service, texts
 from app.petitions.models import Petition
+from app.petitions.presenters import show, show_page
 from app.petitions.schemas import (
     Milestones,
     ModerationBody,
@@ -25,7 +26,6 @@ from app.petitions.schemas import (
     TextLocale,
     WordsBody,
 )
-from app.petitions.showing import show, show_page
 
 router = APIRouter(tags=["petitions"])
 

@@ -7,10 +7,10 @@ from uuid import UUID
 
 from pydantic import AfterValidator, BaseModel, Field, StringConstraints
 
-from app.kit.countries import Country
-from app.kit.fields import Body, Day, Flag, Line, Locale, Moment, Paragraph, Slug, Text
-from app.kit.locales import canonical
-from app.kit.paging import Paging
+from app.kit.database.paging import Paging
+from app.kit.text.countries import Country
+from app.kit.text.fields import Body, Day, Flag, Line, Locale, Moment, Paragraph, Slug, Text
+from app.kit.text.locales import canonical
 
 Item = TypeVar("Item")
 

@@ -13,10 +13,11 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.campaigns import queries as campaigns
-from app.kit.fields import changed
 from app.kit.problems import Conflict, Invalid, NotFound
+from app.kit.text.fields import changed
 from app.organizations.principals import Principal
-from app.petitions import announcing, queries
+from app.petitions import outbox as announcing
+from app.petitions import queries
 from app.petitions.models import Petition, PetitionMilestone, PetitionText
 from app.petitions.queries import STATE_NOW
 from app.petitions.schemas import ModerationBody, PetitionBody, PetitionChanges
@@ -60,7 +61,7 @@ class OwnLocale(Conflict):
     slug = "own-locale"
 
 
-class Turned(NamedTuple):
+class Transitioned(NamedTuple):
     """A petition the clock has opened or closed."""
 
     id: UUID
@@ -110,8 +111,8 @@ async def lock(session: AsyncSession, ref: str) -> Petition:
         raise PetitionNotFound
     before, petition.state = petition.state, await queries.state_now(session, petition.id)
     times = petition.opens_at, petition.closes_at
-    turn = announcing.Turn(petition.id, before, petition.state, *times, petition.moderation)
-    await announcing.announce_turns(session, [turn])
+    turn = announcing.Transition(petition.id, before, petition.state, *times, petition.moderation)
+    await announcing.publish_transitions(session, [turn])
     return petition
 
 
@@ -178,7 +179,7 @@ async def publish(session: AsyncSession, ref: str) -> Petition:
     petition.state = "open"
     await session.flush()
     if petition.moderation == "approved":
-        await announcing.announce_published(session, petition.id, petition.opens_at)
+        await announcing.publish_published(session, petition.id, petition.opens_at)
     return petition
 
 
@@ -194,7 +195,7 @@ async def close(session: AsyncSession, ref: str) -> Petition:
     petition.state, petition.closes_at = "closed", ended
     await session.flush()
     if petition.moderation == "approved":
-        await announcing.announce_closed(session, petition.id, ended)
+        await announcing.publish_closed(session, petition.id, ended)
     return petition
 
 
@@ -209,7 +210,7 @@ async def reopen(session: AsyncSession, ref: str, closes_at: datetime | None) ->
         _expect_personal_data(petition, moment)
         petition.state, petition.closes_at = "open", None
         if petition.moderation == "approved":
-            await announcing.announce_published(session, petition.id, moment)
+            await announcing.publish_published(session, petition.id, moment)
     if closes_at is not None:
         petition.closes_at = closes_at
     await session.flush()
@@ -247,15 +248,15 @@ async def moderate(session: AsyncSession, ref: str, body: ModerationBody) -> Pet
     petition = await lock(session, ref)
     newly_approved = body.moderation == "approved" and petition.moderation != "approved"
     if newly_approved and petition.state == "open":
-        await announcing.announce_published(session, petition.id, await queries.moment(session))
+        await announcing.publish_published(session, petition.id, await queries.moment(session))
     if newly_approved and petition.state == "closed":
-        await announcing.announce_closed(session, petition.id, petition.closes_at)
+        await announcing.publish_closed(session, petition.id, petition.closes_at)
     petition.moderation, petition.moderation_reason = body.moderation, body.reason
     await session.flush()
     return petition
 
 
-async def turn_pages(session: AsyncSession) -> list[Turned]:
+async def apply_scheduled_transitions(session: AsyncSession) -> list[Transitioned]:
     """Write down what the clock has decided: drafts that have opened, open petitions that have closed.
 
     Every read minds the clock by itself, so nothing changes for anybody, `updated_at` included. A petition
@@ -275,5 +276,5 @@ async def turn_pages(session: AsyncSession) -> list[Turned]:
         .returning(*told, Petition.moderation, Petition.slug)
     )
     rows = (await session.execute(statement, execution_options={"synchronize_session": False})).all()
-    await announcing.announce_turns(session, (announcing.Turn(*row[:6]) for row in sorted(rows)))
-    return [Turned(row[0], row[6], row[2]) for row in rows]
+    await announcing.publish_transitions(session, (announcing.Transition(*row[:6]) for row in sorted(rows)))
+    return [Transitioned(row[0], row[6], row[2]) for row in rows]

@@ -9,8 +9,8 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.kit.clock import now
-from app.kit.locales import negotiate
 from app.kit.problems import NotFound
+from app.kit.text.locales import negotiate
 from app.petitions import queries
 from app.petitions.models import Petition, PetitionText
 from app.petitions.schemas import WordsBody

@@ -1,6 +1,6 @@
 """The hot room: a mass of signatures, counted exactly, at any rate.
 
-A signature is one person under one petition. `intake.py` is the only code that writes signatures, `tallies.py` the
+A signature is one person under one petition. `insert.py` is the only code that writes signatures, `tallies.py` the
 only code that writes tallies; both act inside one transaction, which commits before anybody is told. So at every
 commit each dimension of the tallies sums to the total, and the total is the number of confirmed signatures.
 

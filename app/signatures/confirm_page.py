@@ -5,9 +5,9 @@ from pathlib import Path
 from fastapi import APIRouter, Depends, Request
 from fastapi.responses import HTMLResponse
 
-from app.kit.pages import Pages, own_page, read_form
+from app.kit.web.html_pages import Pages, read_form, require_same_site
 from app.signatures import service
-from app.signatures.routes import Room
+from app.signatures.routes import Engine
 from app.signatures.service import UnknownLink
 
 router = APIRouter(include_in_schema=False)
@@ -20,8 +20,8 @@ async def confirm_page(request: Request, token: str = "") -> HTMLResponse:
     return _pages.answer(request, "confirm", token=token)
 
 
-@router.post("/confirm", dependencies=[Depends(own_page)])
-async def confirm_by_page(request: Request, room: Room) -> HTMLResponse:
+@router.post("/confirm", dependencies=[Depends(require_same_site)])
+async def confirm_by_page(request: Request, room: Engine) -> HTMLResponse:
     """What the button does; the same link always ends in the same answer."""
     form = await read_form(request)
     try:

@@ -17,15 +17,15 @@ from typing import Any, BinaryIO, NamedTuple, TextIO
 from pydantic import ValidationError
 
 from app.kit.clock import now
+from app.kit.crypto.sealing import KeyRing
 from app.kit.problems import OperatorError, Problem, errors_of
-from app.kit.sealing import KeyRing
-from app.people.asking import AskedOrganization, check
+from app.people.consents.policy import AskedOrganization, check
 from app.petitions.directory import Entry
-from app.signatures import intake
-from app.signatures.intake import Outcome, Signing
-from app.signatures.lanes import Lane
+from app.signatures.engine import insert
+from app.signatures.engine.insert import Outcome, Signing
+from app.signatures.engine.lanes import Lane
 from app.signatures.schemas import ImportedSigning
-from app.signatures.signing import prepare
+from app.signatures.signing.prepare import prepare
 
 BATCH = 2000
 _LONGEST_LINE = 1024 * 1024
@@ -193,7 +193,7 @@ class Import:
     async def _commit(self, batch: list[tuple[int, Signing]]) -> None:
         if not batch:
             return
-        committed = await intake.sign(self._lane, [signing for _, signing in batch], intake.IMPORT)
+        committed = await insert.sign(self._lane, [signing for _, signing in batch], insert.IMPORT)
         for (number, _), outcome in zip(batch, committed.outcomes, strict=True):
             if outcome is Outcome.COUNTED:
                 self.summary.counted += 1

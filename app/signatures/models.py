@@ -1,4 +1,4 @@
-"""Signatures and their tallies. Written by `intake.py` and `tallies.py` only, in SQL of their own."""
+"""Signatures and their tallies. Written by `insert.py` and `tallies.py` only, in SQL of their own."""
 
 from datetime import datetime
 from uuid import UUID
@@ -8,8 +8,8 @@ from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.orm import Mapped, mapped_column
 
 from app.kit.clock import now
-from app.kit.db import Base
-from app.kit.ids import uuid7
+from app.kit.database.ids import uuid7
+from app.kit.database.session import Base
 
 STATES = ("pending", "confirmed", "withdrawn", "invalidated")
 MAILS = ("confirm_signature", "already_signed")
@@ -72,9 +72,9 @@ class Signature(Base):
     proven: Mapped[bool | None]
     invalidation_id: Mapped[UUID | None]
     state_before: Mapped[str | None]
-    # The attempt that was withdrawn, until those who were told of it have been told that too (`telling.py`).
+    # The attempt that was withdrawn, until those who were told of it have been told that too (`withdrawal_messages.py`).
     withdrawn_id: Mapped[UUID | None]
-    # Partners whose attempts gave way to others, and those attempts, in the same order (`intake.py`).
+    # Partners whose attempts gave way to others, and those attempts, in the same order (`insert.py`).
     brought_by: Mapped[list[UUID] | None] = mapped_column(ARRAY(Uuid))
     brought_ids: Mapped[list[UUID] | None] = mapped_column(ARRAY(Uuid))
 

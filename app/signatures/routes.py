@@ -1,6 +1,6 @@
 """Signing, withdrawing, counting: thin, for these are the routes a multitude calls.
 
-`hot` holds what the fast lane takes the short way to (`kit/fastlane.py`); both routers are ordinary ones.
+`hot` holds what the fast lane takes the short way to (`kit/web/fast_lane.py`); both routers are ordinary ones.
 """
 
 from typing import Annotated, Any
@@ -8,18 +8,20 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Depends, Header, Query, Request, Response
 from fastapi.responses import StreamingResponse
 
-from app.kit.addresses import client_address
-from app.kit.bodies import json_body, read_body
-from app.kit.caching import cached
-from app.kit.db import Session
+from app.kit.abuse.client_addresses import client_address
+from app.kit.database.session import Session
 from app.kit.problems import Forbidden, Unauthorized
+from app.kit.web.bodies import json_body, read_body
+from app.kit.web.caching import cached
 from app.organizations.auth import KEY_OPTIONAL, Caller
 from app.petitions import queries as petitions
 from app.petitions.directory import Entry
 from app.petitions.service import PetitionNotFound
-from app.signatures import breakdown, service, tallies
-from app.signatures.hot import HotRoom
-from app.signatures.intake import Signing
+from app.signatures import service
+from app.signatures.engine import tallies
+from app.signatures.engine.engine import SigningEngine
+from app.signatures.engine.insert import Signing
+from app.signatures.reading import breakdown
 from app.signatures.schemas import (
     ChallengeView,
     ConfirmationBody,
@@ -32,26 +34,26 @@ from app.signatures.schemas import (
     WithdrawalBody,
     WithdrawalView,
 )
-from app.signatures.sealing import write_receipt
+from app.signatures.signing.sealing import write_receipt
 
 # Bytes: a comment of 2,000 letters outside the Latin alphabet and twenty consents, with room to spare.
 _LONGEST_SIGNING = 64 * 1024
 _LONGEST_CONFIRMATION = 1024
 
-hot = APIRouter(tags=["signatures"])
+signing_router = APIRouter(tags=["signatures"])
 router = APIRouter(tags=["signatures"])
 
 
-def hot_room(request: Request) -> HotRoom:
+def signing_engine(request: Request) -> SigningEngine:
     """This process's hot room."""
-    room: HotRoom = request.app.state.hot
+    room: SigningEngine = request.app.state.hot
     return room
 
 
-Room = Annotated[HotRoom, Depends(hot_room)]
+Engine = Annotated[SigningEngine, Depends(signing_engine)]
 
 
-@hot.post(
+@signing_router.post(
     "/v1/petitions/{petition}/signatures",
     status_code=201,
     response_model=SignatureView,
@@ -59,13 +61,13 @@ Room = Annotated[HotRoom, Depends(hot_room)]
 )
 async def sign(request: Request, petition: str) -> Response:
     """Sign a petition. The answer comes when the signature is committed; signing twice counts once and looks alike."""
-    room = hot_room(request)
+    room = signing_engine(request)
     body = await read_body(request, SigningBody, _LONGEST_SIGNING)
     entry, signing = await service.sign(room, petition, body, client_address(request.scope, room.proxies))
     return Response(_told(room, entry, signing), 201, media_type="application/json")
 
 
-def _told(room: HotRoom, entry: Entry, signing: Signing) -> str:
+def _told(room: SigningEngine, entry: Entry, signing: Signing) -> str:
     """A `SignatureView`, written out: nothing in it needs escaping, and every signer waits for it.
 
     The status is that of a first signing here, whatever stood there before and whatever is held back.
@@ -79,7 +81,7 @@ def _told(room: HotRoom, entry: Entry, signing: Signing) -> str:
     )
 
 
-@hot.post("/v1/confirmations", response_model=ConfirmationView, openapi_extra=json_body(ConfirmationBody))
+@signing_router.post("/v1/confirmations", response_model=ConfirmationView, openapi_extra=json_body(ConfirmationBody))
 async def confirm(request: Request) -> Response:
     """Confirm a signature with the token of the mailed link; doing it again is answered alike, for 30 days."""
     body = await read_body(request, ConfirmationBody, _LONGEST_CONFIRMATION)
@@ -88,10 +90,10 @@ async def confirm(request: Request) -> Response:
     return Response(f'{{"status":"confirmed","links":{links}}}', media_type="application/json")
 
 
-@hot.get("/v1/petitions/{petition}/count", response_model=CountView)
+@signing_router.get("/v1/petitions/{petition}/count", response_model=CountView)
 async def count(request: Request, petition: str) -> Response:
     """Just the count: own signatures at once, those of other processes within a second."""
-    room = hot_room(request)
+    room = signing_engine(request)
     entry = room.directory.kept(petition) or await service.find(room, petition)
     signature_count = room.counts.kept(entry.id)
     if signature_count is None:
@@ -106,7 +108,7 @@ async def count(request: Request, petition: str) -> Response:
 
 
 @router.get("/v1/petitions/{petition}/challenge", response_model=ChallengeView)
-async def challenge(room: Room, response: Response, petition: str) -> dict[str, Any]:
+async def challenge(room: Engine, response: Response, petition: str) -> dict[str, Any]:
     """A piece of work for whoever wants to sign a petition whose `challenge` is `altcha`; good once."""
     entry = await service.find(room, petition)
     response.headers["Cache-Control"] = "no-store"
@@ -114,7 +116,7 @@ async def challenge(room: Room, response: Response, petition: str) -> dict[str, 
 
 
 @router.post("/v1/petitions/{petition}/withdrawals")
-async def withdraw(room: Room, petition: str, body: WithdrawalBody) -> WithdrawalView:
+async def withdraw(room: Engine, petition: str, body: WithdrawalBody) -> WithdrawalView:
     """Withdraw the signature this receipt came with; its personal data is destroyed."""
     entry = await service.find(room, petition)
     await service.withdraw(room, entry.id, body.receipt)
@@ -126,7 +128,9 @@ async def withdraw(room: Room, petition: str, body: WithdrawalBody) -> Withdrawa
     response_class=StreamingResponse,
     responses={200: {"content": {"text/event-stream": {"schema": {"type": "string"}}}}},
 )
-async def stream(room: Room, petition: str, last_event_id: Annotated[str | None, Header()] = None) -> StreamingResponse:
+async def stream(
+    room: Engine, petition: str, last_event_id: Annotated[str | None, Header()] = None
+) -> StreamingResponse:
     """Counts as they change, as server-sent events named `count`."""
     entry = await service.find(room, petition)
     room.streams.make_room()
@@ -145,7 +149,7 @@ async def stream(room: Room, petition: str, last_event_id: Annotated[str | None,
 )
 async def tally(
     request: Request,
-    room: Room,
+    room: Engine,
     session: Session,
     caller: Caller,
     petition: str,

@@ -7,8 +7,8 @@ from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
-from app.kit.countries import Country
-from app.kit.fields import Body, Line, Locale, Moment, Name, Paragraph, View
+from app.kit.text.countries import Country
+from app.kit.text.fields import Body, Line, Locale, Moment, Name, Paragraph, View
 from app.people.schemas import Consent, Email
 
 _REFERRAL = re.compile(r"(group|event):([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})")

@@ -3,19 +3,19 @@
 from datetime import timedelta
 from uuid import UUID
 
-from app.kit.addresses import Address
+from app.kit.abuse.client_addresses import Address
 from app.kit.clock import now
+from app.kit.crypto.sealing import SealBrokenError
 from app.kit.problems import Conflict, Invalid, NotFound
-from app.kit.sealing import SealBrokenError
-from app.people import asking
+from app.people.consents import policy as asking
 from app.petitions.directory import Entry
 from app.petitions.service import PetitionNotFound
-from app.signatures.hot import HotRoom
-from app.signatures.intake import Outcome, Signing
+from app.signatures.engine.engine import SigningEngine
+from app.signatures.engine.insert import Outcome, Signing
+from app.signatures.engine.transitions import Confirmation, Withdrawal
 from app.signatures.schemas import SigningBody
-from app.signatures.sealing import read_link, read_receipt
-from app.signatures.signing import prepare
-from app.signatures.transitions import Confirmation, Withdrawal
+from app.signatures.signing.prepare import prepare
+from app.signatures.signing.sealing import read_link, read_receipt
 
 # How long the link in a mail can be followed.
 LINK_LASTS = timedelta(days=30)
@@ -45,7 +45,7 @@ class UnknownLink(NotFound):
     slug = "unknown-link"
 
 
-async def find(room: HotRoom, ref: str) -> Entry:
+async def find(room: SigningEngine, ref: str) -> Entry:
     """The public petition, at most a second old; PetitionNotFound."""
     entry = room.directory.kept(ref) or await room.directory.fresh(ref)
     if entry is None:
@@ -53,11 +53,13 @@ async def find(room: HotRoom, ref: str) -> Entry:
     return entry
 
 
-async def sign(room: HotRoom, ref: str, body: SigningBody, address: Address | None = None) -> tuple[Entry, Signing]:
+async def sign(
+    room: SigningEngine, ref: str, body: SigningBody, address: Address | None = None
+) -> tuple[Entry, Signing]:
     """Sign and wait for the commit: the petition and the attempt. `address` is the client's, if it is known.
 
     PetitionNotFound, PetitionNotOpen, CountryNotAllowed, ChallengeFailed, QueueFull, Unavailable; and what stands
-    against consents (`people/asking.py`).
+    against consents (`people/consents/policy.py`).
     """
     entry = room.directory.kept(ref)
     if entry is None or not entry.accepts(body.country):
@@ -80,7 +82,7 @@ async def sign(room: HotRoom, ref: str, body: SigningBody, address: Address | No
     return entry, signing
 
 
-async def _over_limit(room: HotRoom, entry: Entry, digest: bytes | None) -> bool:
+async def _over_limit(room: SigningEngine, entry: Entry, digest: bytes | None) -> bool:
     """Whether too many have signed from there this hour."""
     if entry.address_limit is None or digest is None:
         return False
@@ -96,7 +98,7 @@ def _check(entry: Entry | None, country: str) -> None:
         raise CountryNotAllowed
 
 
-async def confirm(room: HotRoom, token: str) -> UUID:
+async def confirm(room: SigningEngine, token: str) -> UUID:
     """Confirm the signature the link was sent for, if it still waits for that; the petition. UnknownLink."""
     try:
         link = read_link(room.ring, token)
@@ -108,7 +110,7 @@ async def confirm(room: HotRoom, token: str) -> UUID:
     return link.petition_id
 
 
-async def withdraw(room: HotRoom, petition_id: UUID, receipt: str) -> None:
+async def withdraw(room: SigningEngine, petition_id: UUID, receipt: str) -> None:
     """Withdraw what the receipt opens, if it opens anything; UnknownReceipt when it was not made here."""
     try:
         signer, id_ = read_receipt(room.ring, petition_id, receipt)

@@ -17,7 +17,7 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker, create_async_engine
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
-from app.kit.db import sqlalchemy_url
+from app.kit.database.session import sqlalchemy_url
 from app.signatures.schemas import SigningBody
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import uvloop
 
-from app.kit.sealing import KeyRing
+from app.kit.crypto.sealing import KeyRing
 from bench import load
 from bench.pending import plant_mailed
 from bench.rows import Row, at_least, at_most

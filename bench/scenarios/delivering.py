@@ -6,9 +6,9 @@ from uuid import UUID
 
 import asyncpg
 
-from app.kit.ids import uuid7
-from app.kit.sealing import KeyRing
-from app.partners.outbound.addressing import Whereabouts, new_secret, seal_whereabouts
+from app.kit.crypto.sealing import KeyRing
+from app.kit.database.ids import uuid7
+from app.partners.outbound.endpoints.sealed_config import Whereabouts, new_secret, seal_whereabouts
 from bench.rows import Row, at_least, at_most
 from bench.scenarios import Bench
 from bench.webhook_sink import HANG, WebhookSink, receiving

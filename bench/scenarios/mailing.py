@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from app.kit.sealing import KeyRing
+from app.kit.crypto.sealing import KeyRing
 from bench.pending import address, plant_due
 from bench.rows import Row, at_least, at_most
 from bench.scenarios import Bench

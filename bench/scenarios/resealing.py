@@ -13,9 +13,9 @@ from uuid import UUID
 
 import asyncpg
 
-from app.kit.ids import uuid7
-from app.kit.sealing import KeyRing
-from app.signatures.sealing import Personal, seal
+from app.kit.crypto.sealing import KeyRing
+from app.kit.database.ids import uuid7
+from app.signatures.signing.sealing import Personal, seal
 from bench.background import signing
 from bench.rows import Row, at_most
 from bench.scenarios import Bench

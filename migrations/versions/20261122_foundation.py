@@ -8,7 +8,7 @@ from alembic import op
 from sqlalchemy.dialects import postgresql
 
 from app.kit.clock import now
-from app.kit.ids import uuid7
+from app.kit.database.ids import uuid7
 
 revision = "20261122_foundation"
 down_revision = None

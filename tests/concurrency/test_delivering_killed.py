@@ -3,7 +3,7 @@
 import subprocess
 from contextlib import AbstractContextManager
 
-from app.kit.db import Database
+from app.kit.database.session import Database
 from app.kit.settings import Settings
 from tests.support.databases import run, wait_until
 from tests.support.services import kill_tree, worker

@@ -21,20 +21,20 @@ from hypothesis import strategies as st
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from app.kit.announcing import Announcement, announce
 from app.kit.clock import now
-from app.kit.db import Database
-from app.kit.ids import uuid7
-from app.kit.paging import Paging
-from app.kit.sealing import KeyRing
+from app.kit.crypto.sealing import KeyRing
+from app.kit.database.ids import uuid7
+from app.kit.database.outbox import NewMessage, publish
+from app.kit.database.paging import Paging
+from app.kit.database.session import Database
 from app.organizations.models import Organization
 from app.partners.models import Partnership, WebhookEndpoint
-from app.partners.outbound import spreading
-from app.partners.outbound.payloads import body_of
-from app.partners.outbound.pulling import pull
-from app.partners.outbound.spreading import spread
-from app.people.consents import Entry, enter
-from app.signatures.sealing import Personal, seal
+from app.partners.outbound.feed.service import pull
+from app.partners.outbound.message_types import fan_out
+from app.partners.outbound.message_types.fan_out import spread
+from app.partners.outbound.message_types.payloads import body_of
+from app.people.consents.service import Entry, enter
+from app.signatures.signing.sealing import Personal, seal
 from tests.support.databases import run
 from tests.support.factories import insert_petition
 from tests.support.settings import SECRET_KEYS
@@ -229,7 +229,7 @@ class World:
             for message in messages:
                 body = await body_of(session, RING, message)
                 signatures = json.loads(body)["data"]["signatures"] if body else []
-                assert len(signatures) <= spreading.MOST_TOLD
+                assert len(signatures) <= fan_out.MOST_TOLD
                 told += [signer["signature_id"] for signer in signatures]
         return told
 
@@ -273,8 +273,8 @@ async def live(database: Database, story: list[Act]) -> World:
 @pytest.fixture
 def small_spans(monkeypatch: pytest.MonkeyPatch) -> None:
     """Two in a message and three in a batch: their edges are met."""
-    monkeypatch.setattr(spreading, "MOST_TOLD", 2)
-    monkeypatch.setattr(spreading, "BATCH", 3)
+    monkeypatch.setattr(fan_out, "MOST_TOLD", 2)
+    monkeypatch.setattr(fan_out, "BATCH", 3)
 
 
 # Long enough for a failure to be brought down to its smallest story.
@@ -314,9 +314,9 @@ async def test_of_two_transactions_none_is_skipped_in_any_order_and_who_goes_by_
 async def test_a_second_sweep_waits_for_the_first_so_that_nothing_is_told_twice(database: Database) -> None:
     world = await new_world(database)
     await run(database, "UPDATE webhook_endpoints SET types = '{petition.closed}'")
-    closed = Announcement("petition.closed", {"petition_id": str(world.petition_id), "at": None})
+    closed = NewMessage("petition.closed", {"petition_id": str(world.petition_id), "at": None})
     async with database.transaction() as session:
-        await announce(session, [closed])
+        await publish(session, [closed])
     await world.begin_sweep()
 
     async def sweep_too() -> None:

@@ -9,10 +9,11 @@ from uuid import UUID
 import httpx
 import pytest
 
-from app.kit.db import Connection, Database, committing
-from app.signatures import jobs, slices
-from app.signatures.hot import HotRoom
-from app.signatures.passes import Passes
+from app.kit.database.session import Connection, Database, committing
+from app.signatures.background import runner
+from app.signatures.engine import chunks
+from app.signatures.engine.engine import SigningEngine
+from app.signatures.engine.scan import Passes
 from tests.support.databases import run
 from tests.support.factories import person
 from tests.support.invalidations import AT, change_state, claimed_lane, draft_invalidation, prepared_signing, sign_all
@@ -72,7 +73,7 @@ async def proven_count(database: Database, petition_id: UUID) -> int:
 @pytest.fixture
 async def ugandans(database: Database, petition_id: UUID, monkeypatch: pytest.MonkeyPatch) -> set[bytes]:
     """A quarter of 2,000 signatures, to be invalidated in twenty parts."""
-    monkeypatch.setattr(slices, "SLICE", 2000 // PARTS)
+    monkeypatch.setattr(chunks, "SLICE", 2000 // PARTS)
     people = [prepared_signing(petition_id, person(number, COUNTRIES[number % 4])) for number in range(2000)]
     await sign_all(database, people)
     return {one.signer for one in people if one.facets.country == "UG"}
@@ -129,7 +130,7 @@ async def test_two_workers_at_once_do_every_slice_once(
         done, passes = 0, Passes()
         async with claimed_lane(database) as lane:
             async with asyncio.timeout(60):
-                while await jobs.work_slice(lane, RING, passes):
+                while await runner.work_slice(lane, RING, passes):
                     done += 1
         return done
 
@@ -150,7 +151,7 @@ async def test_people_go_on_signing_while_an_invalidation_stands_still_in_the_mi
     petition_id: UUID,
     campaigner: Headers,
     ugandans: set[bytes],
-    rooms: list[HotRoom],
+    rooms: list[SigningEngine],
 ) -> None:
     view = await draft_invalidation(client, campaigner, countries=["UG"])
     await change_state(client, campaigner, view, "apply")

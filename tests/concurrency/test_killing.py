@@ -13,11 +13,11 @@ import httpx
 import psutil
 import pytest
 
-from app.kit.db import Database
-from app.kit.embedded import EmbeddedPostgres
-from app.kit.migrating import upgrade
-from app.kit.sealing import KeyRing
-from app.people.emails import canonical
+from app.embedded_postgres.server import EmbeddedPostgres
+from app.kit.crypto.sealing import KeyRing
+from app.kit.database.schema_version import upgrade
+from app.kit.database.session import Database
+from app.people.fields.emails import canonical
 from tests.support.crowd import Crowd
 from tests.support.databases import run
 from tests.support.factories import insert_petition, person

@@ -14,14 +14,16 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from app.kit.db import Database
-from app.people.emails import canonical
-from app.signatures import invalidations, jobs, own, releasing
-from app.signatures.hot import HotRoom
-from app.signatures.invalidation_schemas import InvalidationBody
-from app.signatures.lanes import Lane, claim
-from app.signatures.passes import Passes
-from app.signatures.transitions import Confirmation, Withdrawal
+from app.kit.database.session import Database
+from app.people.fields.emails import canonical
+from app.signatures.background import runner
+from app.signatures.engine.engine import SigningEngine
+from app.signatures.engine.lanes import Lane, claim
+from app.signatures.engine.scan import Passes
+from app.signatures.engine.transitions import Confirmation, Withdrawal
+from app.signatures.me import service as own
+from app.signatures.moderation import held, invalidations
+from app.signatures.moderation.schemas import InvalidationBody
 from tests.support.databases import run
 from tests.support.factories import insert_petition, person
 from tests.support.settings import FINGERPRINT
@@ -138,7 +140,7 @@ class World:
     """A petition, and what the model knows of it."""
 
     database: Database
-    room: HotRoom
+    room: SigningEngine
     lane: Lane
     petition_id: UUID
     slug: str
@@ -247,7 +249,7 @@ class World:
 
     async def release(self) -> None:
         async with self.database.transaction() as session:
-            await releasing.release(session, self.slug)
+            await held.release(session, self.slug)
         await self.work()
         for life in self.everybody():
             if life.held:
@@ -257,7 +259,7 @@ class World:
     async def work(self) -> None:
         """What the worker does, until there is nothing left."""
         passes = Passes()
-        while await jobs.work_slice(self.lane, self.room.ring, passes):
+        while await runner.work_slice(self.lane, self.room.ring, passes):
             continue
 
     async def judge(self) -> None:
@@ -301,7 +303,7 @@ async def lane(database: Database) -> Any:
 @settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
 @given(story=st.lists(_act, max_size=25))
 async def test_every_life_is_counted_as_the_model_says(
-    database: Database, rooms: list[HotRoom], lane: Lane, confirmation: str, story: list[Act]
+    database: Database, rooms: list[SigningEngine], lane: Lane, confirmation: str, story: list[Act]
 ) -> None:
     slug = f"petition-{next(_numbers)}"
     petition_id = await insert_petition(database, slug, confirmation=confirmation)

@@ -11,17 +11,17 @@ import httpx
 import pytest
 
 from app.campaigns.models import Campaign
-from app.kit import webhooks
 from app.kit.clock import now
-from app.kit.db import Database
-from app.kit.ids import uuid7
-from app.kit.sealing import KeyRing
+from app.kit.crypto.sealing import KeyRing
+from app.kit.database.ids import uuid7
+from app.kit.database.session import Database
+from app.kit.webhooks import signing as webhooks
 from app.organizations.models import Organization
+from app.partners.inbound.secrets.service import add, key_of
 from app.partners.models import Partnership
-from app.partners.secrets import add, key_of
-from app.people.emails import canonical
+from app.people.fields.emails import canonical
 from app.petitions.models import Petition
-from app.signatures.bulk import CHUNK
+from app.signatures.engine.bulk import CHUNK
 from tests.support.databases import run, wait_until
 from tests.support.factories import insert_petition, person
 from tests.support.services import Service

@@ -7,25 +7,26 @@ from uuid import UUID
 
 import pytest
 
-from app.kit.db import Database, committing
+from app.kit.database.session import Database, committing
 from app.kit.problems import Unavailable
 from app.kit.settings import Settings
-from app.signatures import intake, service, tallies, transitions
-from app.signatures.hot import HotRoom
-from app.signatures.intake import Outcome
-from app.signatures.lanes import LANES, Lane, NoLaneError, claim
-from app.signatures.sealing import write_receipt
+from app.signatures import service
+from app.signatures.engine import insert, tallies, transitions
+from app.signatures.engine.engine import SigningEngine
+from app.signatures.engine.insert import Outcome
+from app.signatures.engine.lanes import LANES, Lane, NoLaneError, claim
+from app.signatures.signing.sealing import write_receipt
 from tests.support.databases import run
 from tests.support.factories import insert_petition, people_like, person
 from tests.support.settings import FINGERPRINT
 from tests.support.signing_engine import SLUG, commit_failures, deadlocks, prepared, sign, wait_for_blocked
 from tests.support.tallies import exact_counts
 
-OpenRoom = Callable[..., Awaitable[HotRoom]]
+OpenRoom = Callable[..., Awaitable[SigningEngine]]
 
 
 async def test_two_processes_sign_the_same_people_at_once(
-    rooms: list[HotRoom], database: Database, petition_id: UUID
+    rooms: list[SigningEngine], database: Database, petition_id: UUID
 ) -> None:
     before, failed = await deadlocks(database), commit_failures()
     people = people_like(500)
@@ -39,7 +40,7 @@ async def test_two_processes_sign_the_same_people_at_once(
 
 
 async def test_everybody_does_everything_at_once_without_a_deadlock(
-    rooms: list[HotRoom], database: Database, petition_id: UUID
+    rooms: list[SigningEngine], database: Database, petition_id: UUID
 ) -> None:
     before, failed = await deadlocks(database), commit_failures()
     slugs = [SLUG, *(f"petition-{number}" for number in range(4))]
@@ -69,12 +70,12 @@ async def test_two_lanes_never_wait_for_each_others_tallies(
     ring = settings.key_ring
     mine = prepared(ring, petition_id, people_like(10))
     async with committing(ours.connection):
-        assert len(await intake._insert(ours.connection, sorted(mine), intake.SIGN)) == 10
+        assert len(await insert._insert(ours.connection, sorted(mine), insert.SIGN)) == 10
         changes = [(petition_id, signing.facets, 1) for signing in mine]
-        await tallies.move(ours.connection, ours.number, {petition_id}, changes)
+        await tallies.apply_deltas(ours.connection, ours.number, {petition_id}, changes)
         async with asyncio.timeout(3):
             others = prepared(ring, petition_id, [person(number) for number in range(10, 20)])
-            committed = await intake.sign(theirs, others)
+            committed = await insert.sign(theirs, others)
         assert committed.outcomes == [Outcome.COUNTED] * 10
         assert await exact_counts(database) == {SLUG: 10}
     assert await exact_counts(database) == {SLUG: 20}
@@ -86,10 +87,10 @@ async def test_whoever_signs_in_two_places_at_once_waits_for_the_first_and_count
     ours, theirs = lanes
     first, second = (prepared(settings.key_ring, petition_id, [person(1)]) for _ in range(2))
     async with committing(ours.connection):
-        await intake._insert(ours.connection, first, intake.SIGN)
+        await insert._insert(ours.connection, first, insert.SIGN)
         changes = [(petition_id, first[0].facets, 1)]
-        await tallies.move(ours.connection, ours.number, {petition_id}, changes)
-        waiting = asyncio.create_task(intake.sign(theirs, second))
+        await tallies.apply_deltas(ours.connection, ours.number, {petition_id}, changes)
+        waiting = asyncio.create_task(insert.sign(theirs, second))
         assert await wait_for_blocked(ours.connection) == [theirs.connection.get_server_pid()]
         assert not waiting.done()
     assert (await waiting).outcomes == [Outcome.DUPLICATE]
@@ -103,8 +104,8 @@ async def test_whoever_waits_for_a_first_that_fails_is_counted_instead(
     first, second = (prepared(settings.key_ring, petition_id, [person(1)]) for _ in range(2))
     failing = ours.connection.transaction()
     await failing.start()
-    await intake._insert(ours.connection, first, intake.SIGN)
-    waiting = asyncio.create_task(intake.sign(theirs, second))
+    await insert._insert(ours.connection, first, insert.SIGN)
+    waiting = asyncio.create_task(insert.sign(theirs, second))
     await wait_for_blocked(ours.connection)
     await failing.rollback()
     assert (await waiting).outcomes == [Outcome.COUNTED]
@@ -122,14 +123,14 @@ async def test_a_batch_whose_outcome_was_not_known_is_repeated_without_harm(
     ]
     told = [Outcome.COUNTED] * 10 + [Outcome.DUPLICATE] * 2
     for lane in (*lanes, lanes[0]):
-        assert (await intake.sign(lane, batch)).outcomes == told
+        assert (await insert.sign(lane, batch)).outcomes == told
         assert await exact_counts(database) == {"another": 5, SLUG: 5}
     await run(database, "UPDATE petitions SET state = 'closed'")
     # What was committed stays counted, though whoever comes now is refused.
-    again = (await intake.sign(lanes[1], batch)).outcomes
+    again = (await insert.sign(lanes[1], batch)).outcomes
     assert again == [Outcome.COUNTED] * 10 + [Outcome.DUPLICATE] * 2
     late = prepared(settings.key_ring, petition_id, [person(1), person(9)])
-    assert (await intake.sign(lanes[1], late)).outcomes == [Outcome.REFUSED] * 2
+    assert (await insert.sign(lanes[1], late)).outcomes == [Outcome.REFUSED] * 2
     assert await exact_counts(database) == {"another": 5, SLUG: 5}
 
 
@@ -137,7 +138,7 @@ async def test_a_withdrawal_is_repeated_without_harm(
     lanes: tuple[Lane, Lane], database: Database, petition_id: UUID, settings: Settings
 ) -> None:
     batch = prepared(settings.key_ring, petition_id, people_like(3))
-    await intake.sign(lanes[0], batch)
+    await insert.sign(lanes[0], batch)
     withdrawals = [transitions.Withdrawal(*signing[:3]) for signing in (batch[0], batch[0], batch[1])]
     assert (await transitions.withdraw(lanes[1], withdrawals)).outcomes == [Outcome.WITHDRAWN] * 3
     assert (await transitions.withdraw(lanes[0], withdrawals)).outcomes == [Outcome.NOTHING] * 3
@@ -148,8 +149,8 @@ async def test_receipts_of_one_person_in_one_batch_are_each_tried(
     lanes: tuple[Lane, Lane], database: Database, petition_id: UUID, settings: Settings
 ) -> None:
     (first,), (second,) = (prepared(settings.key_ring, petition_id, [person(1)]) for _ in range(2))
-    await intake.sign(lanes[0], [first])
-    await intake.sign(lanes[0], [second])
+    await insert.sign(lanes[0], [first])
+    await insert.sign(lanes[0], [second])
     withdrawals = [transitions.Withdrawal(*signing[:3]) for signing in (second, first, second)]
     told = (await transitions.withdraw(lanes[1], withdrawals)).outcomes
     assert told == [Outcome.NOTHING, Outcome.WITHDRAWN, Outcome.NOTHING]
@@ -161,12 +162,12 @@ async def test_in_one_batch_what_is_held_keeps_nobody_out(
 ) -> None:
     (first,), (second,) = (prepared(settings.key_ring, petition_id, [person(1)]) for _ in range(2))
     held = first._replace(traces=first.traces._replace(held=True))
-    told = (await intake.sign(lanes[0], [held, second])).outcomes
+    told = (await insert.sign(lanes[0], [held, second])).outcomes
     assert told == [Outcome.DUPLICATE, Outcome.COUNTED]
     assert await exact_counts(database) == {SLUG: 1}
 
 
-async def test_withdrawing_and_signing_race(rooms: list[HotRoom], database: Database, petition_id: UUID) -> None:
+async def test_withdrawing_and_signing_race(rooms: list[SigningEngine], database: Database, petition_id: UUID) -> None:
     people = people_like(60)
     firsts = await asyncio.gather(*(sign(rooms[0], body) for body in people))
     receipts = [write_receipt(rooms[0].ring, petition_id, first.signer, first.id) for first in firsts]

@@ -11,14 +11,15 @@ from uuid import UUID
 import pytest
 from pydantic import SecretStr
 
-from app.kit import resealing
-from app.kit.db import Database, committing
-from app.kit.sealing import KeyRing
-from app.signatures import intake, service
-from app.signatures.hot import HotRoom
-from app.signatures.lanes import Lane
-from app.signatures.resealing import SIGNATURES
-from app.signatures.sealing import unseal, write_receipt
+from app.kit.crypto import key_rotation
+from app.kit.crypto.sealing import KeyRing
+from app.kit.database.session import Database, committing
+from app.signatures import service
+from app.signatures.engine import insert
+from app.signatures.engine.engine import SigningEngine
+from app.signatures.engine.lanes import Lane
+from app.signatures.key_rotation import SIGNATURES
+from app.signatures.signing.sealing import unseal, write_receipt
 from tests.support.databases import run
 from tests.support.factories import people_like, person
 from tests.support.services import ROOT, command, environment, multitude
@@ -29,14 +30,14 @@ from tests.support.tallies import exact_counts
 NEW = "a-new-secret-that-is-only-for-tests-02"
 BOTH = f"{NEW},{OLD}"
 ALONE = KeyRing.parse(NEW, OLD)
-OpenRotated = Callable[..., Awaitable[HotRoom]]
+OpenRotated = Callable[..., Awaitable[SigningEngine]]
 
 
 @pytest.fixture
-def open_rotated(open_room: Callable[..., Awaitable[HotRoom]]) -> OpenRotated:
+def open_rotated(open_room: Callable[..., Awaitable[SigningEngine]]) -> OpenRotated:
     """Open a hot room as a process with these keys would."""
 
-    async def make(secret_keys: str, digest_key: str | None = None) -> HotRoom:
+    async def make(secret_keys: str, digest_key: str | None = None) -> SigningEngine:
         kept = SecretStr(digest_key) if digest_key else None
         return await open_room(secret_keys=SecretStr(secret_keys), digest_key=kept)
 
@@ -55,7 +56,7 @@ async def emails(database: Database, ring: KeyRing = ALONE) -> set[str]:
 
 
 async def stale_count(database: Database) -> int:
-    return (await resealing.count(database, ALONE, SIGNATURES)).stale_count
+    return (await key_rotation.count(database, ALONE, SIGNATURES)).stale_count
 
 
 async def test_rotation_under_load_loses_nothing(
@@ -63,7 +64,7 @@ async def test_rotation_under_load_loses_nothing(
 ) -> None:
     """2,000 have signed under the old key; during the rotation some withdraw, some sign again, and others come."""
     before, failed = await deadlocks(database), commit_failures()
-    monkeypatch.setattr(resealing, "BATCH_LIMIT", 50)
+    monkeypatch.setattr(key_rotation, "BATCH_LIMIT", 50)
     old, new = await open_rotated(OLD), await open_rotated(BOTH)
     firsts = await asyncio.gather(*(sign(old, body) for body in people_like(2000)))
     receipts = [write_receipt(old.ring, petition_id, first.signer, first.id) for first in firsts]
@@ -75,7 +76,7 @@ async def test_rotation_under_load_loses_nothing(
         settled += more
         begun.set()
 
-    rotation = asyncio.create_task(resealing.reseal(database, connection, new.ring, SIGNATURES, tell))
+    rotation = asyncio.create_task(key_rotation.reseal(database, connection, new.ring, SIGNATURES, tell))
     await begun.wait()
     assert settled < 2000
     rooms = (old, new)
@@ -91,7 +92,7 @@ async def test_rotation_under_load_loses_nothing(
     told = await rotation
     # The process that still sealed with the old key is ended; what it left behind is found by running it again.
     await old.close()
-    again = await resealing.reseal(database, connection, new.ring, SIGNATURES, tell)
+    again = await key_rotation.reseal(database, connection, new.ring, SIGNATURES, tell)
     assert (again.unreadable_count, again.left_count) == (0, 0)
     assert settled == told.resealed_count + again.resealed_count >= 1400
     standing = {number for number in range(2600) if number >= 600 or number % 10 == 0}
@@ -114,27 +115,27 @@ async def test_rotation_ends_though_a_process_keeps_sealing_with_the_old_key(
     ring, connection, numbers = KeyRing.parse(BOTH), await database.pin(), iter(range(1000))
     await sign(old, person(next(numbers)))
     passes = 0
-    original = resealing.count
+    original = key_rotation.count
 
-    async def count_after_one_more(*arguments: Any) -> resealing.Counted:
+    async def count_after_one_more(*arguments: Any) -> key_rotation.Counted:
         nonlocal passes
         passes += 1
         await sign(old, person(next(numbers)))
         return await original(*arguments)
 
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(resealing, "count", count_after_one_more)
-        told = await resealing.reseal(database, connection, ring, SIGNATURES, lambda _: None)
-    assert passes == resealing.PASS_LIMIT + 1
-    assert told == resealing.Resealed(passes + 1, passes, 0, 1)
+        patched.setattr(key_rotation, "count", count_after_one_more)
+        told = await key_rotation.reseal(database, connection, ring, SIGNATURES, lambda _: None)
+    assert passes == key_rotation.PASS_LIMIT + 1
+    assert told == key_rotation.Resealed(passes + 1, passes, 0, 1)
     await connection.close()
 
 
 async def test_a_rotation_killed_in_the_middle_is_completed_by_the_next(
     lanes: tuple[Lane, Lane], database: Database, petition_id: UUID, url: str
 ) -> None:
-    people = resealing.BATCH_LIMIT * 2 + 500
-    await intake.sign(lanes[0], prepared(KeyRing.parse(OLD), petition_id, people_like(people)))
+    people = key_rotation.BATCH_LIMIT * 2 + 500
+    await insert.sign(lanes[0], prepared(KeyRing.parse(OLD), petition_id, people_like(people)))
     last = (await sealed_rows(database))[-1]
     words = ("keys", "rotate-encryption", "--json")
     given = {"DATABASE_URL": url, "MULTITUDE_SECRET_KEYS": BOTH}
@@ -168,13 +169,13 @@ async def test_whoever_is_not_in_the_batch_being_written_does_not_wait_for_it(
     open_rotated: OpenRotated, lanes: tuple[Lane, Lane], database: Database, petition_id: UUID
 ) -> None:
     room = await open_rotated(BOTH)
-    await intake.sign(lanes[0], prepared(KeyRing.parse(OLD), petition_id, people_like(200)))
+    await insert.sign(lanes[0], prepared(KeyRing.parse(OLD), petition_id, people_like(200)))
     rows = await sealed_rows(database)
     anew = [(row[0], row[1], row[2], room.ring.seal(b"", b"")) for row in rows[:100]]
     arrays = [list(values) for values in zip(*anew, strict=True)]
     numbers = {bytes(room.ring.digest(body["email"])): body for body in people_like(200)}
     async with committing(lanes[1].connection):
-        await lanes[1].connection.execute(SIGNATURES.spell(resealing._LOCK), *arrays[:-1])
+        await lanes[1].connection.execute(SIGNATURES.spell(key_rotation._LOCK), *arrays[:-1])
         async with asyncio.timeout(3):
             await asyncio.gather(*(sign(room, person(number)) for number in range(200, 300)))
             await asyncio.gather(*(sign(room, numbers[row.signer]) for row in rows[100:]))

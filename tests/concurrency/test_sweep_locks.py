@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from app.kit.db import Database
+from app.kit.database.session import Database
 from app.worker import Sweep, sweep_once
 
 _SPACE = int.from_bytes(b"swee")

@@ -8,19 +8,19 @@ import asyncpg
 import httpx
 import pytest
 
-from app.kit.db import Database, driver_url
-from app.kit.embedded import EmbeddedPostgres
+from app.embedded_postgres.server import EmbeddedPostgres
+from app.kit.database.session import Database, driver_url
 from app.kit.problems import Unavailable
 from app.kit.settings import Settings
-from app.signatures.hot import HotRoom
-from app.signatures.intake import Signing
+from app.signatures.engine.engine import SigningEngine
+from app.signatures.engine.insert import Signing
 from tests.support.application import serving
 from tests.support.databases import run
 from tests.support.factories import people_like, person
 from tests.support.signing_engine import SLUG, commit_failures, sign, signatures_locked, wait_for_blocked
 from tests.support.tallies import dump_signatures, exact_counts
 
-OpenRoom = Callable[..., Awaitable[HotRoom]]
+OpenRoom = Callable[..., Awaitable[SigningEngine]]
 AT = f"/v1/petitions/{SLUG}/signatures"
 
 
@@ -61,7 +61,7 @@ async def _first(posts: list[asyncio.Task[httpx.Response]], number: int) -> list
 
 
 async def test_a_connection_lost_in_the_middle_of_a_batch_is_told_once_and_counted_once(
-    rooms: list[HotRoom], database: Database, petition_id: UUID
+    rooms: list[SigningEngine], database: Database, petition_id: UUID
 ) -> None:
     await sign(rooms[0], person(1000))
     failed = commit_failures()
@@ -75,7 +75,7 @@ async def test_a_connection_lost_in_the_middle_of_a_batch_is_told_once_and_count
 
 
 async def test_connections_lost_again_and_again_count_everybody_once(
-    rooms: list[HotRoom], database: Database, petition_id: UUID
+    rooms: list[SigningEngine], database: Database, petition_id: UUID
 ) -> None:
     connection = await database.pin()
     query = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'multitude api'"
@@ -152,7 +152,7 @@ async def test_a_signature_the_database_will_not_take_does_not_cost_its_neighbou
 
 
 async def test_whoever_leaves_before_the_answer_is_counted_and_costs_nobody(
-    rooms: list[HotRoom], database: Database, petition_id: UUID
+    rooms: list[SigningEngine], database: Database, petition_id: UUID
 ) -> None:
     await sign(rooms[0], person(1000))
     async with signatures_locked(database) as holder:
@@ -167,7 +167,7 @@ async def test_whoever_leaves_before_the_answer_is_counted_and_costs_nobody(
 
 
 async def test_closing_settles_everything_that_was_taken(
-    rooms: list[HotRoom], database: Database, petition_id: UUID
+    rooms: list[SigningEngine], database: Database, petition_id: UUID
 ) -> None:
     await sign(rooms[0], person(1000))
     async with signatures_locked(database) as holder:
@@ -184,7 +184,7 @@ async def test_closing_settles_everything_that_was_taken(
 
 
 async def test_a_room_with_another_ring_may_not_write(
-    rooms: list[HotRoom], open_room: OpenRoom, database: Database, petition_id: UUID, settings: Settings
+    rooms: list[SigningEngine], open_room: OpenRoom, database: Database, petition_id: UUID, settings: Settings
 ) -> None:
     await sign(rooms[0], person(1))
     other = Settings.model_validate(

@@ -6,13 +6,13 @@ from uuid import uuid4
 
 import pytest
 
-from app.kit.db import Database
+from app.kit.database.session import Database
 from app.kit.settings import Settings
 from app.organizations.principals import STAFF_ROLES
 from app.organizations.queries import find
 from app.organizations.service import create_key, create_organization
-from app.people.service import remember
-from app.people.sessions import begin
+from app.people.account.service import remember
+from app.people.account.sessions import begin
 from tests.support.api_surface import BODY_LIMIT, House
 from tests.support.application import serving
 from tests.support.postgres import Cluster

@@ -10,7 +10,7 @@ from typing import Any
 import jsonschema_rs
 import pytest
 
-from app.kit.openapi import as_text
+from app.kit.web.openapi import as_text
 from tests.support.api_surface import DESCRIBED, OPERATIONS, everywhere, everywhere_with_a_body
 from tests.support.types import Json
 

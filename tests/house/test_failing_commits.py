@@ -6,7 +6,7 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from app.kit.db import Database
+from app.kit.database.session import Database
 from tests.support.api_surface import House, problem_of
 from tests.support.databases import run
 from tests.support.factories import insert_petition, person

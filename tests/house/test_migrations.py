@@ -17,9 +17,9 @@ from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import Connection
 
-from app.kit import migrating
-from app.kit.db import Database
-from app.kit.embedded import EmbeddedPostgres
+from app.embedded_postgres.server import EmbeddedPostgres
+from app.kit.database import schema_version
+from app.kit.database.session import Database
 from app.models import metadata
 
 VERSIONS = sorted((Path(__file__).parents[2] / "migrations" / "versions").glob("*.py"))
@@ -93,19 +93,19 @@ def _with_models(url: str, do: Callable[[Connection], Any]) -> Any:
 
 def test_up_and_down_and_up_again(fresh: Fresh) -> None:
     url = fresh()
-    migrating.upgrade(url)
+    schema_version.upgrade(url)
     first = _schema(url)
     # The one sequence: what is announced later has the higher number.
     assert {row[1] for row in first if row[0] == "table"} == {*metadata.tables, "outbox_messages_number_seq"}
-    migrating.downgrade(url, "base")
+    schema_version.downgrade(url, "base")
     assert _schema(url) == set()
-    migrating.upgrade(url)
+    schema_version.upgrade(url)
     assert _schema(url) == first
 
 
 def test_migrations_and_models_say_the_same(fresh: Fresh) -> None:
     migrated, modelled = fresh(), fresh()
-    migrating.upgrade(migrated)
+    schema_version.upgrade(migrated)
     _with_models(modelled, metadata.create_all)
     assert _schema(migrated) == _schema(modelled)
 
@@ -123,13 +123,13 @@ def test_a_second_upgrade_changes_nothing_and_two_at_once_do_not_collide(fresh: 
     both = [subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True) for _ in range(2)]
     assert [(one.communicate(timeout=60)[1], one.returncode) for one in both] == [("", 0), ("", 0)]
     before = _schema(url)
-    migrating.upgrade(url)
+    schema_version.upgrade(url)
     assert _schema(url) == before
 
 
 def test_what_a_schema_is_compared_with_is_the_newest_migration() -> None:
-    scripts = ScriptDirectory.from_config(migrating.configuration("postgresql://unused"))
-    assert scripts.get_heads() == [migrating.head()]
+    scripts = ScriptDirectory.from_config(schema_version.configuration("postgresql://unused"))
+    assert scripts.get_heads() == [schema_version.head()]
     assert len(list(scripts.walk_revisions())) == len(VERSIONS)
 
 
@@ -173,8 +173,8 @@ async def _enter_consents_while(url: str, migrate: Callable[[], None]) -> None:
 
 def test_signatures_are_locked_last_when_partners_come(fresh: Fresh) -> None:
     url = fresh()
-    migrating.upgrade(url, "20261122_people_indexes")
-    _done(_enter_consents_while(url, lambda: migrating.upgrade(url, "20261122_webhooks")))
+    schema_version.upgrade(url, "20261122_people_indexes")
+    _done(_enter_consents_while(url, lambda: schema_version.upgrade(url, "20261122_webhooks")))
 
 
 def test_no_migration_copies_rows_under_its_locks() -> None:

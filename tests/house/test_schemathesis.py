@@ -13,9 +13,9 @@ import schemathesis
 import uvicorn
 from hypothesis import HealthCheck, settings
 
-from app.kit.db import Database
+from app.kit.database.session import Database
 from app.kit.settings import Settings
-from app.main import create_api, dress
+from app.main import create_api, wrap_middleware
 from app.organizations.queries import find
 from app.organizations.service import create_key
 from app.serving import options
@@ -62,7 +62,7 @@ class Served:
             {"database_url": url, "secret_keys": "a-secret-that-is-only-for-tests-0001", "log_level": "ERROR"}
         )
         self.owner = {"Authorization": f"Bearer {asyncio.run(_furnish(url))}"}
-        config = uvicorn.Config(dress(create_api(settings)), **options("127.0.0.1", 0))
+        config = uvicorn.Config(wrap_middleware(create_api(settings)), **options("127.0.0.1", 0))
         self.server = uvicorn.Server(config)
         self.socket = config.bind_socket()
         # Whoever connects before the server is ready waits.

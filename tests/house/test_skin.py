@@ -14,10 +14,10 @@ from pydantic import SecretStr
 from sqlalchemy import text
 
 from app.kit import logs
-from app.kit.db import Session
-from app.kit.health import Health
+from app.kit.database.session import Session
 from app.kit.metrics import exposition
-from app.main import create_api, dress
+from app.kit.web.health import Health
+from app.main import create_api, wrap_middleware
 from app.organizations.models import Organization
 from tests.support.api_surface import House, problem_of
 from tests.support.application import serving
@@ -118,7 +118,7 @@ async def broken(house: House) -> AsyncIterator[httpx.AsyncClient]:
 
         return StreamingResponse(parts())
 
-    transport = httpx.ASGITransport(app=dress(api), raise_app_exceptions=False)
+    transport = httpx.ASGITransport(app=wrap_middleware(api), raise_app_exceptions=False)
     async with httpx.AsyncClient(transport=transport, base_url="http://multitude.test") as client:
         yield client
 

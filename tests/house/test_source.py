@@ -5,7 +5,7 @@ import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from app.kit.db import Base
+from app.kit.database.session import Base
 from app.models import metadata
 
 APP = Path(__file__).parents[2] / "app"
@@ -18,13 +18,13 @@ SAYS_NOTHING = {"utils", "util", "helpers", "helper", "constants", "common", "mi
 TOUCHES_THE_ENVIRONMENT = {
     # `kit/settings.py` does not: it lets pydantic-settings read.
     "kit/metrics.py",  # prometheus_client itself is told by the environment that there are several processes
-    "kit/postgres_binaries.py",  # hands PATH, and nothing of ours, to PostgreSQL's programs
+    "embedded_postgres/binaries.py",  # hands PATH, and nothing of ours, to PostgreSQL's programs
     "serving.py",  # hands the settings to the processes it starts
     "up.py",  # a DATABASE_URL or keys given by hand replace what it would make itself
 }
 TELLS_THE_TIME = {
     "kit/clock.py",
-    "kit/ids.py",  # an id carries the nanosecond of its making
+    "kit/database/ids.py",  # an id carries the nanosecond of its making
 }
 _ENDS_A_TRANSACTION = re.compile(r"\s*(COMMIT|ROLLBACK|BEGIN|START TRANSACTION)\b")
 
@@ -62,7 +62,7 @@ def test_only_the_kit_commits() -> None:
         # `database.transaction()` is the kit's own; on anything else the word means the driver's.
         of_the_kit = name == "transaction" and "database" in on.rpartition(".")[2]
         ends = name in {"commit", "rollback", "begin", "begin_nested", "transaction"}
-        return bool(on) and ends and not of_the_kit and file != "kit/db.py"
+        return bool(on) and ends and not of_the_kit and file != "kit/database/session.py"
 
     assert _offenders(ends_a_transaction) == []
     spelt = [f"{file}:{node.lineno}" for file, node in _texts() if _ENDS_A_TRANSACTION.match(str(node.value))]
@@ -74,7 +74,7 @@ def test_only_the_kit_opens_connections() -> None:
     makers = {"create_engine", "create_async_engine", "async_sessionmaker", "AsyncSession", "create_pool"}
 
     def opens(file: str, _call: ast.Call, on: str, name: str) -> bool:
-        return file != "kit/db.py" and (name in makers or (name == "connect" and on == "asyncpg"))
+        return file != "kit/database/session.py" and (name in makers or (name == "connect" and on == "asyncpg"))
 
     assert _offenders(opens) == []
 
@@ -193,14 +193,14 @@ def test_only_intake_inserts_signatures_and_only_tallies_write_tallies() -> None
         (f"{found[1]} {found[2]}", file) for file, node in _texts() for found in writes.finditer(str(node.value))
     }
     assert writers == {
-        ("INSERT INTO signatures", "signatures/intake.py"),
-        ("UPDATE signatures", "signatures/intake.py"),  # that a mail is due
-        ("UPDATE signatures", "signatures/transitions.py"),  # and `slices.py`, by its statements
-        ("DELETE FROM signatures", "signatures/transitions.py"),
-        ("UPDATE signatures", "signatures/mailing.py"),  # that a mail was sent
-        ("UPDATE signatures", "signatures/ledger.py"),  # that the consents are in the ledger
-        ("UPDATE signatures", "signatures/telling.py"),  # that a withdrawal was told
-        ("INSERT INTO signature_tallies", "signatures/tallies.py"),
+        ("INSERT INTO signatures", "signatures/engine/insert.py"),
+        ("UPDATE signatures", "signatures/engine/insert.py"),  # that a mail is due
+        ("UPDATE signatures", "signatures/engine/transitions.py"),  # and `slices.py`, by its statements
+        ("DELETE FROM signatures", "signatures/engine/transitions.py"),
+        ("UPDATE signatures", "signatures/background/mails.py"),  # that a mail was sent
+        ("UPDATE signatures", "signatures/background/consents.py"),  # that the consents are in the ledger
+        ("UPDATE signatures", "signatures/background/withdrawal_messages.py"),  # that a withdrawal was told
+        ("INSERT INTO signature_tallies", "signatures/engine/tallies.py"),
     }
     for file in ("intake.py", "mailing.py", "ledger.py", "telling.py"):
         changes = re.findall(r"UPDATE signatures s SET(.*?)(?:WHERE|FROM)", SOURCES[f"signatures/{file}"], re.DOTALL)

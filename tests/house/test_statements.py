@@ -12,11 +12,12 @@ import pytest
 from sqlalchemy import event
 
 from app.kit.clock import now
-from app.kit.db import Connection
-from app.kit.ids import uuid7
+from app.kit.database.ids import uuid7
+from app.kit.database.session import Connection
 from app.models import metadata
-from app.people.sessions import begin
-from app.signatures import intake, tallies, telling, transitions
+from app.people.account.sessions import begin
+from app.signatures.background import withdrawal_messages
+from app.signatures.engine import insert, tallies, transitions
 from tests.support.api_surface import OPERATIONS, House
 from tests.support.application import sweep
 from tests.support.databases import run
@@ -233,10 +234,10 @@ async def test_a_batch_needs_as_many_statements_for_many_as_for_one(
         assert {answer.status_code for answer in answers} == {201}
         return asked
 
-    for statement in (intake.SIGN, intake._KNOWN, tallies._MOVE):
+    for statement in (insert.SIGN, insert._KNOWN, tallies._MOVE):
         assert (await sign(range(1000, 1001))).count(statement) == 1
     # All but the first wait for the first one's commit, and share the next.
-    assert (await sign(range(2000, 2100))).count(intake.SIGN) <= 3
+    assert (await sign(range(2000, 2100))).count(insert.SIGN) <= 3
 
 
 def _nodes(plan: Json) -> Iterator[Json]:
@@ -311,10 +312,10 @@ async def _explain(connection: Connection, statement: str, *values: Any) -> Expl
 def _signings(petition_id: UUID, count: int = 3) -> list[Any]:
     columns: list[list[Any]] = [[bytes([n]) * 16 for n in range(count)], [uuid7() for _ in range(count)]]
     columns += [[b"sealed"] * count, ["UG"] * count, [""] * count, [""] * count, [None] * count, [None] * count]
-    return [petition_id, *columns, [now()] * count, *([[None] * count] * len(intake.Traces._fields))]
+    return [petition_id, *columns, [now()] * count, *([[None] * count] * len(insert.AbuseSignals._fields))]
 
 
-@pytest.mark.parametrize("statement", [intake.SIGN, intake.IMPORT], ids=["SIGN", "IMPORT"])
+@pytest.mark.parametrize("statement", [insert.SIGN, insert.IMPORT], ids=["SIGN", "IMPORT"])
 async def test_signing_goes_by_keys(explaining: Connection, grown: UUID, statement: str) -> None:
     plan = await _explain(explaining, statement, *_signings(grown))
     assert plan.arbiters == {"pk_signatures"}
@@ -323,7 +324,7 @@ async def test_signing_goes_by_keys(explaining: Connection, grown: UUID, stateme
 
 
 async def test_finding_who_has_signed_goes_by_the_key(explaining: Connection, grown: UUID) -> None:
-    plan = await _explain(explaining, intake._KNOWN, grown, [b"x" * 16, b"y" * 16])
+    plan = await _explain(explaining, insert._KNOWN, grown, [b"x" * 16, b"y" * 16])
     assert "pk_signatures" in plan.indexes <= {"pk_signatures", "pk_petitions"}
     assert plan.scanned == set()
 
@@ -335,14 +336,14 @@ async def test_what_becomes_of_a_signature_goes_by_the_key(explaining: Connectio
         plan = await _explain(explaining, statement, grown, [b"x" * 16], *attempts)
         assert plan.scanned == set()
         assert "pk_signatures" in plan.indexes <= {"pk_signatures", "pk_petitions"}
-    for statement in (transitions._TOUCH, intake._REMIND):
+    for statement in (transitions._TOUCH, insert._REMIND):
         plan = await _explain(explaining, statement, grown, b"x" * 16, uuid7())
         assert plan.scanned == set()
         assert "pk_signatures" in plan.indexes <= {"pk_signatures", "pk_petitions"}
 
 
 async def test_finding_what_was_withdrawn_goes_by_its_index(explaining: Connection, grown: UUID) -> None:
-    plan = await _explain(explaining, str(telling._DUE))
+    plan = await _explain(explaining, str(withdrawal_messages._DUE))
     assert (plan.indexes, plan.scanned) == ({"ix_signatures__withdrawn_id"}, set())
 
 

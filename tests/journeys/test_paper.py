@@ -7,7 +7,7 @@ from pathlib import Path
 
 import httpx
 
-from app.kit.db import Database
+from app.kit.database.session import Database
 from app.kit.settings import Settings
 from tests.support.databases import run
 from tests.support.factories import insert_petition, person

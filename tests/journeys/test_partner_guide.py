@@ -23,10 +23,13 @@ import pytest
 from pydantic import BaseModel
 
 from app.kit.problems import Problem
-from app.partners import partnership_schemas, schemas, secret_schemas
-from app.partners.outbound import endpoint_schemas, signer_schemas
-from app.partners.outbound.payload_schemas import PAYLOADS
-from app.partners.shapes import osdi_schemas
+from app.partners import schemas
+from app.partners.adapters.osdi import schemas as osdi_schemas
+from app.partners.inbound.secrets import schemas as secret_schemas
+from app.partners.outbound.endpoints import schemas as endpoint_schemas
+from app.partners.outbound.feed import schemas as signer_schemas
+from app.partners.outbound.message_types.schemas import PAYLOADS
+from app.partners.partnerships import schemas as partnership_schemas
 from tests.support.docs_examples import Reader, Running, blocks_of, json_examples, unnamed_programs
 from tests.support.services import PATIENCE, ROOT, Service, free_port, open_folder
 from tests.support.types import Json
@@ -372,9 +375,9 @@ def test_every_refusal_is_told_with_its_status() -> None:
     statuses = {slug: problem.status for slug, problem in known.items()}
     assert {slug: int(status) for slug, status in told.items()}.items() <= statuses.items()
     posting = {
-        "app.partners.inbound.bringing",
-        "app.partners.inbound.reading",
-        "app.partners.inbound.receiving",
-        "app.partners.inbound.verifying",
+        "app.partners.inbound.ingest",
+        "app.partners.inbound.items",
+        "app.partners.inbound.idempotency",
+        "app.partners.inbound.verification",
     }
     assert {slug for slug, problem in known.items() if problem.__module__ in posting} <= told.keys()

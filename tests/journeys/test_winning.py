@@ -5,7 +5,7 @@ from collections.abc import Awaitable, Callable
 
 import httpx
 
-from app.kit.db import Database
+from app.kit.database.session import Database
 from tests.support.application import sweep
 from tests.support.factories import person
 from tests.support.tallies import exact_counts

@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from prometheus_client.registry import REGISTRY
 
-from app.kit import batches
-from app.kit.batches import Batches, QueueFull
+from app.kit.database import group_commit
+from app.kit.database.group_commit import GroupCommit, QueueFull
 from app.kit.problems import Unavailable
 
 Commit = Callable[[Sequence[int]], Awaitable[Sequence[int]]]
@@ -47,9 +47,9 @@ class Store:
 
 
 @asynccontextmanager
-async def queue_of(commit: Commit, **more: Any) -> AsyncIterator[Batches[int, int]]:
+async def queue_of(commit: Commit, **more: Any) -> AsyncIterator[GroupCommit[int, int]]:
     limits = {"queue_limit": 1000, "batch_limit": 100, "patience": 5.0, **more}
-    queue: Batches[int, int] = Batches(commit, **limits)
+    queue: GroupCommit[int, int] = GroupCommit(commit, **limits)
     queue.start()
     try:
         yield queue
@@ -58,11 +58,11 @@ async def queue_of(commit: Commit, **more: Any) -> AsyncIterator[Batches[int, in
             await queue.drain()
 
 
-async def _together(queue: Batches[int, int], items: Sequence[int]) -> list[Any]:
+async def _together(queue: GroupCommit[int, int], items: Sequence[int]) -> list[Any]:
     return await asyncio.gather(*(queue.add(item) for item in items), return_exceptions=True)
 
 
-async def _waiting(queue: Batches[int, int], items: Sequence[int]) -> list[asyncio.Task[int]]:
+async def _waiting(queue: GroupCommit[int, int], items: Sequence[int]) -> list[asyncio.Task[int]]:
     tasks = [asyncio.create_task(queue.add(item)) for item in items]
     await asyncio.sleep(0)
     return tasks
@@ -70,7 +70,7 @@ async def _waiting(queue: Batches[int, int], items: Sequence[int]) -> list[async
 
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(batches, "_FIRST_PAUSE", 0.001)
+    monkeypatch.setattr(group_commit, "_FIRST_PAUSE", 0.001)
 
 
 async def test_alone_one_is_a_batch_and_in_a_crowd_many_are() -> None:

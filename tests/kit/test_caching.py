@@ -2,7 +2,7 @@
 
 from fastapi import Request, Response
 
-from app.kit.caching import cached
+from app.kit.web.caching import cached
 
 
 def asking(*if_none_match: str) -> Request:

@@ -9,11 +9,11 @@ from altcha import Challenge, Payload, create_challenge, solve_challenge
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.kit.challenges import EFFORT, ChallengeFailed, Challenges
-from app.kit.limiting import Limiter, Memory
+from app.kit.abuse.challenges import EFFORT, ChallengeFailed, Challenges
+from app.kit.abuse.rate_limits import Limiter, MemoryStorage
+from app.kit.abuse.valkey import ValkeyStorage
+from app.kit.crypto.sealing import KeyRing
 from app.kit.problems import Unavailable
-from app.kit.sealing import KeyRing
-from app.kit.shared_limits import Shared
 from tests.support.settings import SECRET_KEYS
 
 RING = KeyRing.parse(SECRET_KEYS)
@@ -22,7 +22,7 @@ HERE, ELSEWHERE = "petition 1", "petition 2"
 
 @pytest.fixture
 def challenges() -> Challenges:
-    return Challenges(RING, Limiter(Memory()), effort=4)
+    return Challenges(RING, Limiter(MemoryStorage()), effort=4)
 
 
 def solved(made: dict[str, Any]) -> str:
@@ -52,7 +52,7 @@ async def test_a_solved_challenge_is_taken_once(challenges: Challenges) -> None:
 
 
 async def test_the_work_is_bounded_and_takes_some(challenges: Challenges) -> None:
-    made = Challenges(RING, Limiter(Memory())).make(HERE)
+    made = Challenges(RING, Limiter(MemoryStorage())).make(HERE)
     payload = solved(made)
     assert 0 <= opened(payload)["solution"]["counter"] < EFFORT
     await challenges.verify(HERE, payload)
@@ -76,15 +76,17 @@ async def test_a_solution_for_one_petition_is_no_good_for_another(challenges: Ch
 
 
 async def test_it_survives_a_rotation_and_not_another_ring() -> None:
-    payload = solved(Challenges(RING, Limiter(Memory()), effort=4).make(HERE))
+    payload = solved(Challenges(RING, Limiter(MemoryStorage()), effort=4).make(HERE))
     rotated = KeyRing.parse(f"another-secret-of-the-movement-0001,{SECRET_KEYS}")
-    await Challenges(rotated, Limiter(Memory())).verify(HERE, payload)
+    await Challenges(rotated, Limiter(MemoryStorage())).verify(HERE, payload)
     with pytest.raises(ChallengeFailed):
-        await Challenges(KeyRing.parse("another-secret-of-the-movement-0001"), Limiter(Memory())).verify(HERE, payload)
+        await Challenges(KeyRing.parse("another-secret-of-the-movement-0001"), Limiter(MemoryStorage())).verify(
+            HERE, payload
+        )
 
 
 async def test_it_is_no_good_when_its_time_is_over() -> None:
-    late = Challenges(RING, Limiter(Memory()), effort=4, lifetime=-1)
+    late = Challenges(RING, Limiter(MemoryStorage()), effort=4, lifetime=-1)
     payload = solved(late.make(HERE))
     with pytest.raises(ChallengeFailed):
         await late.verify(HERE, payload)
@@ -172,14 +174,14 @@ PAYLOADS = st.fixed_dictionaries(
 
 @given(payload=st.one_of(JSON, PAYLOADS))
 def test_whatever_is_sent_is_refused_in_one_way(payload: Any) -> None:
-    verifying = Challenges(RING, Limiter(Memory())).verify(HERE, closed(payload))
+    verifying = Challenges(RING, Limiter(MemoryStorage())).verify(HERE, closed(payload))
     # It is refused without anything having been waited for.
     with pytest.raises(ChallengeFailed):
         verifying.send(None)
 
 
 async def test_when_nobody_can_tell_whether_it_was_used_it_is_not_taken() -> None:
-    limiter = Limiter(Shared("redis://127.0.0.1:1"))
+    limiter = Limiter(ValkeyStorage("redis://127.0.0.1:1"))
     challenges = Challenges(RING, limiter, effort=4)
     payload = solved(challenges.make(HERE))
     # The second is not told that it was used: nobody has taken the first.

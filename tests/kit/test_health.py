@@ -3,7 +3,7 @@
 import httpx
 import pytest
 
-from app.kit.db import Database
+from app.kit.database.session import Database
 from tests.support.databases import run
 
 

@@ -3,7 +3,7 @@
 import time
 from uuid import RFC_4122
 
-from app.kit.ids import uuid7
+from app.kit.database.ids import uuid7
 
 
 def test_ids_are_version_7_of_this_moment() -> None:

@@ -2,9 +2,9 @@
 
 import pytest
 
-from app.kit.db import Database
-from app.kit.keyguard import ForeignKeyRingError, guard
-from app.kit.sealing import KeyRing
+from app.kit.crypto.key_ring_guard import KeyRingMismatchError, ensure_key_ring
+from app.kit.crypto.sealing import KeyRing
+from app.kit.database.session import Database
 
 OLD, NEW = "an-old-secret-of-the-movement-0001", "a-new-secret-of-the-movement-00002"
 
@@ -12,8 +12,8 @@ OLD, NEW = "an-old-secret-of-the-movement-0001", "a-new-secret-of-the-movement-0
 async def _let_in(database: Database, ring: KeyRing) -> bool:
     try:
         async with database.transaction() as session:
-            await guard(session, ring.fingerprint())
-    except ForeignKeyRingError:
+            await ensure_key_ring(session, ring.fingerprint())
+    except KeyRingMismatchError:
         return False
     return True
 
@@ -36,5 +36,5 @@ async def test_a_rotated_ring_is_the_same_one(database: Database) -> None:
 async def test_the_error_says_in_a_line_what_to_look_at(database: Database) -> None:
     await _let_in(database, KeyRing.parse(OLD))
     async with database.transaction() as session:
-        with pytest.raises(ForeignKeyRingError, match=r"^.*MULTITUDE_SECRET_KEYS.*$"):
-            await guard(session, KeyRing.parse(NEW).fingerprint())
+        with pytest.raises(KeyRingMismatchError, match=r"^.*MULTITUDE_SECRET_KEYS.*$"):
+            await ensure_key_ring(session, KeyRing.parse(NEW).fingerprint())

@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 from starlette.requests import Request
 
-from app.kit import large_bodies
-from app.kit.batches import QueueFull
-from app.kit.bodies import TooSlow
-from app.kit.large_bodies import SMALL, LargeBodies
+from app.kit.database.group_commit import QueueFull
+from app.kit.web import large_bodies
+from app.kit.web.bodies import TooSlow
+from app.kit.web.large_bodies import SMALL, LargeBodies
 
 MEBIBYTE = 1024 * 1024
 

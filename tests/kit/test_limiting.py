@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 from structlog.testing import capture_logs
 
-from app.kit import shared_limits
-from app.kit.limiting import Limiter, Memory, TooManyRequests, open_limiter
+from app.kit.abuse import valkey
+from app.kit.abuse.rate_limits import Limiter, MemoryStorage, TooManyRequests, open_limiter
 from app.kit.settings import Settings
 
 Result = TypeVar("Result")
@@ -46,12 +46,12 @@ def settings(**values: object) -> Settings:
 
 
 async def test_what_is_within_the_limit_passes_and_what_is_over_it_does_not() -> None:
-    limiter = Limiter(Memory())
+    limiter = Limiter(MemoryStorage())
     assert [await limiter.hit("3 per minute", "address", "a") for _ in range(5)] == [True] * 3 + [False] * 2
 
 
 async def test_keys_and_limits_are_counted_apart() -> None:
-    limiter = Limiter(Memory())
+    limiter = Limiter(MemoryStorage())
     for limit, names in [("1/minute", "a"), ("1/minute", "b"), ("1/hour", "a"), ("2/minute", "a")]:
         assert await limiter.hit(limit, "address", names)
     assert await limiter.hit("1/minute", "email", "a")
@@ -59,7 +59,7 @@ async def test_keys_and_limits_are_counted_apart() -> None:
 
 
 async def test_a_digest_is_a_name_as_it_is() -> None:
-    limiter = Limiter(Memory())
+    limiter = Limiter(MemoryStorage())
     assert await limiter.hit("1/minute", b"\xff\x00/")
     assert not await limiter.hit("1/minute", b"\xff\x00/")
     assert await limiter.hit("1/minute", b"\xff\x01/")
@@ -67,7 +67,7 @@ async def test_a_digest_is_a_name_as_it_is() -> None:
 
 async def test_a_window_ends_after_its_length_from_the_first_hit() -> None:
     clock = Clock()
-    limiter = Limiter(Memory(clock=clock))
+    limiter = Limiter(MemoryStorage(clock=clock))
     assert await limiter.hit("1 per 10 minutes", "a")
     clock.moment += 599.9
     assert not await limiter.hit("1 per 10 minutes", "a")
@@ -91,7 +91,7 @@ LIMITS = {"1 per 10 seconds": (1, 10), "3 per 10 seconds": (3, 10), "2 per 1 min
 @given(st.lists(st.tuples(st.sampled_from("abcde"), st.sampled_from(sorted(LIMITS)), st.integers(0, 15))))
 def test_any_hits_at_any_times_are_counted_as_the_rule_says(hits: list[tuple[str, str, int]]) -> None:
     clock = Clock()
-    limiter = Limiter(Memory(clock=clock))
+    limiter = Limiter(MemoryStorage(clock=clock))
     windows: dict[tuple[str, str], tuple[float, int]] = {}
     for name, limit, pause in hits:
         clock.moment += pause
@@ -104,7 +104,7 @@ def test_any_hits_at_any_times_are_counted_as_the_rule_says(hits: list[tuple[str
 
 
 async def test_memory_is_bounded_and_the_oldest_is_forgotten_first() -> None:
-    memory = Memory(most_keys=100)
+    memory = MemoryStorage(most_keys=100)
     limiter = Limiter(memory)
     for number in range(1000):
         await limiter.hit("1/minute", str(number))
@@ -114,7 +114,7 @@ async def test_memory_is_bounded_and_the_oldest_is_forgotten_first() -> None:
 
 
 async def test_many_keys_of_one_limit_do_not_push_out_those_of_a_longer_one() -> None:
-    limiter = Limiter(Memory(most_keys=10))
+    limiter = Limiter(MemoryStorage(most_keys=10))
     assert await limiter.hit("1 per 11 minutes", "used")
     for number in range(1000):
         await limiter.hit("1 per 10 minutes", str(number))
@@ -123,7 +123,7 @@ async def test_many_keys_of_one_limit_do_not_push_out_those_of_a_longer_one() ->
 
 async def test_what_is_over_is_dropped_by_the_hits_that_follow_and_by_nothing_else() -> None:
     clock = Clock()
-    memory = Memory(clock=clock)
+    memory = MemoryStorage(clock=clock)
     limiter = Limiter(memory)
     for number in range(1000):
         await limiter.hit("1/minute", str(number))
@@ -136,7 +136,7 @@ async def test_what_is_over_is_dropped_by_the_hits_that_follow_and_by_nothing_el
 
 
 async def test_what_is_remembered_can_be_asked_for_and_forgotten() -> None:
-    memory = Memory()
+    memory = MemoryStorage()
     await memory.incr("a", 60, 2)
     await memory.incr("a", 60)
     await memory.incr("b", 60)
@@ -324,7 +324,7 @@ async def test_a_store_lost_for_a_moment_keeps_nobody_out_who_is_within_the_limi
 
 
 async def test_a_busy_loop_is_not_taken_for_a_lost_store(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(shared_limits, "PATIENCE", 0.05)
+    monkeypatch.setattr(valkey, "PATIENCE", 0.05)
     store = Store()
     async with listening(store.talk) as port, sharing(f"redis://127.0.0.1:{port}") as limiter:
         assert await limiter.hit("5/minute", "a")

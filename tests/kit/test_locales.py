@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.kit.locales import canonical, negotiate
+from app.kit.text.locales import canonical, negotiate
 
 AVAILABLE = ["en", "de-AT", "fr", "pt-BR", "zh-Hant"]
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.kit.mail import Mail, MailInvalid, Route, Sender
+from app.kit.mail.message import Mail, MailInvalid, Sender, SmtpUrl
 
 SENDER = Sender.parse("Multitude <no-reply@movement.example>")
 AT = datetime(2026, 3, 1, 12, 30, tzinfo=UTC)
@@ -215,7 +215,7 @@ def test_what_is_no_sender_is_refused(text: str) -> None:
     ],
 )
 def test_a_url_says_where_mails_are_handed_over(url: str, expected: tuple[object, ...]) -> None:
-    route = Route.parse(url)
+    route = SmtpUrl.parse(url)
     assert (route.host, route.port, route.username, route.password, route.use_tls, route.start_tls) == expected
     assert "p/w" not in repr(route)
 
@@ -226,6 +226,6 @@ def test_a_url_says_where_mails_are_handed_over(url: str, expected: tuple[object
 )
 def test_a_url_that_says_something_else_is_refused_and_not_repeated(url: str) -> None:
     with pytest.raises(ValueError, match="must look like smtp://") as caught:
-        Route.parse(url)
+        SmtpUrl.parse(url)
     assert "secret" not in str(caught.value)
     assert "99999" not in str(caught.value)

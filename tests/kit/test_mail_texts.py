@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from app.kit.outbox import hrefs
-from app.kit.texts import TextBroken, Texts
+from app.kit.mail.file_transport import hrefs
+from app.kit.mail.templates import MailTemplateError, MailTemplates
 
 LOCALES = ["en", "fr", "es", "de", "ar"]
 LINK = "https://movement.example/confirm?a=1&b=2#token"
@@ -35,12 +35,12 @@ class Outline(HTMLParser):
 
 
 @pytest.fixture(scope="module")
-def texts() -> Texts:
-    return Texts()
+def texts() -> MailTemplates:
+    return MailTemplates()
 
 
 @pytest.mark.parametrize(("kind", "locale"), EVERY)
-def test_every_kind_is_there_in_every_language(texts: Texts, kind: str, locale: str) -> None:
+def test_every_kind_is_there_in_every_language(texts: MailTemplates, kind: str, locale: str) -> None:
     mail = texts.render(kind, locale, CONTEXTS[kind])
     assert mail.locale == locale
     assert 5 < len(mail.subject) < 60
@@ -55,7 +55,7 @@ def test_every_kind_is_there_in_every_language(texts: Texts, kind: str, locale: 
 
 
 @pytest.mark.parametrize(("kind", "locale"), EVERY)
-def test_no_two_languages_say_the_same(texts: Texts, kind: str, locale: str) -> None:
+def test_no_two_languages_say_the_same(texts: MailTemplates, kind: str, locale: str) -> None:
     mine = texts.render(kind, locale, CONTEXTS[kind])
     for other in set(LOCALES) - {locale}:
         theirs = texts.render(kind, other, CONTEXTS[kind])
@@ -64,14 +64,14 @@ def test_no_two_languages_say_the_same(texts: Texts, kind: str, locale: str) -> 
 
 
 @pytest.mark.parametrize(("kind", "locale"), EVERY)
-def test_a_subject_betrays_no_cause(texts: Texts, kind: str, locale: str) -> None:
+def test_a_subject_betrays_no_cause(texts: MailTemplates, kind: str, locale: str) -> None:
     subject = texts.render(kind, locale, CONTEXTS[kind]).subject
     assert "End the ban" not in subject
     assert "The Movement" not in subject
 
 
 @pytest.mark.parametrize(("kind", "locale"), EVERY)
-def test_a_page_asks_for_nothing_from_elsewhere(texts: Texts, kind: str, locale: str) -> None:
+def test_a_page_asks_for_nothing_from_elsewhere(texts: MailTemplates, kind: str, locale: str) -> None:
     page = texts.render(kind, locale, CONTEXTS[kind]).html
     tags = Outline(page).tags
     assert not {tag for tag, _ in tags} & {"img", "script", "link", "iframe", "style", "object", "form", "base"}
@@ -81,7 +81,7 @@ def test_a_page_asks_for_nothing_from_elsewhere(texts: Texts, kind: str, locale:
 
 
 @pytest.mark.parametrize("locale", LOCALES)
-def test_arabic_is_written_from_the_right(texts: Texts, locale: str) -> None:
+def test_arabic_is_written_from_the_right(texts: MailTemplates, locale: str) -> None:
     tags = Outline(texts.render("confirm_signature", locale, CONTEXTS["confirm_signature"]).html).tags
     (root,) = [attributes for tag, attributes in tags if tag == "html"]
     assert root == {"lang": locale, "dir": "rtl" if locale == "ar" else "ltr"}
@@ -104,11 +104,13 @@ def test_arabic_is_written_from_the_right(texts: Texts, locale: str) -> None:
         ("fr\r\nBcc: x", ["de"], "de"),
     ],
 )
-def test_the_nearest_language_on_offer_is_taken(texts: Texts, locale: str, otherwise: list[str], found: str) -> None:
+def test_the_nearest_language_on_offer_is_taken(
+    texts: MailTemplates, locale: str, otherwise: list[str], found: str
+) -> None:
     assert texts.render("sign_in", locale, CONTEXTS["sign_in"], otherwise).locale == found
 
 
-def test_a_title_is_text_and_no_markup(texts: Texts) -> None:
+def test_a_title_is_text_and_no_markup(texts: MailTemplates) -> None:
     context = {**CONTEXTS["confirm_signature"], "petition_title": '<b>"Bread" & {{ link }}</b>', "given_name": "<i>"}
     mail = texts.render("confirm_signature", "en", context)
     assert "<b>" not in mail.html
@@ -142,7 +144,7 @@ def test_a_title_is_text_and_no_markup(texts: Texts) -> None:
     ],
 )
 @pytest.mark.parametrize("kind", ["confirm_signature", "already_signed", "welcome"])
-def test_a_name_that_is_an_advertisement_is_not_spoken(texts: Texts, kind: str, name: str) -> None:
+def test_a_name_that_is_an_advertisement_is_not_spoken(texts: MailTemplates, kind: str, name: str) -> None:
     mail = texts.render(kind, "en", {**CONTEXTS[kind], "given_name": name})
     assert mail.text.startswith("Hello,\n")
     assert "<p>Hello,</p>" in mail.html
@@ -151,19 +153,19 @@ def test_a_name_that_is_an_advertisement_is_not_spoken(texts: Texts, kind: str, 
 @pytest.mark.parametrize(
     "name", ["Amina", "J. R.", "O'Neill", "María José", "أمينة", "Nguyễn Thị-Lan", "علی‌رضا", "山田。", "Amina 1984"]
 )
-def test_a_name_is_spoken(texts: Texts, name: str) -> None:
+def test_a_name_is_spoken(texts: MailTemplates, name: str) -> None:
     assert f"Hello {name},\n" in texts.render("welcome", "en", {**CONTEXTS["welcome"], "given_name": name}).text
 
 
-def test_a_kind_nobody_wrote_is_an_error(texts: Texts) -> None:
+def test_a_kind_nobody_wrote_is_an_error(texts: MailTemplates) -> None:
     with pytest.raises(LookupError):
         texts.render("nothing", "en", {})
     with pytest.raises(LookupError):
         texts.render("../mail_texts/sign_in", "en", CONTEXTS["sign_in"])
 
 
-def test_what_a_text_asks_for_must_be_given(texts: Texts) -> None:
-    with pytest.raises(TextBroken, match=r"sign_in/en\.txt"):
+def test_what_a_text_asks_for_must_be_given(texts: MailTemplates) -> None:
+    with pytest.raises(MailTemplateError, match=r"sign_in/en\.txt"):
         texts.render("sign_in", "en", {"link": LINK})
 
 
@@ -175,27 +177,29 @@ def write(folder: Path, files: dict[str, str]) -> Path:
 
 
 def test_an_operators_file_wins_one_by_one(tmp_path: Path) -> None:
-    own = Texts(write(tmp_path, {"sign_in/en.txt": "Come in, {{ minutes }}\nHere: {{ link }}\n"}))
+    own = MailTemplates(write(tmp_path, {"sign_in/en.txt": "Come in, {{ minutes }}\nHere: {{ link }}\n"}))
     mail = own.render("sign_in", "en", CONTEXTS["sign_in"])
     assert (mail.subject, mail.text) == ("Come in, 15", f"Here: {LINK}\n")
-    assert mail.html == Texts().render("sign_in", "en", CONTEXTS["sign_in"]).html
-    assert own.render("sign_in", "fr", CONTEXTS["sign_in"]) == Texts().render("sign_in", "fr", CONTEXTS["sign_in"])
+    assert mail.html == MailTemplates().render("sign_in", "en", CONTEXTS["sign_in"]).html
+    assert own.render("sign_in", "fr", CONTEXTS["sign_in"]) == MailTemplates().render(
+        "sign_in", "fr", CONTEXTS["sign_in"]
+    )
 
 
 def test_an_operator_can_add_a_language(tmp_path: Path) -> None:
     page = '{% extends "layout.html" %}{% block title %}Ingia{% endblock %}{% block content %}{{ link }}{% endblock %}'
-    own = Texts(write(tmp_path, {"sign_in/sw.txt": "Ingia\n\n{{ link }}\n", "sign_in/sw.html": page}))
+    own = MailTemplates(write(tmp_path, {"sign_in/sw.txt": "Ingia\n\n{{ link }}\n", "sign_in/sw.html": page}))
     assert own.render("sign_in", "sw-KE", CONTEXTS["sign_in"]).subject == "Ingia"
     assert '<html lang="sw" dir="ltr">' in own.render("sign_in", "sw", CONTEXTS["sign_in"]).html
 
 
 def test_a_language_with_half_of_its_files_is_not_on_offer(tmp_path: Path) -> None:
-    own = Texts(write(tmp_path, {"sign_in/sw.txt": "Ingia\n{{ link }}\n"}))
+    own = MailTemplates(write(tmp_path, {"sign_in/sw.txt": "Ingia\n{{ link }}\n"}))
     assert own.render("sign_in", "sw", CONTEXTS["sign_in"]).locale == "en"
 
 
 def test_an_operators_layout_is_around_every_page(tmp_path: Path) -> None:
-    own = Texts(write(tmp_path, {"layout.html": "<h1>Ours</h1>{% block content %}{% endblock %}"}))
+    own = MailTemplates(write(tmp_path, {"layout.html": "<h1>Ours</h1>{% block content %}{% endblock %}"}))
     assert own.render("welcome", "fr", CONTEXTS["welcome"]).html.startswith("<h1>Ours</h1>")
 
 
@@ -204,13 +208,13 @@ def test_an_operators_layout_is_around_every_page(tmp_path: Path) -> None:
     [("sign_in/en.txt", "Come in\n\n{% if %}\n"), ("sign_in/de.html", "{{ link"), ("parts.html", "{%")],
 )
 def test_a_broken_file_is_found_at_the_start(tmp_path: Path, name: str, words: str) -> None:
-    with pytest.raises(TextBroken, match=name.replace(".", r"\.")):
-        Texts(write(tmp_path, {name: words}))
+    with pytest.raises(MailTemplateError, match=name.replace(".", r"\.")):
+        MailTemplates(write(tmp_path, {name: words}))
 
 
 def test_a_folder_that_is_not_there_is_found_at_the_start(tmp_path: Path) -> None:
-    with pytest.raises(TextBroken, match="does not exist"):
-        Texts(tmp_path / "nowhere")
+    with pytest.raises(MailTemplateError, match="does not exist"):
+        MailTemplates(tmp_path / "nowhere")
 
 
 @pytest.mark.parametrize(
@@ -218,12 +222,12 @@ def test_a_folder_that_is_not_there_is_found_at_the_start(tmp_path: Path) -> Non
     ["{{ ''.__class__.__mro__ }}", "{{ link.__init__.__globals__ }}", "{% include '../../settings.py' %}"],
 )
 def test_an_operators_file_can_only_speak(tmp_path: Path, words: str) -> None:
-    own = Texts(write(tmp_path, {"sign_in/en.txt": f"Come in\n{words}\n"}))
-    with pytest.raises(TextBroken):
+    own = MailTemplates(write(tmp_path, {"sign_in/en.txt": f"Come in\n{words}\n"}))
+    with pytest.raises(MailTemplateError):
         own.render("sign_in", "en", CONTEXTS["sign_in"])
 
 
 def test_a_subject_is_one_line_whatever_is_put_in(tmp_path: Path) -> None:
-    own = Texts(write(tmp_path, {"sign_in/en.txt": "Hello {{ link }}\nText\n"}))
+    own = MailTemplates(write(tmp_path, {"sign_in/en.txt": "Hello {{ link }}\nText\n"}))
     mail = own.render("sign_in", "en", {"link": "a\r\nBcc: x@example.org", "minutes": "15"})
     assert mail.subject == "Hello a Bcc: x@example.org"

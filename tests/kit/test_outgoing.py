@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from app.kit import outgoing
-from app.kit.connections import MOST_ANSWER, MOST_BODY, Connection
-from app.kit.outgoing import KEPT, Answer, CheckedTransport, Outgoing
-from app.kit.targets import Address, Target, Targets
+from app.kit.webhooks import client as outgoing
+from app.kit.webhooks.client import KEPT, CheckedTransport, Response, WebhookClient
+from app.kit.webhooks.egress import Address, EgressPolicy, Target
+from app.kit.webhooks.http1 import MOST_ANSWER, MOST_BODY, Connection
 from tests.support.certificates import Authority
 from tests.support.webhooks import Receiver, http_response, receiving, responses_in_turn
 
@@ -25,7 +25,7 @@ async def here(host: str, port: int) -> Sequence[str]:
     return ["127.0.0.1"]
 
 
-class Elsewhere(Targets):
+class Elsewhere(EgressPolicy):
     """Who takes this machine for the public internet, as far as the checks have passed."""
 
     async def addresses(self, target: Target) -> Sequence[Address]:
@@ -35,14 +35,14 @@ class Elsewhere(Targets):
 
 @asynccontextmanager
 async def posting(
-    *, seconds: float = 5, tls: ssl.SSLContext | None = None, found: Targets | None = None
-) -> AsyncIterator[Outgoing]:
-    known = found or Targets(here, loopback=True)
+    *, seconds: float = 5, tls: ssl.SSLContext | None = None, found: EgressPolicy | None = None
+) -> AsyncIterator[WebhookClient]:
+    known = found or EgressPolicy(here, loopback=True)
     async with CheckedTransport(known, tls) as transport:
-        yield Outgoing(transport, known, seconds)
+        yield WebhookClient(transport, known, seconds)
 
 
-async def post(receiver: Receiver, *, seconds: float = 5) -> Answer:
+async def post(receiver: Receiver, *, seconds: float = 5) -> Response:
     async with posting(seconds=seconds) as out:
         return await out.post(receiver.url("/a?b=c"), {"webhook-id": "x"}, b"{}")
 
@@ -80,7 +80,7 @@ async def test_whatever_goes_wrong_is_an_end_and_no_error() -> None:
     async def broken(host: str, port: int) -> Sequence[str]:
         raise ZeroDivisionError(host, port)
 
-    async with receiving() as receiver, posting(found=Targets(broken, loopback=True)) as out:
+    async with receiving() as receiver, posting(found=EgressPolicy(broken, loopback=True)) as out:
         assert (await out.post(receiver.url(host="localhost"), {}, b"")).error == "connection"
         assert (await out.post(receiver.url(), {"webhook-id": "\ud800"}, b"")).error == "connection"
 
@@ -345,7 +345,7 @@ async def test_a_name_is_resolved_once_and_that_address_is_connected_to(monkeypa
         raise ConnectionRefusedError
 
     monkeypatch.setattr(type(asyncio.get_running_loop()), "create_connection", note)
-    async with posting(found=Targets(rebinding)) as out:
+    async with posting(found=EgressPolicy(rebinding)) as out:
         assert (await out.post(f"https://{HOST}/", {}, b"")).error == "connection"
         assert (rebinding.asked, connected) == (1, ["1.1.1.1"])
         # It is looked at anew for every new connection.
@@ -355,7 +355,7 @@ async def test_a_name_is_resolved_once_and_that_address_is_connected_to(monkeypa
 
 async def test_a_private_address_is_never_connected_to() -> None:
     async with receiving() as receiver:
-        async with posting(found=Targets(here)) as out:
+        async with posting(found=EgressPolicy(here)) as out:
             got = await out.post(f"https://{HOST}:{receiver.port}/", {}, b"")
         assert got.error == "refused-target"
         assert receiver.connections == 0
@@ -366,7 +366,7 @@ async def test_a_name_server_that_hangs_is_given_up_in_time(monkeypatch: pytest.
         await asyncio.Event().wait()
         return []
 
-    async with posting(seconds=0.1, found=Targets(hang)) as out:
+    async with posting(seconds=0.1, found=EgressPolicy(hang)) as out:
         assert (await out.post(f"https://{HOST}/", {}, b"")).error == "timeout"
 
 
@@ -375,7 +375,7 @@ def authority(tmp_path: Path) -> Authority:
     return Authority(tmp_path)
 
 
-async def _over_tls(authority: Authority, shown: str, tls: ssl.SSLContext | None) -> tuple[Answer, Receiver]:
+async def _over_tls(authority: Authority, shown: str, tls: ssl.SSLContext | None) -> tuple[Response, Receiver]:
     found = Elsewhere(Rebinding("1.1.1.1"))
     async with receiving(tls=authority.serving(shown)) as receiver, posting(tls=tls, found=found) as out:
         return await out.post(f"https://{HOST}:{receiver.port}/x", {}, b"{}"), receiver
@@ -398,5 +398,5 @@ async def test_the_next_address_is_tried_when_one_does_not_take_it() -> None:
     async def both(host: str, port: int) -> Sequence[str]:
         return ["127.0.0.2", "127.0.0.1"]
 
-    async with receiving() as receiver, posting(found=Targets(both, loopback=True)) as out:
+    async with receiving() as receiver, posting(found=EgressPolicy(both, loopback=True)) as out:
         assert (await out.post(receiver.url(host="localhost"), {}, b"")).error is None

@@ -11,9 +11,9 @@ from pydantic import ValidationError
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from app.kit.db import Database
-from app.kit.ids import uuid7
-from app.kit.paging import HIGHEST_LIMIT, Paging, UnknownCursor, cursor_of, page_of
+from app.kit.database.ids import uuid7
+from app.kit.database.paging import HIGHEST_LIMIT, Paging, UnknownCursor, cursor_of, page_of
+from app.kit.database.session import Database
 from app.organizations.models import Organization
 
 PARTNERS = select(Organization).where(Organization.kind == "partner")

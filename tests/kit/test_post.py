@@ -15,8 +15,8 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 from pydantic import ValidationError
 
-from app.kit.mail import Delivery, Mail, PostFailed, Sender
-from app.kit.post import SmtpPost, open_post
+from app.kit.mail.message import Delivery, Mail, MailDeliveryError, Sender
+from app.kit.mail.smtp import SmtpTransport, open_transport
 from app.kit.settings import Settings
 from tests.support.smtp import SmtpServer
 
@@ -37,8 +37,8 @@ def mailbox() -> Iterator[SmtpServer]:
 @asynccontextmanager
 async def posting(
     url: str, connections: int = 2, timeout_seconds: float = 10, idle: float = 30
-) -> AsyncIterator[SmtpPost]:
-    post = SmtpPost(url, SENDER, connections=connections, timeout_seconds=timeout_seconds, idle_seconds=idle)
+) -> AsyncIterator[SmtpTransport]:
+    post = SmtpTransport(url, SENDER, connections=connections, timeout_seconds=timeout_seconds, idle_seconds=idle)
     try:
         yield post
     finally:
@@ -125,7 +125,7 @@ async def test_what_fails_now_is_worth_another_try(
 ) -> None:
     mailbox.answer("amina@example.org", answer, times=1)
     async with posting(mailbox.url, connections) as post:
-        with pytest.raises(PostFailed) as caught:
+        with pytest.raises(MailDeliveryError) as caught:
             await post.send(a_mail())
         assert str(caught.value) == said
         assert mailbox.mails == []
@@ -140,7 +140,7 @@ async def test_a_mail_that_fails_at_its_end_is_worth_another_try(
     mailbox.answer("amina@example.org", answer, times=2, at_data=True)
     async with posting(mailbox.url) as post:
         for _ in range(2):
-            with pytest.raises(PostFailed) as caught:
+            with pytest.raises(MailDeliveryError) as caught:
                 await post.send(a_mail())
             assert caught.value.maybe_sent is maybe_sent
         assert await post.send(a_mail()) is SENT
@@ -151,7 +151,7 @@ async def test_a_server_that_is_not_there_is_worth_another_try() -> None:
     with SmtpServer() as gone:
         url = gone.url
     async with posting(url) as post:
-        with pytest.raises(PostFailed):
+        with pytest.raises(MailDeliveryError):
             await post.send(a_mail())
 
 
@@ -165,7 +165,7 @@ async def test_a_server_that_says_nothing_is_given_up_on() -> None:
     server = await asyncio.start_server(say_nothing, "127.0.0.1", 0)
     port = server.sockets[0].getsockname()[1]
     async with server, posting(f"smtp://127.0.0.1:{port}", timeout_seconds=0.1) as post:
-        with pytest.raises(PostFailed, match="timed out"):
+        with pytest.raises(MailDeliveryError, match="timed out"):
             await post.send(a_mail())
         leaving.set()
 
@@ -193,8 +193,8 @@ async def test_closing_finishes_what_is_on_its_way_and_takes_nothing_more(mailbo
         await post.close()
         ended = await asyncio.gather(*sending, return_exceptions=True)
         assert ended.count(SENT) == len(mailbox.mails) >= 2
-        assert all(end is SENT or isinstance(end, PostFailed) for end in ended)
-        with pytest.raises(PostFailed, match="closed"):
+        assert all(end is SENT or isinstance(end, MailDeliveryError) for end in ended)
+        with pytest.raises(MailDeliveryError, match="closed"):
             await post.send(a_mail(99))
     await asyncio.to_thread(mailbox.wait_until_open, 0)
 
@@ -224,7 +224,7 @@ async def test_a_password_opens_the_server() -> None:
         async with posting(mailbox.url) as post:
             assert await post.send(a_mail()) is SENT
         async with posting(mailbox.url.replace("p%2Fw", "wrong")) as post:
-            with pytest.raises(PostFailed, match="answered 535"):
+            with pytest.raises(MailDeliveryError, match="answered 535"):
                 await post.send(a_mail())
 
 
@@ -258,7 +258,7 @@ async def test_a_server_must_prove_who_it_is(
     with SmtpServer(tls=context, from_the_start=scheme == "smtps") as mailbox:
         url = mailbox.url.replace("smtp:", f"{scheme}:")
         async with posting(url) as post:
-            with pytest.raises(PostFailed):
+            with pytest.raises(MailDeliveryError):
                 await post.send(a_mail())
             assert mailbox.mails == []
         monkeypatch.setenv("SSL_CERT_FILE", str(certificate[0]))
@@ -268,7 +268,7 @@ async def test_a_server_must_prove_who_it_is(
 
 async def test_encryption_that_is_insisted_on_is_not_done_without(mailbox: SmtpServer) -> None:
     async with posting(mailbox.url.replace("smtp:", "smtp+starttls:")) as post:
-        with pytest.raises(PostFailed):
+        with pytest.raises(MailDeliveryError):
             await post.send(a_mail())
     assert mailbox.mails == []
 
@@ -278,10 +278,10 @@ def settings_with(**more: object) -> Settings:
 
 
 async def test_settings_say_which_post_is_open(mailbox: SmtpServer, tmp_path: Path) -> None:
-    assert open_post(settings_with(smtp_url=None)) is None
-    assert open_post(settings_with(smtp_url="")) is None
+    assert open_transport(settings_with(smtp_url=None)) is None
+    assert open_transport(settings_with(smtp_url="")) is None
     outbox = tmp_path / "outbox"
-    post = open_post(settings_with(smtp_url=mailbox.url, outbox_dir=outbox, mail_from="Us <us@movement.example>"))
+    post = open_transport(settings_with(smtp_url=mailbox.url, outbox_dir=outbox, mail_from="Us <us@movement.example>"))
     assert post is not None
     assert await post.send(a_mail()) is SENT
     await post.close()

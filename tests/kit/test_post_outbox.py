@@ -8,12 +8,12 @@ import httpx
 import pytest
 from fastapi import FastAPI
 
-from app.kit import http
-from app.kit.mail import Delivery, Mail, PostFailed, Sender
-from app.kit.outbox import Outbox, file_name, kept_in, letter_in
-from app.kit.outbox_page import router
+from app.kit.mail.file_transport import FileTransport, file_name, kept_in, letter_in
+from app.kit.mail.message import Delivery, Mail, MailDeliveryError, Sender
+from app.kit.mail.preview_page import router
 from app.kit.problems import OperatorError
 from app.kit.settings import Settings
+from app.kit.web import middleware
 
 SENDER = Sender.parse("no-reply@localhost")
 LINK = "https://movement.example/confirm?a=1&b=2"
@@ -38,11 +38,11 @@ def folder(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def outbox(folder: Path) -> Outbox:
-    return Outbox.open(folder, SENDER)
+def outbox(folder: Path) -> FileTransport:
+    return FileTransport.open(folder, SENDER)
 
 
-async def test_a_mail_is_kept_for_its_owner_alone(outbox: Outbox, folder: Path) -> None:
+async def test_a_mail_is_kept_for_its_owner_alone(outbox: FileTransport, folder: Path) -> None:
     before = os.umask(0)
     try:
         assert await outbox.send(a_mail()) is Delivery.SENT
@@ -54,13 +54,13 @@ async def test_a_mail_is_kept_for_its_owner_alone(outbox: Outbox, folder: Path) 
     assert folder.stat().st_mode & 0o777 == 0o700
 
 
-async def test_a_mail_sent_again_is_kept_once(outbox: Outbox, folder: Path) -> None:
+async def test_a_mail_sent_again_is_kept_once(outbox: FileTransport, folder: Path) -> None:
     for _ in range(3):
         await outbox.send(a_mail())
     assert len(list(folder.iterdir())) == 1
 
 
-async def test_what_is_kept_can_be_read_back(outbox: Outbox, folder: Path) -> None:
+async def test_what_is_kept_can_be_read_back(outbox: FileTransport, folder: Path) -> None:
     for number in (1, 2, 3):
         await outbox.send(a_mail(number))
         os.utime(folder / f"{number}@movement.example.eml", (number, number))
@@ -79,13 +79,13 @@ async def test_what_is_kept_can_be_read_back(outbox: Outbox, folder: Path) -> No
 @pytest.mark.parametrize(
     "name", ["none", "", ".", "..", "../secret", "../outbox/1@movement.example", "a\x00b", "x" * 999]
 )
-async def test_nothing_outside_the_outbox_is_read(outbox: Outbox, folder: Path, name: str) -> None:
+async def test_nothing_outside_the_outbox_is_read(outbox: FileTransport, folder: Path, name: str) -> None:
     await outbox.send(a_mail())
     (folder.parent / "secret.eml").write_text("To: x\n\n")
     assert letter_in(folder, name) is None
 
 
-async def test_a_link_to_a_file_elsewhere_is_not_followed(outbox: Outbox, folder: Path) -> None:
+async def test_a_link_to_a_file_elsewhere_is_not_followed(outbox: FileTransport, folder: Path) -> None:
     await outbox.send(a_mail())
     (folder.parent / "secret.txt").write_text("To: x\n\nsecret")
     (folder / "secret.eml").symlink_to(folder.parent / "secret.txt")
@@ -103,18 +103,18 @@ def test_every_message_id_has_a_file_of_its_own() -> None:
 def test_a_folder_others_can_read_is_refused(tmp_path: Path) -> None:
     tmp_path.chmod(0o755)
     with pytest.raises(OperatorError, match="chmod 700"):
-        Outbox.open(tmp_path, SENDER)
+        FileTransport.open(tmp_path, SENDER)
 
 
 def test_a_folder_that_cannot_be_made_is_refused(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(OperatorError, match="cannot be made"):
-        Outbox.open(tmp_path / "file" / "outbox", SENDER)
+        FileTransport.open(tmp_path / "file" / "outbox", SENDER)
 
 
-async def test_what_cannot_be_written_is_worth_another_try(outbox: Outbox, folder: Path) -> None:
+async def test_what_cannot_be_written_is_worth_another_try(outbox: FileTransport, folder: Path) -> None:
     folder.rmdir()
-    with pytest.raises(PostFailed):
+    with pytest.raises(MailDeliveryError):
         await outbox.send(a_mail())
     folder.mkdir(mode=0o700)
     assert await outbox.send(a_mail()) is Delivery.SENT
@@ -131,9 +131,9 @@ def a_client(
     api.state.settings = Settings.model_validate(
         {"database_url": "postgresql://nobody@nowhere/none", "outbox_dir": folder, **more}
     )
-    http.install(api)
+    middleware.install(api)
     api.include_router(router)
-    transport = httpx.ASGITransport(app=http.Skin(api), client=(client, 1))  # type: ignore[arg-type]
+    transport = httpx.ASGITransport(app=middleware.RequestMiddleware(api), client=(client, 1))  # type: ignore[arg-type]
     return httpx.AsyncClient(transport=transport, base_url=f"http://{host}")
 
 
@@ -143,7 +143,7 @@ async def here(folder: Path) -> AsyncIterator[httpx.AsyncClient]:
         yield client
 
 
-async def test_the_page_lists_mails_and_shows_one(outbox: Outbox, here: httpx.AsyncClient) -> None:
+async def test_the_page_lists_mails_and_shows_one(outbox: FileTransport, here: httpx.AsyncClient) -> None:
     assert "Nothing yet" in (await here.get("/outbox")).text
     await outbox.send(a_mail())
     listed = await here.get("/outbox")
@@ -158,7 +158,7 @@ async def test_the_page_lists_mails_and_shows_one(outbox: Outbox, here: httpx.As
         assert answer.headers["cache-control"] == "no-store"
 
 
-async def test_a_mail_on_the_page_is_shown_and_not_run(outbox: Outbox, here: httpx.AsyncClient) -> None:
+async def test_a_mail_on_the_page_is_shown_and_not_run(outbox: FileTransport, here: httpx.AsyncClient) -> None:
     evil = '<a href="javascript:alert(2)">x</a><script>alert(1)</script>"><script>alert(3)</script>'
     await outbox.send(a_mail(subject="<script>alert(4)</script>", html=evil, text="<script>alert(5)</script>"))
     for path in ("/outbox", "/outbox/1@movement.example"):
@@ -181,7 +181,7 @@ async def test_a_mail_on_the_page_is_shown_and_not_run(outbox: Outbox, here: htt
     ],
 )
 async def test_nobody_elsewhere_is_shown_a_mail(
-    outbox: Outbox, folder: Path, path: str, client: str, host: str, headers: dict[str, str]
+    outbox: FileTransport, folder: Path, path: str, client: str, host: str, headers: dict[str, str]
 ) -> None:
     await outbox.send(a_mail())
     async with a_client(folder, client, host) as elsewhere:
@@ -200,7 +200,7 @@ async def test_nobody_elsewhere_is_shown_a_mail(
     ],
 )
 async def test_a_service_for_others_shows_no_mail_to_a_proxy_that_does_not_say_it_is_one(
-    outbox: Outbox, folder: Path, path: str, more: dict[str, str]
+    outbox: FileTransport, folder: Path, path: str, more: dict[str, str]
 ) -> None:
     await outbox.send(a_mail())
     async with a_client(folder, **more) as proxy:
@@ -208,20 +208,22 @@ async def test_a_service_for_others_shows_no_mail_to_a_proxy_that_does_not_say_i
 
 
 @pytest.mark.parametrize("public_url", ["http://localhost:8000/", "http://127.0.0.2", "http://[::1]:8000"])
-async def test_a_service_for_this_machine_alone_shows_its_mails(outbox: Outbox, folder: Path, public_url: str) -> None:
+async def test_a_service_for_this_machine_alone_shows_its_mails(
+    outbox: FileTransport, folder: Path, public_url: str
+) -> None:
     async with a_client(folder, public_url=public_url) as near:
         assert (await near.get("/outbox")).status_code == 200
 
 
 @pytest.mark.parametrize(("client", "host"), [("127.0.0.1", "127.0.0.1:8000"), ("::1", "[::1]:8000")])
 async def test_whoever_sits_at_this_machine_is_shown_mails(
-    outbox: Outbox, folder: Path, client: str, host: str
+    outbox: FileTransport, folder: Path, client: str, host: str
 ) -> None:
     async with a_client(folder, client, host) as near:
         assert (await near.get("/outbox")).status_code == 200
 
 
-async def test_without_an_outbox_there_is_no_page(outbox: Outbox) -> None:
+async def test_without_an_outbox_there_is_no_page(outbox: FileTransport) -> None:
     async with a_client(None) as client:
         answer = await client.get("/outbox")
     assert (answer.status_code, answer.json()["type"]) == (404, "urn:multitude:problem:not-found")

@@ -8,8 +8,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import BaseModel, ValidationError
 
-from app.kit.fields import Body, Line, Moment, Slug
-from app.kit.openapi import ProblemView
 from app.kit.problems import (
     Conflict,
     Forbidden,
@@ -21,6 +19,8 @@ from app.kit.problems import (
     errors_of,
     render,
 )
+from app.kit.text.fields import Body, Line, Moment, Slug
+from app.kit.web.openapi import ProblemView
 
 KINDS = {NotFound: 404, Conflict: 409, Invalid: 422, Unauthorized: 401, Forbidden: 403, Unavailable: 503}
 

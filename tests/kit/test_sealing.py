@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.kit.sealing import SIGNER_BYTES, KeyRing, SealBrokenError
+from app.kit.crypto.sealing import SIGNER_BYTES, KeyRing, SealBrokenError
 
 OLD, NEW, OTHER = ("an-old-secret-of-the-movement-0001", "a-new-secret-of-the-movement-00002", "somebody-else's" * 3)
 RING = KeyRing.parse(NEW)

@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from app.kit.links import url_of
 from app.kit.problems import OperatorError
 from app.kit.settings import ENV_FILE, Settings, load
+from app.kit.text.urls import url_of
 from app.up import completed
 
 URL, KEY = "postgresql://somebody:hidden-password@127.0.0.1/movement", "a-secret-that-is-only-for-tests-0001"

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from app.kit.shutdown import on_ending
+from app.kit.shutdown import on_shutdown
 
 
 @pytest.fixture
@@ -22,7 +22,7 @@ def heard_before() -> Iterator[list[int]]:
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 async def test_both_hear_the_signal(heard_before: list[int], number: signal.Signals) -> None:
     heard = asyncio.Event()
-    with on_ending(heard.set):
+    with on_shutdown(heard.set):
         signal.raise_signal(number)
         async with asyncio.timeout(5):
             await heard.wait()
@@ -31,7 +31,7 @@ async def test_both_hear_the_signal(heard_before: list[int], number: signal.Sign
 
 async def test_afterwards_all_is_as_before(heard_before: list[int]) -> None:
     heard = asyncio.Event()
-    with on_ending(heard.set):
+    with on_shutdown(heard.set):
         pass
     signal.raise_signal(signal.SIGTERM)
     await asyncio.sleep(0)
@@ -41,7 +41,7 @@ async def test_afterwards_all_is_as_before(heard_before: list[int]) -> None:
 
 async def test_in_another_thread_nobody_can_listen_and_nothing_breaks() -> None:
     async def elsewhere() -> bool:
-        with on_ending(lambda: None):
+        with on_shutdown(lambda: None):
             return True
 
     assert await asyncio.to_thread(asyncio.run, elsewhere())

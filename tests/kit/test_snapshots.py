@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 
 import pytest
 
-from app.kit.snapshots import Snapshots
+from app.kit.database.coalescing import CoalescingReader
 
 
 class Source:
@@ -35,7 +35,7 @@ class Source:
 
 async def test_a_value_is_read_once_while_it_is_fresh() -> None:
     source = Source()
-    snapshots = Snapshots(source.read, seconds=60)
+    snapshots = CoalescingReader(source.read, seconds=60)
     assert snapshots.kept("a") is None
     assert [await snapshots.get("a") for _ in range(5)] == [0] * 5
     source.value = 1
@@ -45,7 +45,7 @@ async def test_a_value_is_read_once_while_it_is_fresh() -> None:
 
 async def test_a_value_is_read_again_when_it_is_old() -> None:
     source = Source()
-    snapshots = Snapshots(source.read, seconds=0)
+    snapshots = CoalescingReader(source.read, seconds=0)
     assert await snapshots.get("a") == 0
     source.value = 1
     assert await snapshots.get("a") == 1
@@ -53,7 +53,7 @@ async def test_a_value_is_read_again_when_it_is_old() -> None:
 
 async def test_everybody_who_asks_meanwhile_shares_the_next_read() -> None:
     source = Source()
-    snapshots = Snapshots(source.read)
+    snapshots = CoalescingReader(source.read)
     source.hold()
     first = asyncio.create_task(snapshots.get("a"))
     await source.reading.wait()
@@ -66,7 +66,7 @@ async def test_everybody_who_asks_meanwhile_shares_the_next_read() -> None:
 
 async def test_fresh_never_answers_with_what_was_read_before_it_was_asked() -> None:
     source = Source()
-    snapshots = Snapshots(source.read, seconds=60)
+    snapshots = CoalescingReader(source.read, seconds=60)
     assert await snapshots.get("a") == 0
     source.hold()
     first = asyncio.create_task(snapshots.fresh("a"))
@@ -81,8 +81,8 @@ async def test_fresh_never_answers_with_what_was_read_before_it_was_asked() -> N
 
 async def test_an_age_is_counted_from_when_the_read_began(monkeypatch: pytest.MonkeyPatch) -> None:
     source, seconds = Source(), [100.0]
-    monkeypatch.setattr("app.kit.snapshots.time.monotonic", lambda: seconds[0])
-    snapshots = Snapshots(source.read, seconds=1)
+    monkeypatch.setattr("app.kit.database.coalescing.time.monotonic", lambda: seconds[0])
+    snapshots = CoalescingReader(source.read, seconds=1)
     source.hold()
     slow = asyncio.create_task(snapshots.get("a"))
     await source.reading.wait()
@@ -94,7 +94,7 @@ async def test_an_age_is_counted_from_when_the_read_began(monkeypatch: pytest.Mo
 
 async def test_what_is_not_there_is_not_kept() -> None:
     source = Source()
-    snapshots = Snapshots(source.read)
+    snapshots = CoalescingReader(source.read)
     assert [await snapshots.get("nothing") for _ in range(3)] == [None] * 3
     assert len(source.asked) == 3
 
@@ -105,7 +105,7 @@ async def test_what_has_gone_is_forgotten() -> None:
     async def read(_keys: Sequence[str]) -> Mapping[str, int]:
         return dict(there)
 
-    snapshots = Snapshots(read, seconds=60)
+    snapshots = CoalescingReader(read, seconds=60)
     assert await snapshots.get("a") == 1
     there.clear()
     assert await snapshots.fresh("a") is None
@@ -116,7 +116,7 @@ async def test_what_has_gone_is_forgotten() -> None:
 
 async def test_a_failing_read_is_told_to_those_who_asked_and_to_nobody_else() -> None:
     source = Source()
-    snapshots = Snapshots(source.read, seconds=60)
+    snapshots = CoalescingReader(source.read, seconds=60)
     source.error = OSError("out of reach")
     answers = await asyncio.gather(*(snapshots.get("a") for _ in range(3)), return_exceptions=True)
     assert [type(answer) for answer in answers] == [OSError] * 3
@@ -126,7 +126,7 @@ async def test_a_failing_read_is_told_to_those_who_asked_and_to_nobody_else() ->
 
 async def test_who_leaves_early_takes_nothing_from_the_others() -> None:
     source = Source()
-    snapshots = Snapshots(source.read)
+    snapshots = CoalescingReader(source.read)
     source.hold()
     leaving, staying = (asyncio.create_task(snapshots.get("a")) for _ in range(2))
     await source.reading.wait()
@@ -138,9 +138,9 @@ async def test_who_leaves_early_takes_nothing_from_the_others() -> None:
 
 
 async def test_only_so_many_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("app.kit.snapshots._MOST_KEPT", 10)
+    monkeypatch.setattr("app.kit.database.coalescing._MOST_KEPT", 10)
     source = Source()
-    snapshots = Snapshots(source.read, seconds=60)
+    snapshots = CoalescingReader(source.read, seconds=60)
     for number in range(100):
         await snapshots.get(str(number))
     assert sum(snapshots.kept(str(number)) is not None for number in range(100)) <= 12

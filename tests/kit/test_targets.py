@@ -11,22 +11,22 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from app.kit import targets
-from app.kit.targets import (
+from app.kit.webhooks import egress
+from app.kit.webhooks.egress import (
+    EgressPolicy,
     SystemResolver,
     TargetInvalid,
     TargetRefused,
-    Targets,
     TargetUnresolvable,
     is_public,
 )
 
 
-def resolving(*addresses: str) -> Targets:
+def resolving(*addresses: str) -> EgressPolicy:
     async def resolve(host: str, port: int) -> Sequence[str]:
         return addresses
 
-    return Targets(resolve)
+    return EgressPolicy(resolve)
 
 
 PUBLIC = ["1.1.1.1", "93.184.216.34", "192.0.1.1", "172.32.0.1", "100.128.0.1", "2606:4700:4700::1111", "2a00:1450::1"]
@@ -212,14 +212,14 @@ async def test_this_machine_may_be_called_only_where_it_is_allowed() -> None:
     async def resolve(host: str, port: int) -> Sequence[str]:
         return {"localhost": ["127.0.0.1", "::1"], "far.example": ["1.1.1.1"], "near.example": ["10.0.0.1"]}[host]
 
-    here = Targets(resolve, loopback=True)
+    here = EgressPolicy(resolve, loopback=True)
     assert await here.addresses(here.read("http://localhost:8000/")) == [ip_address("127.0.0.1"), ip_address("::1")]
     assert await here.addresses(here.read("http://127.0.0.1/"))
     assert await here.addresses(here.read("https://far.example/"))
     for url in ("http://far.example/", "http://near.example/", "https://near.example/", "http://10.0.0.1/"):
         with pytest.raises(TargetRefused):
             await here.addresses(here.read(url))
-    elsewhere = Targets(resolve)
+    elsewhere = EgressPolicy(resolve)
     for url in ("https://localhost/", "https://127.0.0.1/", "https://[::1]/"):
         with pytest.raises(TargetRefused):
             await elsewhere.addresses(elsewhere.read(url))
@@ -229,7 +229,7 @@ async def test_a_host_without_an_address_cannot_be_called() -> None:
     async def fail(host: str, port: int) -> Sequence[str]:
         raise OSError
 
-    for found in (Targets(fail), resolving()):
+    for found in (EgressPolicy(fail), resolving()):
         with pytest.raises(TargetUnresolvable):
             await found.addresses(found.read("https://hooks.example.org"))
 
@@ -243,7 +243,7 @@ async def test_a_name_server_that_hangs_holds_one_thread_a_host(monkeypatch: pyt
             let_go.wait(20)
         return ["1.1.1.1"]
 
-    monkeypatch.setattr(targets, "_resolved", hang)
+    monkeypatch.setattr(egress, "_resolved", hang)
     resolver = SystemResolver()
     slow = [asyncio.create_task(resolver("slow.example", 443)) for _ in range(100)]
     assert await resolver("fast.example", 443) == ["1.1.1.1"]
@@ -263,8 +263,8 @@ async def test_a_host_whose_look_up_hung_is_left_alone_for_a_while(monkeypatch: 
         let_go.wait(20)
         return ["1.1.1.1"]
 
-    monkeypatch.setattr(targets, "_resolved", hang)
-    monkeypatch.setattr(targets, "_HANGING", 0.05)
+    monkeypatch.setattr(egress, "_resolved", hang)
+    monkeypatch.setattr(egress, "_HANGING", 0.05)
     resolver = SystemResolver()
     slow = asyncio.create_task(resolver("slow.example", 443))
     await asyncio.sleep(0.1)
@@ -287,9 +287,9 @@ async def test_a_host_is_looked_up_again_when_it_was_left_alone_long_enough(monk
         time.sleep(0.1 if len(asked) == 1 else 0)
         return ["1.1.1.1"]
 
-    monkeypatch.setattr(targets, "_resolved", late)
-    monkeypatch.setattr(targets, "_HANGING", 0.05)
-    monkeypatch.setattr(targets, "_AVOIDED", 0.5)
+    monkeypatch.setattr(egress, "_resolved", late)
+    monkeypatch.setattr(egress, "_HANGING", 0.05)
+    monkeypatch.setattr(egress, "_AVOIDED", 0.5)
     resolver = SystemResolver()
     assert await resolver("slow.example", 443) == ["1.1.1.1"]
     with pytest.raises(TimeoutError):
@@ -307,9 +307,9 @@ async def test_look_ups_that_wait_are_bounded_and_end_with_the_resolver(monkeypa
         let_go.wait(2)
         return ["1.1.1.1"]
 
-    monkeypatch.setattr(targets, "_resolved", hang)
-    monkeypatch.setattr(targets, "_RESOLVERS", 1)
-    monkeypatch.setattr(targets, "_MOST_LOOK_UPS", 3)
+    monkeypatch.setattr(egress, "_resolved", hang)
+    monkeypatch.setattr(egress, "_RESOLVERS", 1)
+    monkeypatch.setattr(egress, "_MOST_LOOK_UPS", 3)
     resolver = SystemResolver()
     waiting = [asyncio.create_task(resolver(f"{number}.example", 443)) for number in range(3)]
     await asyncio.sleep(0)

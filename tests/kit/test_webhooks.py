@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from standardwebhooks.webhooks import Webhook, WebhookVerificationError
 
-from app.kit.webhooks import LONGEST_ID, Claim, MalformedError, read_headers, sign, signer_of
+from app.kit.webhooks.signing import LONGEST_ID, Claim, MalformedError, read_headers, sign, signer_of
 
 # Fixed: several processes that run the tests must give them the same names.
 KEY, OTHER = bytes(range(32)), bytes(range(100, 124))

@@ -10,7 +10,7 @@ import httpx
 from sqlalchemy import select, update
 
 from app.kit.clock import now
-from app.kit.db import Database
+from app.kit.database.session import Database
 from app.organizations.models import ApiKey
 
 Headers = dict[str, str]

@@ -2,10 +2,10 @@
 
 import pytest
 
-from app.kit.db import Database
+from app.kit.database.session import Database
 from app.kit.settings import Settings
 from app.organizations.models import Organization
-from app.partners.secrets import add
+from app.partners.inbound.secrets.service import add
 from tests.support.factories import insert_petition
 from tests.support.partners import PETITION, SLUG, Partner, campaign_of, insert_partner, insert_partnership
 from tests.support.types import Headers

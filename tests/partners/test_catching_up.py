@@ -7,9 +7,9 @@ import httpx
 import pytest
 
 from app.kit.clock import now
-from app.kit.db import Database
-from app.partners.outbound import catching_up
-from app.partners.outbound.catching_up import CatchingUp
+from app.kit.database.session import Database
+from app.partners.outbound.message_types import backfill
+from app.partners.outbound.message_types.backfill import CatchingUp
 from tests.support.application import sweep
 from tests.support.databases import run
 from tests.support.outbox import fan_out_all, insert_mute_endpoint, pending, pending_data, sign_with_consent
@@ -56,7 +56,7 @@ async def pulled(client: httpx.AsyncClient, key: Headers) -> list[str]:
 async def test_what_was_entered_by_the_version_before_is_told_and_pulled(
     client: httpx.AsyncClient, database: Database, partnership: Partner, monkeypatch: pytest.MonkeyPatch, slice_: int
 ) -> None:
-    monkeypatch.setattr(catching_up, "SLICE", slice_)
+    monkeypatch.setattr(backfill, "SLICE", slice_)
     listening = await insert_mute_endpoint(database, partnership.organization_id, "signature.counted")
     for number in range(5):
         await sign_with_consent(client, number)
@@ -152,7 +152,7 @@ async def test_consents_without_a_signature_and_refusals_are_not_announced(
 async def test_while_much_waits_to_be_told_catching_up_waits(
     client: httpx.AsyncClient, database: Database, partnership: Partner, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(catching_up, "_MANY", 2)
+    monkeypatch.setattr(backfill, "_MANY", 2)
     await sign_with_consent(client, 1)
     await enter_silently(database, partnership)
     await run(

@@ -6,9 +6,9 @@ from typing import Any
 import pytest
 from sqlalchemy import text
 
-from app.kit.db import Database
+from app.kit.database.session import Database
 from app.kit.settings import Settings
-from app.partners.outbound.claiming import Held, claim
+from app.partners.outbound.delivery.leases import Held, claim
 from tests.support.databases import run
 from tests.support.webhooks import insert_endpoint
 

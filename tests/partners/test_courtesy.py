@@ -12,12 +12,12 @@ from typing import Any
 import httpx
 import pytest
 
-from app.kit.batches import QueueFull
-from app.kit.db import Database
-from app.kit.large_bodies import SMALL
+from app.kit.database.group_commit import QueueFull
+from app.kit.database.session import Database
 from app.kit.settings import Settings
-from app.partners.inbound.courtesy import AT_ONCE, FEW_AT_ONCE, FEW_WAITING, WAITING
-from app.partners.inbound.receiving import Received
+from app.kit.web.large_bodies import SMALL
+from app.partners.inbound.fair_share import AT_ONCE, FEW_AT_ONCE, FEW_WAITING, WAITING
+from app.partners.inbound.idempotency import Received
 from tests.support.application import serving
 from tests.support.databases import run, wait_until
 from tests.support.foreign_payloads import ACTION_NETWORK, new_secret

@@ -11,10 +11,10 @@ from prometheus_client import REGISTRY
 from standardwebhooks.webhooks import Webhook, WebhookVerificationError
 
 from app.kit.clock import now
-from app.kit.db import Database
+from app.kit.database.session import Database
 from app.kit.settings import Settings
-from app.partners.forgetting import forget_webhooks
 from app.partners.outbound.backoff import due_again
+from app.partners.retention import forget_webhooks
 from tests.support.databases import run, wait_until
 from tests.support.time_travel import make_messages_due
 from tests.support.webhooks import (

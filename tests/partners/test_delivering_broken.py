@@ -7,11 +7,11 @@ from uuid import UUID
 import pytest
 from structlog.testing import capture_logs
 
-from app.kit.db import Database
-from app.kit.outgoing import Answer, CheckedTransport, Outgoing
+from app.kit.database.session import Database
 from app.kit.settings import Settings
-from app.kit.targets import SystemResolver, Targets
-from app.partners.outbound.delivering import Delivery
+from app.kit.webhooks.client import CheckedTransport, Response, WebhookClient
+from app.kit.webhooks.egress import EgressPolicy, SystemResolver
+from app.partners.outbound.delivery.worker import Delivery
 from tests.support.databases import run, wait_until
 from tests.support.time_travel import make_messages_due
 from tests.support.webhooks import (
@@ -31,15 +31,15 @@ RESTS = (
 )
 
 
-class Broken(Outgoing):
+class Broken(WebhookClient):
     """What posts, if it did not fail in a way nobody has thought of."""
 
     def __init__(self, settings: Settings) -> None:
-        targets = Targets(SystemResolver())
+        targets = EgressPolicy(SystemResolver())
         super().__init__(CheckedTransport(targets), targets, settings.webhook_timeout_seconds)
         self.count = 0
 
-    async def post(self, url: str, headers: Mapping[str, str], body: bytes) -> Answer:
+    async def post(self, url: str, headers: Mapping[str, str], body: bytes) -> Response:
         del url, headers, body
         self.count += 1
         raise ZeroDivisionError
@@ -72,7 +72,7 @@ async def test_what_fails_in_an_unknown_way_is_a_failure_like_others(database: D
 async def test_what_cannot_be_recorded_is_not_sent_again_at_once(
     database: Database, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("app.partners.outbound.sending.RECORDING_PATIENCE", 0.1)
+    monkeypatch.setattr("app.partners.outbound.delivery.sending.RECORDING_PATIENCE", 0.1)
     await run(database, "ALTER TABLE delivery_attempts ADD CONSTRAINT ck_test CHECK (false) NOT VALID")
     try:
         async with receiving() as receiver, delivering(settings):
@@ -133,7 +133,7 @@ async def test_a_claim_that_fails_is_not_tried_again_and_again(database: Databas
 async def test_a_worker_that_ends_does_not_wait_for_who_is_slow(
     database: Database, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("app.partners.outbound.delivering._LEAVING", 0.05)
+    monkeypatch.setattr("app.partners.outbound.delivery.worker._LEAVING", 0.05)
     async with receiving(lambda _received: None) as receiver:
         await insert_messages(database, await insert_endpoint(database, settings, receiver.url()))
         async with asyncio.timeout(20), delivering(settings, webhook_timeout_seconds=60.0):
@@ -149,7 +149,7 @@ async def test_nothing_is_posted_when_the_hold_is_nearly_over(
     database: Database, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # Writing takes longer than there is for it.
-    monkeypatch.setattr("app.partners.outbound.delivering._POSTING", -15.0)
+    monkeypatch.setattr("app.partners.outbound.delivery.worker._POSTING", -15.0)
     async with receiving() as receiver:
         await insert_messages(database, await insert_endpoint(database, settings, receiver.url()))
         async with delivering(settings):

@@ -6,7 +6,7 @@ from uuid import UUID
 import httpx
 from pydantic import SecretStr
 
-from app.kit.db import Database
+from app.kit.database.session import Database
 from app.kit.settings import Settings
 from tests.support.application import running_worker
 from tests.support.databases import run, wait_until

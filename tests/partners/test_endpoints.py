@@ -8,12 +8,12 @@ from uuid import UUID
 import httpx
 import pytest
 
-from app.kit.db import Database
+from app.kit.database.session import Database
 from app.kit.settings import Settings
-from app.kit.targets import Targets
-from app.partners.outbound.clearing import BATCH, clear_endpoints
-from app.partners.outbound.endpoints import MOST
-from app.partners.outbound.message_types import TYPES
+from app.kit.webhooks.egress import EgressPolicy
+from app.partners.outbound.endpoints.cleanup import BATCH, clear_endpoints
+from app.partners.outbound.endpoints.service import MOST
+from app.partners.outbound.message_types.types import TYPES
 from tests.support.databases import run
 from tests.support.partners import SLUG, Partner
 from tests.support.types import Headers
@@ -42,7 +42,7 @@ async def resolve(host: str, port: int) -> Sequence[str]:
 @pytest.fixture(autouse=True)
 def known(served: Any) -> None:
     """A network in which these names are known, and this machine is not to be called."""
-    served.api.state.targets = Targets(resolve)
+    served.api.state.targets = EgressPolicy(resolve)
 
 
 async def make(client: httpx.AsyncClient, key: Headers, **more: object) -> httpx.Response:
@@ -147,7 +147,7 @@ async def test_an_address_that_must_not_be_called_is_refused(
 async def test_a_name_server_that_hangs_holds_nobody(
     client: httpx.AsyncClient, partner: Headers, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("app.partners.outbound.endpoint_routes._PATIENCE", 0.05)
+    monkeypatch.setattr("app.partners.outbound.endpoints.service.routes._PATIENCE", 0.05)
     answer = await make(client, partner, url="https://slow.example.org/")
     assert answer.json()["type"] == "urn:multitude:problem:target-unresolvable"
 

@@ -5,7 +5,7 @@ from typing import Any
 import httpx
 import pytest
 
-from app.kit.db import Database
+from app.kit.database.session import Database
 from app.kit.settings import Settings
 from tests.support.databases import run
 from tests.support.webhooks import attempts, delivering, insert_endpoint, insert_messages, receiving, wait_for_attempts

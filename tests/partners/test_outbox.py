@@ -6,9 +6,9 @@ from uuid import UUID
 import httpx
 import pytest
 
-from app.kit.db import Database
-from app.kit.ids import uuid7
-from app.partners.outbound import spreading
+from app.kit.database.ids import uuid7
+from app.kit.database.session import Database
+from app.partners.outbound.message_types import fan_out
 from tests.support.application import sweep
 from tests.support.databases import run
 from tests.support.outbox import (
@@ -69,7 +69,7 @@ async def test_messages_are_due_in_the_order_in_which_they_were_announced_whatev
     database: Database, partnership: Partner, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     listening = await insert_mute_endpoint(database, partnership.organization_id)
-    monkeypatch.setattr(spreading, "BATCH", 1)
+    monkeypatch.setattr(fan_out, "BATCH", 1)
     types = ["petition.closed", "person.erased", "signature.withdrawn", "petition.published"]
     said = {
         "petition.closed": about("petition.closed", partnership.petition_id),
@@ -80,7 +80,7 @@ async def test_messages_are_due_in_the_order_in_which_they_were_announced_whatev
     await publish_all(database, *(said[type_] for type_ in types))
     # Each by a worker whose clock is further behind.
     ids = iter(sorted((uuid7() for _ in types), reverse=True))
-    monkeypatch.setattr(spreading, "uuid7", lambda: next(ids))
+    monkeypatch.setattr(fan_out, "uuid7", lambda: next(ids))
     await fan_out_all(database)
     order = "SELECT type FROM webhook_messages WHERE endpoint_id = :id ORDER BY due_at, id"
     assert [row[0] for row in await run(database, order, id=listening)] == types
@@ -127,7 +127,7 @@ async def test_of_a_backlog_only_a_little_is_kept_from_being_erased_at_a_time(
     connection = await database.pin()
     try:
         async with database.transaction() as session:
-            assert len(await spreading.spread(session)) == spreading.BATCH
+            assert len(await fan_out.spread(session)) == fan_out.BATCH
             free = await connection.fetch("SELECT id FROM consents FOR UPDATE SKIP LOCKED")
         assert len(free) == 1200 - 500
     finally:

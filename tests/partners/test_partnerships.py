@@ -12,8 +12,8 @@ import pytest
 from sqlalchemy import event
 
 from app.kit.clock import now
-from app.kit.db import Database
-from app.partners.terms import fed_petitions, receiving_campaigns, terms_of
+from app.kit.database.session import Database
+from app.partners.partnerships.terms import fed_petitions, receiving_campaigns, terms_of
 from tests.support.databases import run
 from tests.support.factories import insert_petition
 from tests.support.partners import (

@@ -8,18 +8,18 @@ import httpx
 import pytest
 from sqlalchemy import event
 
-from app.kit.announcing import Announcement
 from app.kit.clock import now
-from app.kit.db import Database
-from app.kit.ids import uuid7
-from app.partners.outbound import payloads
-from app.partners.outbound.feeding import KeyMissingError
-from app.partners.outbound.message_types import TEST, TYPES
-from app.partners.outbound.payload_schemas import PAYLOADS
+from app.kit.database.ids import uuid7
+from app.kit.database.outbox import NewMessage
+from app.kit.database.session import Database
+from app.partners.outbound.feed.feed import KeyMissingError
+from app.partners.outbound.message_types import payloads
+from app.partners.outbound.message_types.schemas import PAYLOADS
+from app.partners.outbound.message_types.types import TEST, TYPES
 from app.people.pseudonyms import person_id
-from app.signatures.intake import Signing
+from app.signatures.engine.insert import Signing
 from app.signatures.schemas import ImportedSigning
-from app.signatures.signing import prepare
+from app.signatures.signing.prepare import prepare
 from tests.support.application import sweep
 from tests.support.databases import run
 from tests.support.factories import insert_petition, person
@@ -113,7 +113,7 @@ async def test_a_petition_that_is_not_public_any_more_is_not_told_of(
     database: Database, partnership: Partner, listening: Any, change: str
 ) -> None:
     await publish_all(
-        database, Announcement("petition.closed", {"petition_id": str(partnership.petition_id), "at": None})
+        database, NewMessage("petition.closed", {"petition_id": str(partnership.petition_id), "at": None})
     )
     await fan_out_all(database)
     await run(database, f"UPDATE petitions SET {change}")
@@ -125,7 +125,7 @@ async def test_a_partner_whose_partnership_has_ended_meanwhile_is_told_nothing_a
 ) -> None:
     movements = await insert_mute_endpoint(database, await movement_id(database))
     await publish_all(
-        database, Announcement("petition.closed", {"petition_id": str(partnership.petition_id), "at": None})
+        database, NewMessage("petition.closed", {"petition_id": str(partnership.petition_id), "at": None})
     )
     await sign_with_consent(client, 1)
     await sign_with_consent(client, 2, to="movement")
@@ -381,7 +381,7 @@ async def test_many_messages_are_written_with_as_few_statements_as_one(
 ) -> None:
     for type_ in ("petition.published", "petition.closed"):
         about = {"petition_id": str(partnership.petition_id), "at": None}
-        await publish_all(database, *(Announcement(type_, about) for _ in range(10)))
+        await publish_all(database, *(NewMessage(type_, about) for _ in range(10)))
     await fan_out_all(database)
     messages = await pending(database, listening)
     asked: list[str] = []

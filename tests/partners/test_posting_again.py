@@ -12,18 +12,18 @@ import pytest
 from sqlalchemy import event
 
 from app.kit.clock import now
-from app.kit.db import Database
-from app.kit.ids import uuid7
+from app.kit.database.ids import uuid7
+from app.kit.database.session import Database
 from app.kit.problems import Problem
 from app.kit.settings import Settings
 from app.organizations.models import Organization
-from app.partners.inbound.bringing import bring
-from app.partners.inbound.courtesy import SLICE
-from app.partners.inbound.reading import NoSignature
-from app.partners.inbound.receiving import Received
-from app.people.emails import canonical
-from app.signatures.bulk import CHUNK
-from app.signatures.sealing import write_link
+from app.partners.inbound.fair_share import SLICE
+from app.partners.inbound.idempotency import Received
+from app.partners.inbound.ingest import bring
+from app.partners.inbound.items import NoSignature
+from app.people.fields.emails import canonical
+from app.signatures.engine.bulk import CHUNK
+from app.signatures.signing.sealing import write_link
 from tests.support.application import sweep
 from tests.support.databases import run
 from tests.support.partner_posts import Poster, item, lines, problem_slug

@@ -8,10 +8,10 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from app.kit.bodies import TooLarge
-from app.kit.large_bodies import BrokenGzip, gunzip, is_utf8
-from app.partners.inbound.cutting import DuplicateKeys, NothingSent, NotJsonText, look_closely
-from app.partners.inbound.reading import has_each_key_once, read_items
+from app.kit.web.bodies import TooLarge
+from app.kit.web.large_bodies import BrokenGzip, gunzip, is_utf8
+from app.partners.inbound.items import has_each_key_once, read_items
+from app.partners.inbound.json_split import DuplicateKeys, NothingSent, NotJsonText, look_closely
 from app.partners.schemas import PartnerSigning
 from tests.support.partner_posts import item
 

@@ -12,11 +12,11 @@ import httpx
 import pytest
 
 from app.kit.clock import now
-from app.kit.db import Database
+from app.kit.database.session import Database
 from app.kit.settings import Settings
 from app.organizations.models import Organization
-from app.partners.inbound.receiving import Received
-from app.partners.secrets import add
+from app.partners.inbound.idempotency import Received
+from app.partners.inbound.secrets.service import add
 from tests.support.application import serving, sweep
 from tests.support.databases import run, wait_until
 from tests.support.partner_posts import Poster, fresh_id, item, lines, signed, signed_as_bytes

@@ -11,13 +11,13 @@ from standardwebhooks.webhooks import Webhook
 from structlog.testing import capture_logs
 
 from app.commands.rotation import SEALED_COLUMNS
-from app.kit.db import Database
-from app.kit.ids import uuid7
-from app.kit.resealing import SealedColumn, reseal
-from app.kit.sealing import KeyRing, SealBrokenError
+from app.kit.crypto.key_rotation import SealedColumn, reseal
+from app.kit.crypto.sealing import KeyRing, SealBrokenError
+from app.kit.database.ids import uuid7
+from app.kit.database.session import Database
 from app.kit.settings import Settings
-from app.partners import resealing
-from app.partners.secrets import LiveSecret, key_of, live_secrets, note_use
+from app.partners import key_rotation
+from app.partners.inbound.secrets.service import LiveSecret, key_of, live_secrets, note_use
 from tests.support.databases import run
 from tests.support.partners import Partner, one_after_the_other
 from tests.support.settings import SECRET_KEYS
@@ -306,7 +306,7 @@ async def test_secrets_come_under_a_newer_key(partnership: Partner, make: Make, 
     connection = await database.pin()
     try:
         ring = KeyRing.parse(f"{NEW},{SECRET_KEYS}")
-        done = await reseal(database, connection, ring, resealing.WEBHOOK_SECRETS, lambda _: None)
+        done = await reseal(database, connection, ring, key_rotation.WEBHOOK_SECRETS, lambda _: None)
     finally:
         await connection.close()
     assert (done.sealed_count, done.resealed_count, done.unreadable_count, done.left_count) == (2, 2, 0, 0)
@@ -338,9 +338,9 @@ _MESSAGE = (
     " FROM webhook_endpoints"
 )
 _COLUMNS = {
-    "received_webhooks": resealing.RECEIVED_WEBHOOKS,
-    "webhook_endpoints": resealing.WEBHOOK_ENDPOINTS,
-    "delivery_attempts": resealing.DELIVERY_ATTEMPTS,
+    "received_webhooks": key_rotation.RECEIVED_WEBHOOKS,
+    "webhook_endpoints": key_rotation.WEBHOOK_ENDPOINTS,
+    "delivery_attempts": key_rotation.DELIVERY_ATTEMPTS,
 }
 
 

@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from app.kit.db import Database
+from app.kit.database.session import Database
 from app.kit.settings import Settings
 from tests.support.databases import run, wait_until
 from tests.support.webhooks import (
@@ -57,7 +57,7 @@ async def test_many_slow_endpoints_leave_a_connection_to_a_fast_one(database: Da
 async def test_when_there_are_more_endpoints_than_connections_each_has_its_turn(
     database: Database, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("app.partners.outbound.delivering._SLICE", 0.0)
+    monkeypatch.setattr("app.partners.outbound.delivery.worker._SLICE", 0.0)
     gate = Gate()
     async with receiving(gate.pass_) as slow, receiving() as fast:
         await plant_many(database, settings, slow.url(), 9, 5)
@@ -89,7 +89,7 @@ async def test_those_that_fail_have_their_turn_however_busy_the_others_are(
 async def test_with_one_connection_both_kinds_have_their_turn(
     database: Database, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("app.partners.outbound.delivering._SLICE", 0.0)
+    monkeypatch.setattr("app.partners.outbound.delivery.worker._SLICE", 0.0)
     async with receiving() as good, receiving(lambda _received: http_response(500)) as bad:
         await insert_messages(database, await insert_endpoint(database, settings, bad.url()), 2)
         await run(database, "UPDATE webhook_endpoints SET failing_since = now(), failure_count = 1")

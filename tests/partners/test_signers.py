@@ -5,7 +5,7 @@ from typing import Any
 import httpx
 import pytest
 
-from app.kit.db import Database
+from app.kit.database.session import Database
 from app.people.pseudonyms import person_id
 from tests.support.application import sweep
 from tests.support.databases import run

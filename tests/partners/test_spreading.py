@@ -3,13 +3,13 @@
 import httpx
 import pytest
 
-from app.kit.announcing import Announcement
 from app.kit.clock import now
-from app.kit.db import Database
-from app.kit.ids import uuid7
-from app.partners.outbound import spreading
-from app.people.leaving import erased
-from app.signatures.ledger import Entering
+from app.kit.database.ids import uuid7
+from app.kit.database.outbox import NewMessage
+from app.kit.database.session import Database
+from app.partners.outbound.message_types import fan_out
+from app.people.personal_data.data_rights import erased
+from app.signatures.background.consents import ConsentEntering
 from tests.support.application import sweep
 from tests.support.databases import run
 from tests.support.factories import insert_petition
@@ -122,7 +122,7 @@ async def test_what_should_name_an_organization_and_does_not_is_told_to_no_partn
 ) -> None:
     await insert_mute_endpoint(database, partnership.organization_id, type_)
     content = withdrawal(partnership.petition_id, partnership.organization_id, brought=True).content
-    await publish_all(database, Announcement(type_, {**content, "signature_ids": [], "at": now().isoformat()}))
+    await publish_all(database, NewMessage(type_, {**content, "signature_ids": [], "at": now().isoformat()}))
     await fan_out_all(database)
     assert await pending(database) == []
 
@@ -183,7 +183,7 @@ async def test_two_people_who_are_erased_are_two_messages(database: Database, pa
 async def test_consents_are_told_by_spans_of_at_most_five_hundred(
     database: Database, partnership: Partner, monkeypatch: pytest.MonkeyPatch, client: httpx.AsyncClient
 ) -> None:
-    monkeypatch.setattr(spreading, "MOST_TOLD", 3)
+    monkeypatch.setattr(fan_out, "MOST_TOLD", 3)
     listening = [await insert_mute_endpoint(database, partnership.organization_id) for _ in range(2)]
     for number in range(7):
         await sign_with_consent(client, number)
@@ -274,7 +274,7 @@ async def test_a_round_that_fails_takes_nothing_out(
         raise RuntimeError
 
     with monkeypatch.context() as failing:
-        failing.setattr(spreading, "_write", fail)
+        failing.setattr(fan_out, "_write", fail)
         await sweep(database)
     assert len(await run(database, "SELECT 1 FROM outbox_messages")) == 2
     assert await run(database, "SELECT 1 FROM signer_feed_entries") == []
@@ -286,12 +286,12 @@ async def test_a_batch_leaves_the_rest_to_the_next(
     database: Database, partnership: Partner, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     listening = await insert_mute_endpoint(database, partnership.organization_id)
-    monkeypatch.setattr(spreading, "BATCH", 2)
+    monkeypatch.setattr(fan_out, "BATCH", 2)
     await publish_all(database, *(about("petition.published", partnership.petition_id) for _ in range(5)))
     taken = []
     for _ in range(4):
         async with database.transaction() as session:
-            taken.append(len(await spreading.spread(session)))
+            taken.append(len(await fan_out.spread(session)))
     assert taken == [2, 2, 1, 0]
     assert len(await pending(database, listening)) == 5
 
@@ -303,13 +303,13 @@ async def test_a_consent_that_is_being_erased_holds_nobody_up_and_is_not_told_of
     await sign_with_consent(client, 1)
     await sign_with_consent(client, 2)
     async with database.transaction() as session:
-        await Entering(RING)(session)
+        await ConsentEntering(RING)(session)
     connection = await database.pin()
     try:
         async with connection.transaction():
             await connection.execute("DELETE FROM consents WHERE signer = $1", signer_of(1))
             async with database.transaction() as session:
-                assert len(await spreading.spread(session)) == 1
+                assert len(await fan_out.spread(session)) == 1
         await fan_out_all(database)
     finally:
         await connection.close()
@@ -324,14 +324,14 @@ async def test_an_erasure_that_is_taken_back_leaves_the_consent_to_be_told_of(
     await insert_mute_endpoint(database, partnership.organization_id)
     await sign_with_consent(client, 1)
     async with database.transaction() as session:
-        await Entering(RING)(session)
+        await ConsentEntering(RING)(session)
     connection = await database.pin()
     try:
         erasing = connection.transaction()
         await erasing.start()
         await connection.execute("DELETE FROM consents")
         async with database.transaction() as session:
-            assert await spreading.spread(session) == []
+            assert await fan_out.spread(session) == []
         await erasing.rollback()
     finally:
         await connection.close()

@@ -5,13 +5,13 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 import httpx
 import pytest
 
-from app.kit.db import Database
-from app.kit.limiting import Limiter, Memory
+from app.kit.abuse.rate_limits import Limiter, MemoryStorage
+from app.kit.database.session import Database
+from app.kit.mail.templates import MailTemplates
 from app.kit.settings import Settings
-from app.kit.texts import Texts
 from app.organizations.models import Organization
 from app.people.mailing import PeopleMails
-from app.signatures.own import Signers
+from app.signatures.me.service import Signers
 from tests.support.application import serving
 from tests.support.databases import run
 from tests.support.factories import insert_petition
@@ -24,7 +24,7 @@ SignUp = Callable[..., Awaitable[Headers]]
 
 @pytest.fixture
 def postman(database: Database, settings: Settings) -> Postman:
-    return Postman(PeopleMails(database, settings, Texts(), Limiter(Memory()), [Signers()]))
+    return Postman(PeopleMails(database, settings, MailTemplates(), Limiter(MemoryStorage()), [Signers()]))
 
 
 @pytest.fixture

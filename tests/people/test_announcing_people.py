@@ -9,12 +9,12 @@ import httpx
 import pytest
 
 from app.kit.clock import now
-from app.kit.db import Database
-from app.kit.ids import uuid7
+from app.kit.database.ids import uuid7
+from app.kit.database.session import Database
 from app.kit.settings import Settings
 from app.organizations.models import Organization
-from app.people import leaving
-from app.people.consents import Entry, enter
+from app.people.consents.service import Entry, enter
+from app.people.personal_data import data_rights
 from app.people.pseudonyms import person_id
 from app.people.queries import movement_id
 from tests.support.databases import run
@@ -117,7 +117,7 @@ async def test_an_erasure_is_announced_when_staff_do_it_and_not_when_it_fails(
         raise RuntimeError
 
     with monkeypatch.context() as failing:
-        failing.setattr(leaving, "announce", fail)
+        failing.setattr(data_rights, "announce", fail)
         assert (await client.post("/v1/erasures", json=body, headers=data_officer)).status_code == 500
     assert len(await run(database, "SELECT 1 FROM consents")) == 1
     assert await said(database, "person.erased") == []

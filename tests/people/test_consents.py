@@ -10,18 +10,18 @@ from sqlalchemy import select
 from sqlalchemy.exc import DBAPIError
 
 from app.kit.clock import now
-from app.kit.db import Database
-from app.kit.sealing import KeyRing
+from app.kit.crypto.sealing import KeyRing
+from app.kit.database.session import Database
 from app.kit.settings import Settings
 from app.organizations.models import Organization
-from app.people import consents
-from app.people.asking import ConsentTwice, check, open_asking, read_asked
-from app.people.consents import Entry, consenting, enter
-from app.people.emails import canonical
+from app.people.account.service import remember
+from app.people.consents import service as consents
+from app.people.consents.policy import ConsentTwice, check, open_asking, read_asked
+from app.people.consents.service import Entry, consenting, enter
+from app.people.fields.emails import canonical
 from app.people.queries import HAS_CONSENT_SQL
 from app.people.schemas import Consent
-from app.people.service import remember
-from app.signatures.ledger import Entering
+from app.signatures.background.consents import ConsentEntering
 from tests.support.databases import run
 from tests.support.factories import person as somebody
 from tests.support.people_mails import AMINA, Postman
@@ -395,7 +395,7 @@ async def test_what_is_asked_of_the_ledger_agrees_with_it(
 
 
 async def test_remembering_fills_in_and_never_overwrites(database: Database, ring: KeyRing) -> None:
-    from app.people.service import change, details_of
+    from app.people.account.service import change, details_of
 
     signer = ring.digest(AMINA)
     async with database.transaction() as session:
@@ -415,7 +415,7 @@ async def test_consents_given_with_a_signature_reach_the_ledger(
     consent = {"organization": "sisters", "given": True, "text_version": "en-1", "page": "example.org/sign"}
     await sign(consents=[consent])
     async with database.transaction() as session:
-        await Entering(ring)(session)
+        await ConsentEntering(ring)(session)
     query = (
         "SELECT c.signer, c.organization_id, c.given, t.version, c.page, c.petition_id IS NOT NULL, c.proven "
         "FROM consents c JOIN consent_texts t ON t.id = c.text_id"

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from app.people.emails import canonical, validated
+from app.people.fields.emails import canonical, validated
 
 SAME = [
     ["amina@example.org", "AMINA@example.org", "amina@EXAMPLE.ORG", "  amina@example.org\n"],

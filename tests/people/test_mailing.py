@@ -6,15 +6,15 @@ import httpx
 import pytest
 from sqlalchemy import event
 
-from app.kit.db import Database
-from app.kit.dispatch import End
-from app.kit.limiting import Limiter, Memory
+from app.kit.abuse.rate_limits import Limiter, MemoryStorage
+from app.kit.database.session import Database
+from app.kit.mail.sender import Outcome
+from app.kit.mail.templates import MailTemplates
 from app.kit.settings import Settings
-from app.kit.texts import Texts
 from app.organizations.models import Organization
 from app.people.mailing import PeopleMails
-from app.signatures.mailing import SignatureMails
-from app.signatures.own import Signers
+from app.signatures.background.mails import SignatureMails
+from app.signatures.me.service import Signers
 from tests.support.application import sweep
 from tests.support.databases import run
 from tests.support.factories import insert_petition
@@ -44,7 +44,7 @@ def clock() -> Clock:
 
 @pytest.fixture
 def limiter(clock: Clock) -> Limiter:
-    return Limiter(Memory(clock=clock))
+    return Limiter(MemoryStorage(clock=clock))
 
 
 @pytest.fixture
@@ -54,7 +54,7 @@ def settings(settings: Settings) -> Settings:
 
 @pytest.fixture
 def postman(database: Database, settings: Settings, limiter: Limiter) -> Postman:
-    return Postman(PeopleMails(database, settings, Texts(), limiter, [Signers()]))
+    return Postman(PeopleMails(database, settings, MailTemplates(), limiter, [Signers()]))
 
 
 @pytest.fixture
@@ -149,9 +149,9 @@ async def test_each_reader_has_an_hour_of_their_own(join: Join, postman: Postman
     assert sorted(recipients) == [AMINA] * 3 + ["bilal@example.org"] * 3
 
 
-@pytest.mark.parametrize("end", [End.LATER, End.UNKNOWN])
+@pytest.mark.parametrize("end", [Outcome.LATER, Outcome.UNKNOWN])
 async def test_a_mail_is_counted_once_however_often_it_is_tried(
-    join: Join, postman: Postman, database: Database, end: End
+    join: Join, postman: Postman, database: Database, end: Outcome
 ) -> None:
     await join(3)
     for _ in range(3):
@@ -186,8 +186,8 @@ async def test_mails_about_signatures_and_welcomes_are_counted_together(
     client: httpx.AsyncClient, organizations: list[str], database: Database, settings: Settings, limiter: Limiter
 ) -> None:
     await insert_petition(database, "confirmed-by-mail", confirmation="email")
-    asking = Postman(SignatureMails(database, settings, Texts(), limiter))  # type: ignore[arg-type]  # a source too
-    welcoming = Postman(PeopleMails(database, settings, Texts(), limiter, [Signers()]))
+    asking = Postman(SignatureMails(database, settings, MailTemplates(), limiter))  # type: ignore[arg-type]  # a source too
+    welcoming = Postman(PeopleMails(database, settings, MailTemplates(), limiter, [Signers()]))
     consents = [{"organization": slug, "given": True} for slug in organizations]
     body = {"given_name": "A", "family_name": "B", "email": AMINA, "country": "UG", "consents": consents}
     assert (await client.post("/v1/petitions/confirmed-by-mail/signatures", json=body)).status_code == 201
@@ -208,7 +208,7 @@ async def test_a_mail_program_anywhere_can_unsubscribe(
     assert [row.given for row in await run(database, "SELECT given FROM consents ORDER BY decided_at")] == [True, False]
 
 
-class LostStore(Memory):
+class LostStore(MemoryStorage):
     """A store of limits that is out of reach."""
 
     async def incr(self, *_: object, **__: object) -> int:
@@ -217,5 +217,5 @@ class LostStore(Memory):
 
 async def test_while_limits_cannot_be_shared_mails_are_sent(join: Join, database: Database, settings: Settings) -> None:
     await join(5)
-    postman = Postman(PeopleMails(database, settings, Texts(), Limiter(LostStore()), [Signers()]))
+    postman = Postman(PeopleMails(database, settings, MailTemplates(), Limiter(LostStore()), [Signers()]))
     assert len(await postman.bring()) == 5

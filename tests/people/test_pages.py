@@ -8,7 +8,7 @@ import pytest
 from fastapi import Request
 
 import app.people
-from app.kit.pages import Pages
+from app.kit.web.html_pages import Pages
 
 FOLDER = Path(app.people.__file__).parent / "pages"
 WORDS = {file.stem: tomllib.loads(file.read_text(encoding="utf-8")) for file in FOLDER.glob("*.toml")}

@@ -2,10 +2,10 @@
 
 import httpx
 
-from app.kit.db import Database
-from app.kit.resealing import reseal
-from app.kit.sealing import KeyRing
-from app.people.resealing import MAILS, PEOPLE
+from app.kit.crypto.key_rotation import reseal
+from app.kit.crypto.sealing import KeyRing
+from app.kit.database.session import Database
+from app.people.key_rotation import MAILS, PEOPLE
 from app.people.sealing import open_details, open_mail
 from tests.support.databases import run
 from tests.support.people_mails import AMINA

@@ -7,13 +7,13 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 import httpx
 import pytest
 
-from app.kit.db import Database
-from app.kit.dispatch import LEASE_SECONDS, End
-from app.kit.ids import uuid7
-from app.kit.sealing import KeyRing
+from app.kit.crypto.sealing import KeyRing
+from app.kit.database.ids import uuid7
+from app.kit.database.session import Database
+from app.kit.mail.sender import LEASE_SECONDS, Outcome
 from app.kit.settings import Settings
+from app.people.account.sessions import forget_sign_ins
 from app.people.sealing import SignInToken, write_sign_in_token
-from app.people.sessions import forget_sign_ins
 from tests.support.application import serving
 from tests.support.databases import run
 from tests.support.factories import insert_petition, person
@@ -240,9 +240,9 @@ async def test_one_client_cannot_ask_without_end(settings: Settings, database: D
     assert page.headers["content-type"].startswith("text/html")
 
 
-@pytest.mark.parametrize("end", [End.LATER, End.UNKNOWN])
+@pytest.mark.parametrize("end", [Outcome.LATER, Outcome.UNKNOWN])
 async def test_a_mail_that_was_not_taken_is_due_again(
-    client: httpx.AsyncClient, sign: Sign, postman: Postman, database: Database, end: End
+    client: httpx.AsyncClient, sign: Sign, postman: Postman, database: Database, end: Outcome
 ) -> None:
     await sign()
     await client.post("/v1/sign-ins", json={"email": AMINA})
@@ -260,7 +260,7 @@ async def test_nothing_is_sent_more_than_five_times(
     await sign()
     await client.post("/v1/sign-ins", json={"email": AMINA})
     for _ in range(8):
-        await postman.bring(End.UNKNOWN)
+        await postman.bring(Outcome.UNKNOWN)
         await age(database, "mails", "due_at", "1 minute")
     assert len(postman.brought) == 5
     assert await run(database, "SELECT 1 FROM mails") == []

@@ -6,7 +6,7 @@ from datetime import timedelta
 import httpx
 import pytest
 
-from app.kit.db import Database
+from app.kit.database.session import Database
 from tests.support.time_travel import age_petitions
 from tests.support.types import Headers, Json
 

@@ -8,7 +8,7 @@ from sqlalchemy import func, select, text
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.campaigns.models import Campaign
-from app.kit.db import Database
+from app.kit.database.session import Database
 from app.petitions.directory import open_directory
 from app.petitions.models import MODERATIONS, STATES, Petition
 from app.petitions.queries import ACCEPTING, ACCEPTING_SQL, STATE_NOW, moment

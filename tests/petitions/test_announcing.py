@@ -9,7 +9,7 @@ import httpx
 import pytest
 
 from app.kit.clock import now
-from app.kit.db import Database
+from app.kit.database.session import Database
 from app.petitions import service
 from app.petitions.milestones import reach
 from tests.support.databases import run
@@ -36,7 +36,7 @@ async def types(database: Database) -> list[str]:
 
 async def sweep_the_clock(database: Database) -> None:
     async with database.transaction() as session:
-        await service.turn_pages(session)
+        await service.apply_scheduled_transitions(session)
 
 
 async def test_publishing_closing_and_reopening_are_announced_once_each(

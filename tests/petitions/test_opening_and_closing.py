@@ -11,8 +11,8 @@ from sqlalchemy import update
 
 from app.campaigns.models import Campaign
 from app.kit.clock import now
-from app.kit.db import Database
-from app.petitions.service import lock, turn_pages
+from app.kit.database.session import Database
+from app.petitions.service import apply_scheduled_transitions, lock
 
 Headers = dict[str, str]
 Json = dict[str, Any]
@@ -174,10 +174,10 @@ async def test_the_sweep_writes_down_what_the_clock_has_decided_once(
     await let_pass(HOUR)
     told = {slug: (await client.get(f"/v1/petitions/{slug}")).json() for slug in ("opens", "opens-and-closes")}
     async with database.transaction() as session:
-        turned = await turn_pages(session)
+        turned = await apply_scheduled_transitions(session)
     assert {(page.slug, page.state) for page in turned} == {("opens", "open"), ("opens-and-closes", "closed")}
     async with database.transaction() as session:
-        assert await turn_pages(session) == []
+        assert await apply_scheduled_transitions(session) == []
     for slug, before in told.items():
         assert (await client.get(f"/v1/petitions/{slug}")).json() == before
 
@@ -190,7 +190,7 @@ async def test_the_sweep_leaves_alone_what_somebody_is_changing(
     async with database.transaction() as changing:
         await lock(changing, "repeal-the-act")
         async with database.transaction() as sweeping:
-            assert await turn_pages(sweeping) == []
+            assert await apply_scheduled_transitions(sweeping) == []
 
 
 @pytest.mark.parametrize("state", ["draft", "archived"])

@@ -8,7 +8,7 @@ import httpx
 import pytest
 
 from app.kit.clock import now
-from app.kit.db import Database
+from app.kit.database.session import Database
 from tests.support.databases import run
 
 Headers = dict[str, str]

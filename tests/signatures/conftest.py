@@ -7,7 +7,7 @@ from uuid import UUID
 import httpx
 import pytest
 
-from app.kit.db import Database
+from app.kit.database.session import Database
 from tests.support.factories import insert_petition
 from tests.support.types import Json
 

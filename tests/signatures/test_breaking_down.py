@@ -13,8 +13,8 @@ import httpx
 import pytest
 
 from app.kit.clock import now
-from app.kit.db import Database
-from app.signatures.breakdown import fold
+from app.kit.database.session import Database
+from app.signatures.reading.breakdown import fold
 from app.signatures.schemas import Dimension, TallyRow, TallyView
 from tests.support.factories import insert_petition, person
 from tests.support.types import Json

@@ -9,12 +9,12 @@ import httpx
 import pytest
 
 from app.kit.clock import now
-from app.kit.db import Database
-from app.kit.ids import uuid7
-from app.signatures.hot import HotRoom
-from app.signatures.intake import Outcome, Signing
+from app.kit.database.ids import uuid7
+from app.kit.database.session import Database
+from app.signatures.engine.engine import SigningEngine
+from app.signatures.engine.insert import Outcome, Signing
 from app.signatures.schemas import ImportedSigning
-from app.signatures.signing import prepare
+from app.signatures.signing.prepare import prepare
 from tests.support.databases import run
 from tests.support.factories import insert_petition, person
 from tests.support.tallies import exact_counts
@@ -23,20 +23,22 @@ PARTNER, ANOTHER = UUID(int=7), UUID(int=8)
 
 
 @pytest.fixture
-def room(served: Any) -> HotRoom:
-    room: HotRoom = served.api.state.hot
+def room(served: Any) -> SigningEngine:
+    room: SigningEngine = served.api.state.hot
     return room
 
 
 def prepared(
-    room: HotRoom, petition_id: UUID, people: Sequence[int], partner_id: UUID = PARTNER, **more: Any
+    room: SigningEngine, petition_id: UUID, people: Sequence[int], partner_id: UUID = PARTNER, **more: Any
 ) -> list[Signing]:
     """These people's signatures, as a partner brings them."""
     bodies = [ImportedSigning.model_validate(person(number, **more)) for number in people]
     return [prepare(room.ring, petition_id, body, now(), partner_id=partner_id) for body in bodies]
 
 
-async def test_bringing_the_same_again_answers_the_same_and_counts_nothing(room: HotRoom, database: Database) -> None:
+async def test_bringing_the_same_again_answers_the_same_and_counts_nothing(
+    room: SigningEngine, database: Database
+) -> None:
     signings = prepared(room, await insert_petition(database), range(10))
     first = await room.bulk.bring(signings)
     assert first == [Outcome.COUNTED] * 10
@@ -44,7 +46,7 @@ async def test_bringing_the_same_again_answers_the_same_and_counts_nothing(room:
     assert await exact_counts(database) == {"end-the-ban": 10}
 
 
-async def test_the_same_people_under_other_ids_are_duplicates(room: HotRoom, database: Database) -> None:
+async def test_the_same_people_under_other_ids_are_duplicates(room: SigningEngine, database: Database) -> None:
     petition_id = await insert_petition(database)
     await room.bulk.bring(prepared(room, petition_id, range(3)))
     assert await room.bulk.bring(prepared(room, petition_id, [2, 3])) == [Outcome.DUPLICATE, Outcome.COUNTED]
@@ -52,7 +54,7 @@ async def test_the_same_people_under_other_ids_are_duplicates(room: HotRoom, dat
 
 
 async def test_whoever_has_withdrawn_is_not_brought_back(
-    room: HotRoom, client: httpx.AsyncClient, database: Database
+    room: SigningEngine, client: httpx.AsyncClient, database: Database
 ) -> None:
     petition_id = await insert_petition(database)
     signings = prepared(room, petition_id, [1])
@@ -63,7 +65,9 @@ async def test_whoever_has_withdrawn_is_not_brought_back(
     assert await exact_counts(database) == {"end-the-ban": 0}
 
 
-async def test_whoever_withdraws_after_they_were_brought_stays_withdrawn(room: HotRoom, database: Database) -> None:
+async def test_whoever_withdraws_after_they_were_brought_stays_withdrawn(
+    room: SigningEngine, database: Database
+) -> None:
     signings = prepared(room, await insert_petition(database), [1])
     await room.bulk.bring(signings)
     await run(database, "UPDATE signatures SET state = 'withdrawn', sealed = ''")
@@ -72,7 +76,7 @@ async def test_whoever_withdraws_after_they_were_brought_stays_withdrawn(room: H
 
 
 async def test_those_who_are_asked_to_confirm_are_pending_and_nobody_is_reminded(
-    room: HotRoom, database: Database
+    room: SigningEngine, database: Database
 ) -> None:
     petition_id = await insert_petition(database, confirmation="email")
     signings = prepared(room, petition_id, [1])
@@ -82,7 +86,7 @@ async def test_those_who_are_asked_to_confirm_are_pending_and_nobody_is_reminded
     assert (await run(database, "SELECT due_mail FROM signatures"))[0].due_mail is None
 
 
-async def test_one_that_the_database_will_not_take_costs_no_neighbour(room: HotRoom, database: Database) -> None:
+async def test_one_that_the_database_will_not_take_costs_no_neighbour(room: SigningEngine, database: Database) -> None:
     signings = prepared(room, await insert_petition(database), range(5))
     signings[2] = signings[2]._replace(facets=signings[2].facets._replace(source="a\0b"))
     outcomes = await room.bulk.bring(signings)
@@ -90,7 +94,9 @@ async def test_one_that_the_database_will_not_take_costs_no_neighbour(room: HotR
     assert await exact_counts(database) == {"end-the-ban": 4}
 
 
-async def test_a_closed_petition_refuses_all_but_what_it_has_taken_already(room: HotRoom, database: Database) -> None:
+async def test_a_closed_petition_refuses_all_but_what_it_has_taken_already(
+    room: SigningEngine, database: Database
+) -> None:
     petition_id = await insert_petition(database)
     taken, late = prepared(room, petition_id, [1]), prepared(room, petition_id, [2])
     await room.bulk.bring(taken)
@@ -98,7 +104,7 @@ async def test_a_closed_petition_refuses_all_but_what_it_has_taken_already(room:
     assert await room.bulk.bring([*taken, *late]) == [Outcome.COUNTED, Outcome.REFUSED]
 
 
-async def test_who_brought_a_signature_and_how_they_know_it_is_kept(room: HotRoom, database: Database) -> None:
+async def test_who_brought_a_signature_and_how_they_know_it_is_kept(room: SigningEngine, database: Database) -> None:
     petition_id = await insert_petition(database)
     body, id_ = ImportedSigning.model_validate(person(1)), uuid7()
     signing = prepare(room.ring, petition_id, body, now(), partner_id=PARTNER, id_=id_, reference="crm:4711")
@@ -108,7 +114,9 @@ async def test_who_brought_a_signature_and_how_they_know_it_is_kept(room: HotRoo
     assert b"crm:4711" not in row.sealed
 
 
-async def test_what_is_pending_stays_as_its_own_partner_brought_it_first(room: HotRoom, database: Database) -> None:
+async def test_what_is_pending_stays_as_its_own_partner_brought_it_first(
+    room: SigningEngine, database: Database
+) -> None:
     petition_id = await insert_petition(database, confirmation="email")
     first = prepared(room, petition_id, [1])
     assert await room.bulk.bring(first) == [Outcome.PENDING]
@@ -118,7 +126,7 @@ async def test_what_is_pending_stays_as_its_own_partner_brought_it_first(room: H
 
 
 async def test_what_is_pending_gives_way_to_another_partner_and_to_whoever_signs_here(
-    room: HotRoom, client: httpx.AsyncClient, database: Database
+    room: SigningEngine, client: httpx.AsyncClient, database: Database
 ) -> None:
     petition_id = await insert_petition(database, confirmation="email")
     first, second = (prepared(room, petition_id, [1], partner) for partner in (PARTNER, ANOTHER))
@@ -139,7 +147,7 @@ async def test_what_is_pending_gives_way_to_another_partner_and_to_whoever_signs
 
 
 async def test_many_who_bring_one_each_share_transactions_and_each_is_answered(
-    room: HotRoom, database: Database
+    room: SigningEngine, database: Database
 ) -> None:
     signings = prepared(room, await insert_petition(database), range(300))
     signings[7] = signings[7]._replace(facets=signings[7].facets._replace(source="a\0b"))
@@ -153,7 +161,7 @@ async def test_many_who_bring_one_each_share_transactions_and_each_is_answered(
     assert transactions < 30
 
 
-async def test_large_and_small_parts_take_turns(room: HotRoom, database: Database) -> None:
+async def test_large_and_small_parts_take_turns(room: SigningEngine, database: Database) -> None:
     petition_id = await insert_petition(database)
     large = [prepared(room, petition_id, range(start, start + 100)) for start in (0, 50, 100)]
     small = [prepared(room, petition_id, [number]) for number in range(0, 220, 20)]

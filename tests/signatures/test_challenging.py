@@ -7,7 +7,7 @@ import altcha
 import httpx
 import pytest
 
-from app.kit.db import Database
+from app.kit.database.session import Database
 from tests.support.factories import insert_petition, person
 from tests.support.tallies import exact_counts
 from tests.support.types import Json

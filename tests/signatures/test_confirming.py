@@ -11,14 +11,14 @@ import httpx
 import pytest
 from pydantic import SecretStr
 
+from app.kit.abuse.rate_limits import open_limiter
 from app.kit.clock import now
-from app.kit.db import Database
-from app.kit.dispatch import End, Settled
-from app.kit.limiting import open_limiter
+from app.kit.database.session import Database
+from app.kit.mail.sender import Outcome, Result
+from app.kit.mail.templates import MailTemplates
 from app.kit.settings import Settings
-from app.kit.texts import Texts
-from app.signatures.mailing import SignatureMails
-from app.signatures.sealing import unseal, write_link
+from app.signatures.background.mails import SignatureMails
+from app.signatures.signing.sealing import unseal, write_link
 from tests.support.application import running_worker
 from tests.support.databases import run, wait_until
 from tests.support.factories import insert_petition, people_like, person
@@ -216,13 +216,13 @@ async def test_a_long_outage_of_the_mail_server_costs_nobody_their_mail(
 ) -> None:
     """Tried many times more often than an address may be written to in an hour."""
     await sign(client)
-    source = SignatureMails(database, settings, Texts(), open_limiter(settings))
+    source = SignatureMails(database, settings, MailTemplates(), open_limiter(settings))
     ids = set()
-    for end in [End.LATER] * 25 + [End.UNKNOWN, End.LATER, End.SENT]:
+    for end in [Outcome.LATER] * 25 + [Outcome.UNKNOWN, Outcome.LATER, Outcome.SENT]:
         (letter,) = await source.claim(10)
         assert letter.mail is not None
         ids.add(letter.mail.message_id)
-        await source.settle([Settled(letter, end)])
+        await source.settle([Result(letter, end)])
         await run(database, "UPDATE signatures SET mail_due_at = now() - interval '1 s' WHERE due_mail IS NOT NULL")
     assert await source.claim(10) == []
     assert len(ids) == 1, "a mailbox can tell that they are one"
@@ -234,14 +234,14 @@ async def test_a_mail_about_an_old_signature_is_tried_again_as_well(
 ) -> None:
     await sign(client)
     await run(database, "UPDATE signatures SET signed_at = now() - interval '40 days'")
-    source = SignatureMails(database, settings, Texts(), open_limiter(settings))
+    source = SignatureMails(database, settings, MailTemplates(), open_limiter(settings))
     (letter,) = await source.claim(10)
-    await source.settle([Settled(letter, End.LATER)])
+    await source.settle([Result(letter, Outcome.LATER)])
     rows = await run(database, "SELECT mail_due_at < now() + interval '2 minutes' FROM signatures")
     assert rows[0][0] is True
     await run(database, "UPDATE signatures SET mail_due_at = now(), mail_since = now() - interval '31 days'")
     (letter,) = await source.claim(10)
-    await source.settle([Settled(letter, End.LATER)])
+    await source.settle([Result(letter, Outcome.LATER)])
     assert (await run(database, "SELECT due_mail FROM signatures"))[0][0] is None
 
 

@@ -5,7 +5,7 @@ from uuid import UUID
 
 import httpx
 
-from app.kit.db import Database
+from app.kit.database.session import Database
 from app.kit.settings import Settings
 from tests.support.application import serving
 from tests.support.databases import run

@@ -2,8 +2,8 @@
 
 import pytest
 
-from app.kit.sealing import KeyRing
-from app.signatures.domains import digest, domain_of, is_disposable
+from app.kit.crypto.sealing import KeyRing
+from app.signatures.signing.email_domains import digest, domain_of, is_disposable
 from tests.support.settings import SECRET_KEYS
 
 RING = KeyRing.parse(SECRET_KEYS)

@@ -7,13 +7,14 @@ import httpx
 import pytest
 
 from app.kit.clock import now
-from app.kit.db import Database
-from app.kit.sealing import KeyRing
+from app.kit.crypto.sealing import KeyRing
+from app.kit.database.session import Database
 from app.kit.settings import Settings
-from app.signatures import intake, own
-from app.signatures.lanes import claim
+from app.signatures.engine import insert
+from app.signatures.engine.lanes import claim
+from app.signatures.me import service as own
 from app.signatures.schemas import SigningBody
-from app.signatures.signing import prepare
+from app.signatures.signing.prepare import prepare
 from tests.support.application import running_worker, serving
 from tests.support.databases import run, wait_until
 from tests.support.factories import insert_petition, people_like, person
@@ -25,7 +26,7 @@ Headers = dict[str, str]
 AT = "/v1/petitions/end-the-ban"
 
 
-def prepared(ring: KeyRing, petition_id: UUID, people: list[Json]) -> list[intake.Signing]:
+def prepared(ring: KeyRing, petition_id: UUID, people: list[Json]) -> list[insert.Signing]:
     return [prepare(ring, petition_id, SigningBody.model_validate(body), now()) for body in people]
 
 
@@ -146,11 +147,11 @@ async def test_an_import_takes_the_place_of_what_was_held(
         await sign(client, body)
     lane = await claim(database, settings.key_ring.fingerprint())
     paper = prepared(settings.key_ring, petition_id, people_like(3))
-    outcomes = (await intake.sign(lane, paper, intake.IMPORT)).outcomes
-    again = (await intake.sign(lane, paper, intake.IMPORT)).outcomes
+    outcomes = (await insert.sign(lane, paper, insert.IMPORT)).outcomes
+    again = (await insert.sign(lane, paper, insert.IMPORT)).outcomes
     await lane.release()
     assert [outcome.value for outcome in outcomes] == ["duplicate", "counted", "counted"]
-    assert set(again[1:]) == {intake.Outcome.COUNTED}, "told again what was committed"
+    assert set(again[1:]) == {insert.Outcome.COUNTED}, "told again what was committed"
     assert await exact_counts(database) == {"end-the-ban": 3}
 
 

@@ -11,18 +11,18 @@ from uuid import UUID
 import httpx
 import pytest
 
+from app.commands.console import CommandError
 from app.commands.imports import _import
-from app.commands.shell import CommandError
-from app.kit.db import Database
+from app.kit.database.session import Database
 from app.kit.settings import Settings
 from app.petitions.directory import open_directory
 from app.petitions.service import PetitionNotFound
 from app.signatures import importing
+from app.signatures.engine.lanes import claim
 from app.signatures.importing import Import, Line, Summary, UnreadableFileError, read_lines
-from app.signatures.lanes import claim
 from app.signatures.schemas import ImportedSigning
-from app.signatures.sealing import unseal
 from app.signatures.service import PetitionNotOpen
+from app.signatures.signing.sealing import unseal
 from tests.support.databases import run
 from tests.support.factories import insert_petition, person
 from tests.support.settings import FINGERPRINT

@@ -10,11 +10,12 @@ import httpx
 import pytest
 
 from app.kit.clock import now
-from app.kit.db import Database
+from app.kit.database.session import Database
 from app.organizations.service import create_organization
-from app.signatures import jobs, slices, transitions
-from app.signatures.passes import Passes
-from app.signatures.transitions import Confirmation, Withdrawal
+from app.signatures.background import runner
+from app.signatures.engine import chunks, transitions
+from app.signatures.engine.scan import Passes
+from app.signatures.engine.transitions import Confirmation, Withdrawal
 from tests.support.databases import run
 from tests.support.factories import insert_petition, person
 from tests.support.invalidations import (
@@ -38,7 +39,7 @@ FARM = bytes.fromhex("00112233445566ff")
 
 @pytest.fixture(autouse=True)
 def _small_slices(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(slices, "SLICE", 4)
+    monkeypatch.setattr(chunks, "SLICE", 4)
 
 
 def crowd(petition_id: UUID, count: int, **more: Any) -> list[Any]:
@@ -146,7 +147,7 @@ async def test_it_can_be_undone_while_it_is_being_applied(
     await change_state(client, campaigner, view, "apply")
     async with claimed_lane(database) as lane:
         for _ in range(4):
-            assert await jobs.work_slice(lane, RING, Passes())
+            assert await runner.work_slice(lane, RING, Passes())
     assert 0 < len(await invalidated(database)) < 10
     await change_state(client, campaigner, view, "undo")
     await apply_all(database, petition_id)
@@ -196,7 +197,7 @@ async def test_a_signature_given_in_time_and_committed_late_is_not_forgotten(
     await change_state(client, campaigner, view, "apply")
     async with claimed_lane(database) as lane:
         for _ in range(5):
-            await jobs.work_slice(lane, RING, Passes())
+            await runner.work_slice(lane, RING, Passes())
         late = [prepared_signing(petition_id, person(n, "UG", signed_at=THEN.isoformat())) for n in range(100, 130)]
         await sign_all(database, late)
         await apply_all(database, petition_id)

@@ -1,8 +1,8 @@
 """A process that lost its lane believes nothing of it: counts are right a second later, whoever writes there now."""
 
-from app.kit.db import Database
+from app.kit.database.session import Database
 from app.kit.settings import Settings
-from app.signatures.counts import Counts
+from app.signatures.reading.counts import Counts
 from tests.support.application import serving
 from tests.support.databases import run
 from tests.support.factories import insert_petition, person

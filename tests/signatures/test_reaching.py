@@ -6,7 +6,7 @@ from uuid import UUID
 
 import httpx
 
-from app.kit.db import Database
+from app.kit.database.session import Database
 from tests.support.application import sweep
 from tests.support.databases import run
 from tests.support.factories import people_like, person

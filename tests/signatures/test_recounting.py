@@ -8,10 +8,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from app.kit.db import Connection, Database, committing
+from app.kit.database.session import Connection, Database, committing
 from app.kit.settings import Settings
-from app.signatures.recount import Difference, differences
-from app.signatures.tallies import DIMENSIONS, Facets, keys_of, move, moves_of
+from app.signatures.engine.tallies import DIMENSIONS, TallyKeys, apply_deltas, deltas_of, keys_of
+from app.signatures.reading.recount import Difference, differences
 from tests.support.application import serving
 from tests.support.databases import run
 from tests.support.factories import insert_petition, person
@@ -32,7 +32,7 @@ MOMENT = st.one_of(
     ),
 )
 FACETS = st.builds(
-    Facets,
+    TallyKeys,
     country=st.sampled_from(["UG", "FR", "DE"]),
     region=REGION,
     source=st.sampled_from(["", "-", "a.b_c", "other"]),
@@ -54,7 +54,7 @@ async def connection(database: Database) -> AsyncIterator[Connection]:
     await connection.close()
 
 
-async def put(connection: Connection, petition_id: UUID, rows: list[Facets], state: str) -> None:
+async def put(connection: Connection, petition_id: UUID, rows: list[TallyKeys], state: str) -> None:
     given = [(petition_id, uuid4().bytes, uuid4(), *facets, state) for facets in rows]
     await connection.executemany(_INSERT, given)
 
@@ -62,7 +62,7 @@ async def put(connection: Connection, petition_id: UUID, rows: list[Facets], sta
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(confirmed=st.lists(FACETS, max_size=12), withdrawn=st.lists(FACETS, max_size=3), lane=st.integers(0, 255))
 async def test_the_recount_agrees_with_what_was_tallied(
-    database: Database, connection: Connection, confirmed: list[Facets], withdrawn: list[Facets], lane: int
+    database: Database, connection: Connection, confirmed: list[TallyKeys], withdrawn: list[TallyKeys], lane: int
 ) -> None:
     petition_id = uuid4()
     async with committing(connection):
@@ -70,24 +70,24 @@ async def test_the_recount_agrees_with_what_was_tallied(
         await put(connection, petition_id, withdrawn, "withdrawn")
         gone = [(facets, -1) for facets in withdrawn]
         changes = [*((facets, 1) for facets in [*confirmed, *withdrawn]), *gone]
-        totals = await move(connection, lane, {petition_id}, ((petition_id, *change) for change in changes))
+        totals = await apply_deltas(connection, lane, {petition_id}, ((petition_id, *change) for change in changes))
     assert totals == {petition_id: len(confirmed)}
     async with database.transaction() as session:
         assert await differences(session, petition_id) == []
 
 
 @given(FACETS)
-def test_a_signature_counts_under_one_key_of_each_dimension(facets: Facets) -> None:
+def test_a_signature_counts_under_one_key_of_each_dimension(facets: TallyKeys) -> None:
     assert tuple(dimension for dimension, _ in keys_of(facets)) == DIMENSIONS
 
 
 @given(st.lists(st.tuples(FACETS, st.sampled_from([1, 0, -1])), max_size=20))
-def test_moves_are_the_sum_of_their_changes(changes: list[tuple[Facets, int]]) -> None:
+def test_moves_are_the_sum_of_their_changes(changes: list[tuple[TallyKeys, int]]) -> None:
     expected: dict[tuple[str, str], int] = {("total", ""): 0}
     for facets, change in changes:
         for key in keys_of(facets):
             expected[key] = expected.get(key, 0) + change
-    assert moves_of(changes) == expected
+    assert deltas_of(changes) == expected
 
 
 @pytest.mark.parametrize(

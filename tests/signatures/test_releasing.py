@@ -3,9 +3,10 @@
 import httpx
 import pytest
 
-from app.kit.db import Database
-from app.signatures import jobs, slices
-from app.signatures.passes import Passes
+from app.kit.database.session import Database
+from app.signatures.background import runner
+from app.signatures.engine import chunks
+from app.signatures.engine.scan import Passes
 from tests.support.databases import run
 from tests.support.factories import insert_petition, person
 from tests.support.invalidations import (
@@ -26,7 +27,7 @@ LAST_RELEASED = "SELECT 1 FROM signatures WHERE signer = :last AND held IS NULL"
 
 @pytest.fixture(autouse=True)
 def _small_slices(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(slices, "SLICE", 4)
+    monkeypatch.setattr(chunks, "SLICE", 4)
 
 
 async def held_count(client: httpx.AsyncClient, headers: Headers) -> int:
@@ -87,9 +88,9 @@ async def test_one_that_was_held_in_time_and_committed_late_is_released_too(
     async with claimed_lane(database) as lane:
         # Until the last one of the first pass.
         while not await run(database, LAST_RELEASED, last=max(one.signer for one in people[:20])):
-            assert await jobs.work_slice(lane, RING, passes)
+            assert await runner.work_slice(lane, RING, passes)
         await sign_all(database, people[20:])
-        while await jobs.work_slice(lane, RING, passes):
+        while await runner.work_slice(lane, RING, passes):
             continue
     assert await exact_counts(database) == {"end-the-ban": 40}
 

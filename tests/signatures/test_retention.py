@@ -11,13 +11,14 @@ import pytest
 from structlog.testing import capture_logs
 
 from app.kit.clock import now
-from app.kit.db import Database
+from app.kit.database.session import Database
 from app.kit.settings import Settings
 from app.organizations import queries as organizations
-from app.people.consents import Entry, enter
-from app.signatures import jobs, ledger, slices, transitions
-from app.signatures.retention import Watch
-from app.signatures.transitions import Withdrawal
+from app.people.consents.service import Entry, enter
+from app.signatures.background import consents, runner
+from app.signatures.engine import chunks, transitions
+from app.signatures.engine.transitions import Withdrawal
+from app.signatures.moderation.retention import Watch
 from tests.support.databases import run
 from tests.support.factories import insert_petition, person
 from tests.support.invalidations import (
@@ -38,7 +39,7 @@ DAY = timedelta(days=1)
 
 @pytest.fixture(autouse=True)
 def _small_slices(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(slices, "SLICE", 4)
+    monkeypatch.setattr(chunks, "SLICE", 4)
 
 
 async def consent(database: Database, signers: list[bytes], *, given: bool = True) -> None:
@@ -123,7 +124,7 @@ async def test_consents_given_with_a_signature_are_entered_first(
     await turn(database, 0)
     assert await apply_all(database, petition_id) == []
     async with database.transaction() as session:
-        assert len(await ledger.Entering(RING)(session)) == 6
+        assert len(await consents.ConsentEntering(RING)(session)) == 6
     assert (await apply_all(database, petition_id))[-1] == 7
     assert await kept(database) == {one.signer for one in people[:3]}
 
@@ -150,7 +151,7 @@ async def test_a_petition_that_waits_for_consents_no_key_opens_is_told_once_an_h
     await run(database, "UPDATE petitions SET personal_data_until = NULL WHERE slug = 'another'")
     await run(database, "UPDATE petitions SET state = 'open' WHERE slug = 'running'")
     async with database.transaction() as session:
-        await ledger.Entering(RING)(session)
+        await consents.ConsentEntering(RING)(session)
     assert await apply_all(database, petition_id) == []
     told = [("warning", "retention waits for consents", str(petition_id), 3)]
     assert await watched(database, watch) == told
@@ -178,7 +179,7 @@ async def test_the_worker_is_who_tells_it(database: Database, petition_id: UUID,
     await turn(database, 0)
     quick, ending = settings.model_copy(update={"sweep_seconds": 0.01}), asyncio.Event()
     with capture_logs() as logs:
-        working = asyncio.create_task(jobs.work(database, quick, RING, ending))
+        working = asyncio.create_task(runner.work(database, quick, RING, ending))
         async with asyncio.timeout(10):
             while not logs:
                 await run(database, "SELECT 1")

@@ -10,14 +10,14 @@ import httpx
 import pytest
 
 from app.commands.rotation import SEALED_COLUMNS
-from app.kit import resealing
-from app.kit.db import Database, committing
-from app.kit.resealing import SealedColumn
-from app.kit.sealing import KeyRing, SealBrokenError
+from app.kit.crypto import key_rotation
+from app.kit.crypto.key_rotation import SealedColumn
+from app.kit.crypto.sealing import KeyRing, SealBrokenError
+from app.kit.database.session import Database, committing
 from app.kit.settings import Settings
 from app.models import metadata
-from app.signatures.resealing import SIGNATURES
-from app.signatures.sealing import unseal
+from app.signatures.key_rotation import SIGNATURES
+from app.signatures.signing.sealing import unseal
 from tests.support.application import serving
 from tests.support.databases import run
 from tests.support.factories import insert_petition, person
@@ -185,7 +185,7 @@ async def test_a_value_that_changes_while_it_is_sealed_anew_is_not_overwritten(
     read = await run(database, "SELECT petition_id, signer, sealed FROM signatures ORDER BY signer")
     await withdraw(receipt)
     connection = await database.pin()
-    batch = await resealing._reseal_batch(connection, ring, SIGNATURES, [tuple(row) for row in read])  # type: ignore[misc]
+    batch = await key_rotation._reseal_batch(connection, ring, SIGNATURES, [tuple(row) for row in read])  # type: ignore[misc]
     await connection.close()
     assert batch == (1, 0)
     rows = await run(database, "SELECT state, octet_length(sealed) > 0 AS kept FROM signatures ORDER BY state")
@@ -200,11 +200,11 @@ async def test_a_row_that_somebody_holds_is_left_for_a_later_pass(sign: Sign, da
     await connection.execute("SET lock_timeout = '50ms'")
     async with committing(holder):
         await holder.execute("SELECT 1 FROM signatures FOR UPDATE")
-        held = await resealing.reseal(database, connection, ring, SIGNATURES, lambda _: None)
-    assert held == resealing.Resealed(sealed_count=1, resealed_count=0, unreadable_count=0, left_count=1)
+        held = await key_rotation.reseal(database, connection, ring, SIGNATURES, lambda _: None)
+    assert held == key_rotation.Resealed(sealed_count=1, resealed_count=0, unreadable_count=0, left_count=1)
     settled: list[int] = []
-    free = await resealing.reseal(database, connection, ring, SIGNATURES, settled.append)
-    assert free == resealing.Resealed(sealed_count=1, resealed_count=1, unreadable_count=0, left_count=0)
+    free = await key_rotation.reseal(database, connection, ring, SIGNATURES, settled.append)
+    assert free == key_rotation.Resealed(sealed_count=1, resealed_count=1, unreadable_count=0, left_count=0)
     assert sum(settled) == 1
     await holder.close()
     await connection.close()
@@ -219,17 +219,17 @@ async def test_a_pass_goes_through_all_petitions_however_the_batches_fall(
         await sign(person(number), "/v1/petitions/another")
     connection, secrets = await database.pin(), [OLD]
     for size in (1, 3, 5, 10, 11):
-        monkeypatch.setattr(resealing, "BATCH_LIMIT", size)
+        monkeypatch.setattr(key_rotation, "BATCH_LIMIT", size)
         secrets.insert(0, f"a-new-secret-that-is-only-for-tests-{size}")
         ring = KeyRing.parse(",".join(secrets))
-        batches = [batch async for batch in resealing.walk(connection, ring, SIGNATURES)]
+        batches = [batch async for batch in key_rotation.walk(connection, ring, SIGNATURES)]
         assert [sum(counts) for counts in zip(*batches, strict=True)] == [10, 0]
         assert await opened(database, KeyRing.parse(secrets[0], OLD)) == {person(n)["email"] for n in range(5)}
     await connection.close()
 
 
 async def test_a_column_may_be_empty_and_its_key_of_any_type(own_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(resealing, "BATCH_LIMIT", 2)
+    monkeypatch.setattr(key_rotation, "BATCH_LIMIT", 2)
     notes = SealedColumn("notes", {"number": "bigint"}, "sealed", lambda number: b"notes.sealed%d" % number)
     before, after = KeyRing.parse(OLD), KeyRing.parse(f"{NEW},{OLD}")
     database = Database(own_url, name="test")
@@ -239,8 +239,8 @@ async def test_a_column_may_be_empty_and_its_key_of_any_type(own_url: str, monke
         (number, before.seal(b"%d" % number, notes.identity(number)) if number % 3 else None) for number in range(9)
     ]
     await connection.executemany("INSERT INTO notes VALUES ($1, $2)", [*values, (9, b"")])
-    told = await resealing.reseal(database, connection, after, notes, lambda _: None)
-    assert told == resealing.Resealed(sealed_count=6, resealed_count=6, unreadable_count=0, left_count=0)
+    told = await key_rotation.reseal(database, connection, after, notes, lambda _: None)
+    assert told == key_rotation.Resealed(sealed_count=6, resealed_count=6, unreadable_count=0, left_count=0)
     rows = await connection.fetch("SELECT number, sealed FROM notes ORDER BY number")
     assert [row["sealed"] for row in rows if row["number"] % 3 == 0] == [None, None, None, b""]
     newest = KeyRing.parse(NEW)

@@ -10,12 +10,12 @@ import httpx
 import pytest
 from structlog.testing import capture_logs
 
-from app.kit.db import Database, driver_url
-from app.kit.embedded import EmbeddedPostgres
-from app.kit.sealing import KeyRing, SealBrokenError
+from app.embedded_postgres.server import EmbeddedPostgres
+from app.kit.crypto.sealing import KeyRing, SealBrokenError
+from app.kit.database.session import Database, driver_url
 from app.kit.settings import Settings
-from app.signatures.sealing import Personal, unseal
-from app.signatures.signing import consents_of
+from app.signatures.signing.prepare import consents_of
+from app.signatures.signing.sealing import Personal, unseal
 from tests.support.databases import run
 from tests.support.factories import person
 

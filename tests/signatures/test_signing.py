@@ -8,7 +8,7 @@ from uuid import UUID, uuid4
 import httpx
 
 from app.kit.clock import now
-from app.kit.db import Database
+from app.kit.database.session import Database
 from tests.support.databases import run
 from tests.support.factories import insert_petition, people_like, person
 from tests.support.tallies import dump_signatures, exact_counts

@@ -6,10 +6,10 @@ from typing import Any
 
 import httpx
 
-from app.kit.countries import COUNTRIES
-from app.kit.db import Database
+from app.kit.database.session import Database
 from app.kit.settings import Settings
-from app.signatures.sealing import unseal
+from app.kit.text.countries import COUNTRIES
+from app.signatures.signing.sealing import unseal
 from tests.support.application import serving
 from tests.support.databases import run
 from tests.support.factories import person

@@ -9,9 +9,9 @@ from typing import Any
 import httpx
 import pytest
 
-from app.kit.db import Database
+from app.kit.database.session import Database
 from app.kit.settings import Settings
-from app.signatures import streams
+from app.signatures.reading import streams
 from tests.support.application import serving
 from tests.support.databases import run
 from tests.support.factories import person

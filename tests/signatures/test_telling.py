@@ -7,19 +7,19 @@ import httpx
 import pytest
 
 from app.kit.clock import now
-from app.kit.db import Database
+from app.kit.database.session import Database
 from app.kit.settings import Settings
 from app.organizations.models import Organization
-from app.people.emails import canonical
+from app.people.fields.emails import canonical
 from app.people.pseudonyms import person_id
-from app.signatures.hot import HotRoom
-from app.signatures.intake import Outcome
-from app.signatures.ledger import Entering
-from app.signatures.own import SignatureKeeper
+from app.signatures.background.consents import ConsentEntering
+from app.signatures.background.withdrawal_messages import WithdrawalMessages
+from app.signatures.engine.engine import SigningEngine
+from app.signatures.engine.insert import Outcome
+from app.signatures.me.service import SignatureKeeper
 from app.signatures.schemas import ImportedSigning
-from app.signatures.sealing import write_link, write_receipt
-from app.signatures.signing import prepare
-from app.signatures.telling import Telling
+from app.signatures.signing.prepare import prepare
+from app.signatures.signing.sealing import write_link, write_receipt
 from tests.support.databases import run
 from tests.support.factories import insert_petition, person
 from tests.support.tallies import exact_counts
@@ -44,7 +44,7 @@ def told(database: Database, settings: Settings) -> Callable[[], Awaitable[Said]
 
     async def sweep() -> Said:
         async with database.transaction() as session:
-            await Telling(settings.key_ring)(session)
+            await WithdrawalMessages(settings.key_ring)(session)
         rows = await run(
             database,
             "DELETE FROM outbox_messages WHERE type = 'signature.withdrawn' RETURNING organization_id, content",
@@ -60,7 +60,7 @@ Bring = Callable[..., Awaitable[UUID]]
 @pytest.fixture
 def bring(served: object, petition_id: UUID, partners: dict[str, UUID]) -> Bring:
     """Bring the first person as this partner; the signature's id."""
-    room: HotRoom = served.api.state.hot  # type: ignore[attr-defined]
+    room: SigningEngine = served.api.state.hot  # type: ignore[attr-defined]
 
     async def brought(by: str = "bringers") -> UUID:
         body = ImportedSigning.model_validate(person(1))
@@ -74,7 +74,7 @@ def bring(served: object, petition_id: UUID, partners: dict[str, UUID]) -> Bring
 @pytest.fixture
 def erase(served: object, database: Database, settings: Settings) -> Callable[[], Awaitable[Said]]:
     """Erase the first person; what is announced of that by this room."""
-    room: HotRoom = served.api.state.hot  # type: ignore[attr-defined]
+    room: SigningEngine = served.api.state.hot  # type: ignore[attr-defined]
 
     async def erased() -> Said:
         await SignatureKeeper(room, database).erase(settings.key_ring.digest(canonical(person(1)["email"])), "withdraw")
@@ -91,7 +91,7 @@ def receipt_of(settings: Settings, petition_id: UUID, id_: UUID) -> str:
 
 async def enter_consents(database: Database, settings: Settings) -> None:
     async with database.transaction() as session:
-        await Entering(settings.key_ring)(session)
+        await ConsentEntering(settings.key_ring)(session)
 
 
 def consenting(number: int, **said: bool) -> Json:
@@ -202,7 +202,7 @@ async def test_nothing_is_noted_any_more_of_whoever_is_erased(
     await enter_consents(database, settings)
     await withdraw(signed["receipt"])
     await sign(person(1))
-    room: HotRoom = served.api.state.hot  # type: ignore[attr-defined]
+    room: SigningEngine = served.api.state.hot  # type: ignore[attr-defined]
     await SignatureKeeper(room, database).erase(settings.key_ring.digest(canonical(person(1)["email"])), choice)  # type: ignore[arg-type]
     assert await run(database, "SELECT 1 FROM signatures WHERE withdrawn_id IS NOT NULL") == []
     assert await told() == []
@@ -217,7 +217,7 @@ async def test_partners_that_brought_a_signature_are_told_of_the_erasure_with_it
         database, "UPDATE signatures SET partner_id = :id WHERE id = :one", id=partners["bringers"], one=signed["id"]
     )
     signer = settings.key_ring.digest(canonical(person(1)["email"]))
-    room: HotRoom = served.api.state.hot  # type: ignore[attr-defined]
+    room: SigningEngine = served.api.state.hot  # type: ignore[attr-defined]
     for _ in range(2):
         await SignatureKeeper(room, database).erase(signer, "withdraw")
     rows = await run(database, "SELECT organization_id, content FROM outbox_messages WHERE type = 'person.erased'")
@@ -293,7 +293,7 @@ async def test_a_number_that_is_nobodys_knows_no_partner(
 ) -> None:
     await withdraw(receipt_of(settings, petition_id, await bring()))
     await sign(person(1))
-    room: HotRoom = served.api.state.hot  # type: ignore[attr-defined]
+    room: SigningEngine = served.api.state.hot  # type: ignore[attr-defined]
     await SignatureKeeper(room, database).erase(settings.key_ring.digest(canonical(person(1)["email"])), "keep")
     assert await run(database, "SELECT brought_by, brought_ids FROM signatures") == [(None, None)]
     assert await exact_counts(database) == {"end-the-ban": 1}

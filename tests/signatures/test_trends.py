@@ -7,8 +7,8 @@ from uuid import UUID
 import httpx
 
 from app.kit.clock import now
-from app.kit.db import Database
-from app.signatures.trends import Summarizing
+from app.kit.database.session import Database
+from app.signatures.moderation.trends import BrinMaintenance
 from tests.support.databases import run
 from tests.support.factories import insert_petition, person
 from tests.support.invalidations import AT, prepared_signing, sign_all
@@ -94,20 +94,20 @@ async def test_trends_are_for_staff_and_for_a_while(
 async def test_the_index_is_kept_up_at_most_once_a_minute(database: Database, petition_id: UUID) -> None:
     for first in range(0, 4000, 1000):
         await sign_all(database, [prepared_signing(petition_id, person(n)) for n in range(first, first + 1000)])
-    summarize = Summarizing()
+    summarize = BrinMaintenance()
     async with database.transaction() as session:
         assert len(await summarize(session)) >= 1
     assert await run(database, BRIN_RANGES) == [(0,)]
     await sign_all(database, [prepared_signing(petition_id, person(n)) for n in range(4000, 9000)])
     async with database.transaction() as session:
         assert len(await summarize(session)) == 0
-        assert len(await Summarizing()(session)) >= 1
+        assert len(await BrinMaintenance()(session)) >= 1
 
 
 async def test_the_index_is_left_alone_while_a_vacuum_is_at_the_table(database: Database, petition_id: UUID) -> None:
     for first in range(0, 4000, 1000):
         await sign_all(database, [prepared_signing(petition_id, person(n)) for n in range(first, first + 1000)])
-    summarize = Summarizing()
+    summarize = BrinMaintenance()
     async with database.transaction() as vacuuming:
         await run_in(vacuuming, "LOCK TABLE signatures IN SHARE UPDATE EXCLUSIVE MODE")
         async with database.transaction() as session:

@@ -10,10 +10,12 @@ import pytest
 from sqlalchemy import text
 from structlog.testing import capture_logs
 
-from app.kit.db import Database
+from app.kit.database.session import Database
 from app.kit.settings import Settings
-from app.signatures import invalidating, jobs, slices
-from app.signatures.passes import Passes, Unreadable
+from app.signatures.background import runner
+from app.signatures.engine import chunks
+from app.signatures.engine.scan import Passes, Unreadable
+from app.signatures.moderation import apply
 from tests.support.databases import run
 from tests.support.factories import person
 from tests.support.invalidations import (
@@ -32,7 +34,7 @@ from tests.support.types import Headers, Json
 
 @pytest.fixture(autouse=True)
 def _small_slices(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(slices, "SLICE", 4)
+    monkeypatch.setattr(chunks, "SLICE", 4)
 
 
 def crowd(petition_id: UUID, count: int) -> list[Any]:
@@ -88,9 +90,9 @@ async def test_a_worker_told_of_a_rule_it_cannot_open_looks_again_when_its_time_
     await change_state(client, campaigner, view, "apply")
     sealed = await spoil(database, view)
     passes = Passes(Unreadable(let_lie=timedelta(seconds=1)))
-    due = text(f"SELECT {invalidating.DUE}")
+    due = text(f"SELECT {apply.DUE}")
     async with claimed_lane(database) as lane:
-        assert not await jobs.work_slice(lane, RING, passes)
+        assert not await runner.work_slice(lane, RING, passes)
         async with database.transaction() as session:
             assert [bool(await session.scalar(due, {"passed_over": ids})) for ids in (passes.unreadable.ids(), [])] == [
                 False,
@@ -100,7 +102,7 @@ async def test_a_worker_told_of_a_rule_it_cannot_open_looks_again_when_its_time_
         async with asyncio.timeout(10):
             while passes.unreadable.ids():
                 await run(database, "SELECT pg_sleep(0.05)")
-        assert await jobs.work_slice(lane, RING, passes)
+        assert await runner.work_slice(lane, RING, passes)
 
 
 async def test_a_worker_tells_of_a_rule_it_cannot_open_once_and_goes_on_looking(
@@ -112,7 +114,7 @@ async def test_a_worker_tells_of_a_rule_it_cannot_open_once_and_goes_on_looking(
     await spoil(database, broken)
     quick, ending = settings.model_copy(update={"sweep_seconds": 0.01}), asyncio.Event()
     with capture_logs() as logs:
-        working = asyncio.create_task(jobs.work(database, quick, RING, ending))
+        working = asyncio.create_task(runner.work(database, quick, RING, ending))
         async with asyncio.timeout(20):
             while not [line for line in logs if line["event"] == "slices done"]:
                 await run(database, "SELECT 1")

@@ -4,11 +4,11 @@ from collections.abc import Awaitable, Callable
 
 import httpx
 
-from app.kit.db import Database
-from app.kit.ids import uuid7
-from app.kit.sealing import KeyRing
+from app.kit.crypto.sealing import KeyRing
+from app.kit.database.ids import uuid7
+from app.kit.database.session import Database
 from app.kit.settings import Settings
-from app.signatures.sealing import write_receipt
+from app.signatures.signing.sealing import write_receipt
 from tests.support.databases import run
 from tests.support.factories import insert_petition, person
 from tests.support.tallies import exact_counts

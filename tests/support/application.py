@@ -11,10 +11,10 @@ from fastapi import FastAPI
 from starlette.datastructures import State
 
 from app import worker
-from app.kit.db import Database
-from app.kit.http import Asgi
+from app.kit.database.session import Database
 from app.kit.settings import Settings
-from app.main import create_api, dress
+from app.kit.web.middleware import Asgi
+from app.main import create_api, wrap_middleware
 from tests.support.settings import RING
 
 
@@ -52,7 +52,7 @@ async def serving(settings: Settings) -> AsyncIterator[Served]:
     taken = _take(settings)
     api = taken.api
     api.state = State(dict(taken.state._state))
-    app = dress(api)
+    app = wrap_middleware(api)
     transport = httpx.ASGITransport(app=app, raise_app_exceptions=False)  # type: ignore[arg-type]
     async with (
         api.router.lifespan_context(api),

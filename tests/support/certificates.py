@@ -9,7 +9,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from app.kit.ids import uuid7
+from app.kit.database.ids import uuid7
 from tests.support.time_travel import in_days
 
 

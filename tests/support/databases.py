@@ -7,7 +7,7 @@ from typing import Any
 
 from sqlalchemy import text
 
-from app.kit.db import Database, committing
+from app.kit.database.session import Database, committing
 
 _BLOCKED = "FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
 

@@ -6,7 +6,7 @@ from uuid import UUID
 
 from app.campaigns.models import Campaign
 from app.kit.clock import now
-from app.kit.db import Database
+from app.kit.database.session import Database
 from app.petitions.models import Petition
 from tests.support.types import Json
 

@@ -4,11 +4,11 @@ import hashlib
 import hmac
 from typing import Any
 
-from app.kit.db import Database
+from app.kit.database.session import Database
 from app.kit.settings import Settings
 from app.organizations.models import Organization
-from app.partners.secrets import add
-from app.signatures.sealing import Personal, unseal
+from app.partners.inbound.secrets.service import add
+from app.signatures.signing.sealing import Personal, unseal
 from tests.support.application import sweep
 from tests.support.databases import run
 from tests.support.partners import PETITION, SLUG, Partner

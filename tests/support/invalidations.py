@@ -8,13 +8,14 @@ from uuid import UUID
 import httpx
 
 from app.kit.clock import now
-from app.kit.db import Database
-from app.signatures import intake, jobs
-from app.signatures.intake import Signing
-from app.signatures.lanes import Lane, claim
-from app.signatures.passes import Passes
+from app.kit.database.session import Database
+from app.signatures.background import runner
+from app.signatures.engine import insert
+from app.signatures.engine.insert import Signing
+from app.signatures.engine.lanes import Lane, claim
+from app.signatures.engine.scan import Passes
 from app.signatures.schemas import ImportedSigning
-from app.signatures.signing import prepare
+from app.signatures.signing.prepare import prepare
 from tests.support.settings import FINGERPRINT, RING
 from tests.support.tallies import exact_count
 from tests.support.types import Headers, Json
@@ -42,14 +43,14 @@ def prepared_signing(petition_id: UUID, body: Json, **traces: Any) -> Signing:
 async def sign_all(database: Database, signings: Iterable[Signing]) -> None:
     """All of them, in one batch."""
     async with claimed_lane(database) as lane:
-        await intake.sign(lane, list(signings))
+        await insert.sign(lane, list(signings))
 
 
 async def apply_all(database: Database, petition_id: UUID) -> list[int]:
     """Carry out all there is; the count after each slice, proven each time."""
     counts, passes = [], Passes()
     async with claimed_lane(database) as lane:
-        while await jobs.work_slice(lane, RING, passes):
+        while await runner.work_slice(lane, RING, passes):
             async with database.snapshot() as session:
                 counts.append(await exact_count(session, petition_id))
     return counts

@@ -6,17 +6,17 @@ from uuid import UUID
 
 import httpx
 
-from app.kit.announcing import Announcement, announce
 from app.kit.clock import now
-from app.kit.db import Database
-from app.kit.ids import uuid7
+from app.kit.database.ids import uuid7
+from app.kit.database.outbox import NewMessage, publish
+from app.kit.database.session import Database
 from app.organizations.queries import find
 from app.partners.models import WebhookEndpoint
-from app.partners.outbound import payloads
-from app.partners.outbound.message_types import TYPES
-from app.partners.outbound.spreading import spread
-from app.people.emails import canonical
-from app.signatures.telling import SIGNATURE_WITHDRAWN
+from app.partners.outbound.message_types import payloads
+from app.partners.outbound.message_types.fan_out import spread
+from app.partners.outbound.message_types.types import TYPES
+from app.people.fields.emails import canonical
+from app.signatures.background.withdrawal_messages import SIGNATURE_WITHDRAWN
 from tests.support.databases import run
 from tests.support.factories import person
 from tests.support.partners import PETITION, SLUG
@@ -53,34 +53,34 @@ async def insert_mute_endpoint(database: Database, organization_id: UUID, *types
         return made.id
 
 
-async def publish_all(database: Database, *announcements: Announcement) -> None:
+async def publish_all(database: Database, *announcements: NewMessage) -> None:
     """Announce, as a room would."""
     async with database.transaction() as session:
-        await announce(session, announcements)
+        await publish(session, announcements)
 
 
-def about(type_: str, petition_id: UUID) -> Announcement:
+def about(type_: str, petition_id: UUID) -> NewMessage:
     counts = {"threshold_count": 10, "signature_count": 12} if type_ == "petition.milestone_reached" else {}
-    return Announcement(type_, {"petition_id": str(petition_id), "at": now().isoformat(), **counts})
+    return NewMessage(type_, {"petition_id": str(petition_id), "at": now().isoformat(), **counts})
 
 
-def withdrawal(petition_id: UUID, to: UUID, *, brought: bool = False) -> Announcement:
+def withdrawal(petition_id: UUID, to: UUID, *, brought: bool = False) -> NewMessage:
     content = {
         "petition_id": str(petition_id),
         "signature_id": str(uuid7()),
         "person_id": "per_00000000000000000000000000000000",
         "brought": brought,
     }
-    return Announcement(SIGNATURE_WITHDRAWN, content, to)
+    return NewMessage(SIGNATURE_WITHDRAWN, content, to)
 
 
-def erasure(to: UUID, *signature_ids: UUID) -> Announcement:
+def erasure(to: UUID, *signature_ids: UUID) -> NewMessage:
     content: Json = {
         "person_id": "per_00000000000000000000000000000000",
         "signature_ids": list(map(str, signature_ids)),
         "at": now().isoformat(),
     }
-    return Announcement("person.erased", content, to)
+    return NewMessage("person.erased", content, to)
 
 
 async def fan_out_all(database: Database) -> None:

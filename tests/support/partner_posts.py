@@ -8,8 +8,8 @@ from itertools import count
 import httpx
 from standardwebhooks.webhooks import Webhook
 
-from app.kit import webhooks
-from app.partners.secrets import key_of
+from app.kit.webhooks import signing as webhooks
+from app.partners.inbound.secrets.service import key_of
 from tests.support.factories import person
 from tests.support.partners import PETITION, Partner
 from tests.support.types import Json

@@ -8,7 +8,7 @@ from uuid import UUID
 
 import httpx
 
-from app.kit.db import Database
+from app.kit.database.session import Database
 from app.organizations.models import Organization
 from app.organizations.queries import find
 from app.organizations.service import create_key

@@ -4,8 +4,8 @@ import re
 from dataclasses import dataclass, field
 from urllib.parse import parse_qs, urlsplit
 
-from app.kit.dispatch import End, Settled
-from app.kit.mail import Mail
+from app.kit.mail.message import Mail
+from app.kit.mail.sender import Outcome, Result
 from app.people.mailing import PeopleMails
 
 AMINA = "amina@example.org"
@@ -31,9 +31,9 @@ class Postman:
     source: PeopleMails
     brought: list[Mail] = field(default_factory=list)
 
-    async def bring(self, end: End = End.SENT) -> list[Mail]:
+    async def bring(self, end: End = Outcome.SENT) -> list[Mail]:
         letters = await self.source.claim(100)
-        await self.source.settle([Settled(letter, end if letter.mail else End.REFUSED) for letter in letters])
+        await self.source.settle([Result(letter, end if letter.mail else Outcome.REFUSED) for letter in letters])
         mails = [letter.mail for letter in letters if letter.mail]
         self.brought += mails
         return mails

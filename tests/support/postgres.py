@@ -16,8 +16,8 @@ from typing import Any
 import asyncpg
 from sqlalchemy.engine import make_url
 
-from app.kit.db import driver_url
-from app.kit.embedded import EmbeddedPostgres
+from app.embedded_postgres.server import EmbeddedPostgres
+from app.kit.database.session import driver_url
 from tests.support.services import kill_tree
 
 # A computer that loses power loses such a cluster; a test's has nothing to lose.

@@ -1,6 +1,6 @@
 """Settings as `multitude up` would have them, with a key that is only for tests."""
 
-from app.kit.sealing import KeyRing
+from app.kit.crypto.sealing import KeyRing
 from app.kit.settings import Settings
 
 SECRET_KEYS = "a-secret-that-is-only-for-tests-0001"

@@ -6,9 +6,9 @@ from uuid import UUID
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from app.kit.db import Database
-from app.signatures.recount import differences, recount
-from app.signatures.tallies import DIMENSIONS
+from app.kit.database.session import Database
+from app.signatures.engine.tallies import DIMENSIONS
+from app.signatures.reading.recount import differences, recount
 from tests.support.databases import run
 
 

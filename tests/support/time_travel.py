@@ -5,7 +5,7 @@ import datetime as dt
 from sqlalchemy import update
 
 from app.kit.clock import now
-from app.kit.db import Database
+from app.kit.database.session import Database
 from app.petitions.models import Petition
 from tests.support.databases import run
 

@@ -9,15 +9,15 @@ from typing import Any
 from uuid import UUID
 
 from app.kit.clock import now
-from app.kit.db import Database
-from app.kit.ids import uuid7
+from app.kit.database.ids import uuid7
+from app.kit.database.session import Database
 from app.kit.settings import Settings
 from app.organizations.models import Organization
 from app.organizations.queries import find
 from app.partners.models import WebhookMessage
-from app.partners.outbound import endpoints
-from app.partners.outbound.delivering import deliver
-from app.partners.outbound.message_types import ORDERED
+from app.partners.outbound.delivery.worker import deliver
+from app.partners.outbound.endpoints import service as endpoints
+from app.partners.outbound.message_types.types import ORDERED
 from tests.support.databases import run, wait_until
 from tests.support.time_travel import in_days
 

@@ -6,18 +6,18 @@ from typing import Annotated, Any, NamedTuple
 from fastapi import APIRouter, Request, Response, Security
 from fastapi.security import APIKeyHeader
 
-from app.kit import webhooks
-from app.kit.large_bodies import Share, off_loop
+from app.kit.web.large_bodies import BodyReservation, off_loop
+from app.kit.webhooks import signing as webhooks
 from app.organizations.models import Organization
-from app.partners.inbound.bringing import bring
-from app.partners.inbound.cutting import MOST_ITEMS
-from app.partners.inbound.desk import Desk, desk_of
-from app.partners.inbound.reading import read_items
-from app.partners.inbound.receiving import Bring, Received
-from app.partners.inbound.verifying import JSON, LINES, verify
+from app.partners.inbound.idempotency import Bring, Received
+from app.partners.inbound.ingest import bring
+from app.partners.inbound.items import read_items
+from app.partners.inbound.json_split import MOST_ITEMS
+from app.partners.inbound.services import InboundServices, inbound_services
+from app.partners.inbound.verification import JSON, LINES, verify
 from app.partners.schemas import PartnerSigning, ReceivedView
 
-# Only for the documentation: `verifying.py` reads all three headers.
+# Only for the documentation: `verification.py` reads all three headers.
 _documented = APIKeyHeader(
     name=webhooks.SIGNATURE,
     scheme_name="webhook",
@@ -81,7 +81,7 @@ async def bring_signatures(
 
     An item's fault costs no other item. The answer comes when everything is committed.
     """
-    desk = desk_of(request)
+    desk = inbound_services(request)
     with desk.bodies.share() as share:
         webhook = await _taken_in(desk, request, partner, share)
         id_ = f"standard:{webhook.id}"
@@ -89,7 +89,7 @@ async def bring_signatures(
     return Response(answer, media_type=JSON)
 
 
-async def _taken_in(desk: Desk, request: Request, partner: str, share: Share) -> _Webhook:
+async def _taken_in(desk: InboundServices, request: Request, partner: str, share: BodyReservation) -> _Webhook:
     organization, id_, body, lines = await verify(desk, request, partner, share)
     digest = await off_loop(len(body), desk.reception.digest_of, body)
     items = read_items(body, lines=lines)

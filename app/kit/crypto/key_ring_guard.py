@@ -1,0 +1,33 @@
+"""The database remembers which digest key it was filled with, and no process with another one may write.
+
+With another digest key every signer would be a stranger: all could sign again, and counts would double unseen.
+"""
+
+from sqlalchemy import CheckConstraint, select
+from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy.orm import Mapped, mapped_column
+
+from app.kit.database.session import Base
+from app.kit.problems import OperatorError
+
+
+class DigestKey(Base):
+    """One row: the fingerprint of the digest key."""
+
+    __tablename__ = "digest_keys"
+    __table_args__ = (CheckConstraint("id = 1", name="one_row"),)
+
+    id: Mapped[int] = mapped_column(primary_key=True, autoincrement=False, default=1)
+    fingerprint: Mapped[str]
+
+
+class KeyRingMismatchError(OperatorError):
+    """The database was filled with another digest key than MULTITUDE_SECRET_KEYS or MULTITUDE_DIGEST_KEY gives."""
+
+
+async def ensure_key_ring(session: AsyncSession, fingerprint: str) -> None:
+    """Remember the first fingerprint; ForeignKeyRingError for any other."""
+    await session.execute(insert(DigestKey).values(id=1, fingerprint=fingerprint).on_conflict_do_nothing())
+    if await session.scalar(select(DigestKey.fingerprint)) != fingerprint:
+        raise KeyRingMismatchError(" ".join((KeyRingMismatchError.__doc__ or "").split()))

@@ -1,0 +1,95 @@
+"""OSDI: petitions to read, and the helper that records a signature."""
+
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Query, Request, Response, Security
+from fastapi.security import APIKeyHeader
+
+from app.kit.database.session import Session
+from app.kit.settings import Settings
+from app.kit.web.caching import cached
+from app.partners.adapters.dependencies import TOKEN, by_token, feeding
+from app.partners.adapters.osdi import reading, recording
+from app.partners.adapters.osdi.schemas import (
+    MEDIA_TYPE,
+    Hal,
+    HalResponse,
+    OsdiEntryPoint,
+    OsdiPaging,
+    OsdiPetition,
+    OsdiPetitions,
+    OsdiSignature,
+    OsdiSigning,
+)
+from app.partners.adapters.parsing import read_object
+from app.partners.adapters.routes import JSON, check_type
+from app.partners.inbound.services import inbound_services
+from app.petitions import service as petitions
+
+router = APIRouter(tags=["partners"])
+
+# Only for the documentation: it would take a header sent twice for one.
+_documented = APIKeyHeader(
+    name=TOKEN, scheme_name="osdi", description="A partner's key (`mtd_partner_<secret>`)", auto_error=False
+)
+_SIGNING = {"schema": OsdiSigning.model_json_schema()}
+_BODY: dict[str, Any] = {"requestBody": {"required": True, "content": {JSON: _SIGNING, MEDIA_TYPE: _SIGNING}}}
+
+# Seconds, as for petitions in our own shape.
+_MAX_AGE, _SHARED_MAX_AGE = 5, 10
+
+
+def _settings(request: Request) -> Settings:
+    settings: Settings = request.app.state.settings
+    return settings
+
+
+def _told(request: Request, resource: Hal) -> Response:
+    return cached(
+        request,
+        resource.as_bytes(),
+        max_age=_MAX_AGE,
+        shared_max_age=_SHARED_MAX_AGE,
+        headers={"Content-Type": MEDIA_TYPE},
+    )
+
+
+@router.get("/v1/osdi", response_model=OsdiEntryPoint, response_class=HalResponse)
+async def show_osdi_entry_point(request: Request) -> Response:
+    """OSDI's entry point: what is offered in its shapes."""
+    return _told(request, reading.entry_point(_settings(request)))
+
+
+@router.get("/v1/osdi/petitions", response_model=OsdiPetitions, response_class=HalResponse)
+async def list_osdi_petitions(request: Request, session: Session, paging: Annotated[OsdiPaging, Query()]) -> Response:
+    """The petitions everybody may see, newest first, in OSDI's shape. Follow `_links.next`."""
+    counts = request.app.state.hot.counts
+    return _told(request, await reading.show_petitions(session, _settings(request), counts, paging))
+
+
+@router.get("/v1/osdi/petitions/{petition}", response_model=OsdiPetition, response_class=HalResponse)
+async def show_osdi_petition(request: Request, session: Session, petition: str) -> Response:
+    """One petition and its total, in OSDI's shape."""
+    found = await petitions.find(session, petition, None)
+    return _told(request, await reading.show_petition(_settings(request), request.app.state.hot.counts, found))
+
+
+@router.post(
+    "/v1/osdi/petitions/{petition}/record_signature_helper",
+    response_model=OsdiSignature,
+    response_class=HalResponse,
+    openapi_extra=_BODY,
+)
+async def record_osdi_signature(
+    request: Request, petition: str, _scheme: Annotated[str | None, Security(_documented)] = None
+) -> Response:
+    """Record a signature with OSDI's helper. The same identifier under the same petition is the same signature: it is
+    answered alike and counted once. With `osdi:control.return_response` false the answer is `{}`."""
+    desk = inbound_services(request)
+    organization = await by_token(desk, request)
+    check_type(request, JSON, MEDIA_TYPE)
+    with desk.bodies.share() as share:
+        share.is_of(organization.id)
+        signature = await read_object(await desk.bodies.read(request, share))
+        answer = await recording.record(desk, await feeding(desk, organization, petition), signature, share)
+    return Response(b"{}" if recording.wants_no_answer(signature) else answer, media_type=MEDIA_TYPE)

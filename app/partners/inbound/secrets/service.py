@@ -1,0 +1,156 @@
+"""Secrets by which an organization signs what it posts: made or brought, several live at once, ended at any moment.
+
+A secret is shown once, when it is made, and stored sealed. When it is ended it is destroyed: nothing it signed will
+ever be looked at again.
+"""
+
+import base64
+import secrets
+from datetime import datetime, timedelta
+from typing import NamedTuple
+from uuid import UUID
+
+from sqlalchemy import ColumnElement, Select, and_, func, or_, select, update
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from app.kit.clock import now
+from app.kit.crypto.sealing import KeyRing, SealBrokenError
+from app.kit.database.ids import uuid7
+from app.kit.logs import failure_of, log
+from app.kit.problems import Conflict, NotFound
+from app.kit.text.fields import as_id
+from app.organizations.models import Organization
+from app.organizations.service import ExpiryPast
+from app.partners.models import WebhookSecret
+from app.partners.sealing import secrets_identity
+
+# Those of the Standard Webhooks: what stands before the base64 of the key.
+PREFIX = "whsec_"
+# Each webhook is held against every live one.
+LIVE_LIMIT = 5
+_KEY_BYTES = 32
+# A busy secret would otherwise write its row with every webhook.
+_USE_NOTED_EVERY = timedelta(minutes=1)
+
+
+class WebhookSecretNotFound(NotFound):
+    """There is no such secret of this organization."""
+
+    slug = "webhook-secret-not-found"
+
+
+class TooManySecrets(Conflict):
+    """Five secrets of this scheme are live already; end one first."""
+
+    slug = "too-many-secrets"
+
+
+class SecretExpiryPast(ExpiryPast):
+    """A secret must expire in the future."""
+
+
+class LiveSecret(NamedTuple):
+    """A secret that opens something at this moment."""
+
+    id: UUID
+    secret: str
+
+    def __repr__(self) -> str:
+        return f"LiveSecret(id={self.id})"
+
+
+def key_of(secret: str) -> bytes:
+    """The key of a secret of the Standard Webhooks: what its base64 stands for; ValueError when it is none."""
+    if not secret.startswith(PREFIX):
+        raise ValueError("must begin with whsec_")
+    return base64.b64decode(secret.removeprefix(PREFIX), validate=True)
+
+
+def new_secret(scheme: str) -> str:
+    """A fresh secret of 256 random bits, as this scheme wants it: `whsec_` and base64, or URL-safe."""
+    if scheme == "standard":
+        return PREFIX + base64.b64encode(secrets.token_bytes(_KEY_BYTES)).decode()
+    return secrets.token_urlsafe(_KEY_BYTES)
+
+
+def secrets_of(organization_id: UUID) -> Select[WebhookSecret]:
+    """All secrets of an organization, ended ones included."""
+    return select(WebhookSecret).where(WebhookSecret.organization_id == organization_id)
+
+
+def live(moment: datetime) -> ColumnElement[bool]:
+    """Whether a secret opens anything at this moment."""
+    unexpired = or_(WebhookSecret.expires_at.is_(None), WebhookSecret.expires_at > moment)
+    return and_(WebhookSecret.revoked_at.is_(None), unexpired)
+
+
+def is_live(secret: WebhookSecret, moment: datetime) -> bool:
+    """The same of one at hand."""
+    return secret.revoked_at is None and (secret.expires_at is None or secret.expires_at > moment)
+
+
+async def add(
+    session: AsyncSession,
+    ring: KeyRing,
+    organization: Organization,
+    scheme: str,
+    *,
+    secret: str | None = None,
+    label: str | None = None,
+    expires_at: datetime | None = None,
+) -> tuple[WebhookSecret, str]:
+    """A new secret, made unless one is brought, and its text; TooManySecrets, SecretExpiryPast."""
+    moment = now()
+    if expires_at is not None and expires_at <= moment:
+        raise SecretExpiryPast
+    await _check_room(session, organization.id, scheme, moment)
+    text = secret or new_secret(scheme)
+    added = WebhookSecret(organization_id=organization.id, scheme=scheme, label=label, expires_at=expires_at)
+    added.id = uuid7()
+    added.sealed = ring.seal(text.encode(), secrets_identity(added.id))
+    session.add(added)
+    await session.flush()
+    return added, text
+
+
+async def _check_room(session: AsyncSession, organization_id: UUID, scheme: str, moment: datetime) -> None:
+    # One after the other: two at once would both be the fifth.
+    locked = select(Organization.id).where(Organization.id == organization_id).with_for_update(key_share=True)
+    await session.execute(locked)
+    of_scheme = secrets_of(organization_id).where(WebhookSecret.scheme == scheme, live(moment))
+    count = await session.scalar(select(func.count()).select_from(of_scheme.subquery()))
+    if count is not None and count >= LIVE_LIMIT:
+        raise TooManySecrets
+
+
+async def revoke(session: AsyncSession, organization: Organization, ref: str) -> None:
+    """End a secret at once and destroy it; harmless when it has ended already; WebhookSecretNotFound."""
+    query = secrets_of(organization.id).where(WebhookSecret.id == as_id(ref)).with_for_update()
+    found = await session.scalar(query)
+    if found is None:
+        raise WebhookSecretNotFound
+    found.revoked_at = found.revoked_at or now()
+    found.sealed = b""
+    await session.flush()
+
+
+async def live_secrets(session: AsyncSession, ring: KeyRing, organization_id: UUID, scheme: str) -> list[LiveSecret]:
+    """The secrets of an organization that are live now, newest first. One that no key opens costs only itself."""
+    query = select(WebhookSecret.id, WebhookSecret.sealed).where(
+        WebhookSecret.organization_id == organization_id, WebhookSecret.scheme == scheme, live(now())
+    )
+    found: list[LiveSecret] = []
+    for id_, sealed in await session.execute(query.order_by(WebhookSecret.id.desc())):
+        try:
+            found.append(LiveSecret(id_, ring.open(sealed, secrets_identity(id_)).decode()))
+        except SealBrokenError as error:
+            log.warning("a webhook secret opens with no key", secret=str(id_), **failure_of(error))
+    return found
+
+
+async def note_use(session: AsyncSession, secret_id: UUID) -> None:
+    """Note that a secret was used just now, to the minute."""
+    moment = now()
+    column = WebhookSecret.last_used_at
+    stale = or_(column.is_(None), column <= moment - _USE_NOTED_EVERY)
+    await session.execute(update(WebhookSecret).where(WebhookSecret.id == secret_id, stale).values(last_used_at=moment))

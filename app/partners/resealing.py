@@ -1,9 +1,0 @@
-"""What this room keeps sealed, for whoever brings it under a newer key."""
-
-from app.kit.resealing import SealedColumn
-from app.partners.sealing import answers_identity, attempts_identity, endpoints_identity, secrets_identity
-
-WEBHOOK_SECRETS = SealedColumn("webhook_secrets", {"id": "uuid"}, "sealed", secrets_identity)
-RECEIVED_WEBHOOKS = SealedColumn("received_webhooks", {"id": "uuid"}, "answer", answers_identity)
-WEBHOOK_ENDPOINTS = SealedColumn("webhook_endpoints", {"id": "uuid"}, "sealed", endpoints_identity)
-DELIVERY_ATTEMPTS = SealedColumn("delivery_attempts", {"id": "uuid"}, "answer", attempts_identity)

@@ -1,0 +1,112 @@
+"""Sessions: somebody is signed in on a device for 30 days, can see on which others, and can end each."""
+
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from typing import NamedTuple
+from uuid import UUID
+
+from sqlalchemy import ColumnElement, Select, and_, delete, select, update
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from app.kit.clock import now
+from app.kit.database.ids import uuid7
+from app.kit.problems import NotFound, Unauthorized
+from app.organizations.principals import NO_ORGANIZATION, PERSON, Principal
+from app.people.account.keys import digest_of, looks_like_a_key, new_key
+from app.people.models import OutgoingMail, PersonSession, SignIn
+
+LIFETIME = timedelta(days=30)
+# A busy session would otherwise write its row with every request.
+_USE_NOTED_EVERY = timedelta(minutes=1)
+# Days a sign-in stays to be seen; sessions last no longer.
+_KEPT = timedelta(days=30)
+
+
+class SessionNotFound(NotFound):
+    """You have no such session."""
+
+    slug = "session-not-found"
+
+
+class NewSession(NamedTuple):
+    """A session at the one moment when its key is known."""
+
+    id: UUID
+    key: str
+    expires_at: datetime
+
+
+async def begin(session: AsyncSession, signer: bytes) -> NewSession:
+    """Sign somebody in on one more device."""
+    key, moment = new_key(), now()
+    begun = PersonSession(
+        id=uuid7(),
+        signer=signer,
+        digest=digest_of(key),
+        created_at=moment,
+        last_used_at=moment,
+        expires_at=moment + LIFETIME,
+    )
+    session.add(begun)
+    await session.flush()
+    return NewSession(begun.id, key, begun.expires_at)
+
+
+def live(moment: datetime) -> ColumnElement[bool]:
+    """That a session has neither been ended nor expired."""
+    return and_(PersonSession.ended_at.is_(None), PersonSession.expires_at > moment)
+
+
+async def recognize(session: AsyncSession, key: str) -> Principal | None:
+    """Who is signed in with this key, its use noted to the minute; None when it opens nothing."""
+    if not looks_like_a_key(key):
+        return None
+    moment = now()
+    row = await session.scalar(select(PersonSession).where(PersonSession.digest == digest_of(key), live(moment)))
+    if row is None:
+        return None
+    if moment - row.last_used_at >= _USE_NOTED_EVERY:
+        await session.execute(update(PersonSession).where(PersonSession.id == row.id).values(last_used_at=moment))
+    return Principal(row.id, NO_ORGANIZATION, "", PERSON, row.signer)
+
+
+async def hold(session: AsyncSession, session_id: UUID) -> None:
+    """Keep this session from being ended until the transaction is over; Unauthorized when it has been.
+
+    Whoever writes for somebody signed in asks for this first, so that nothing is written behind an erasure.
+    """
+    query = select(PersonSession.id).where(PersonSession.id == session_id, live(now()))
+    if await session.scalar(query.with_for_update(read=True)) is None:
+        raise Unauthorized
+
+
+def sessions_of(signer: bytes) -> Select[PersonSession]:
+    """The sessions in which this person is signed in now."""
+    return select(PersonSession).where(PersonSession.signer == signer, live(now()))
+
+
+async def end(session: AsyncSession, signer: bytes, session_id: UUID) -> None:
+    """End one at once; ending it again is harmless; SessionNotFound."""
+    own = (PersonSession.id == session_id, PersonSession.signer == signer)
+    found = await session.scalar(select(PersonSession).where(*own).with_for_update())
+    if found is None:
+        raise SessionNotFound
+    found.ended_at = found.ended_at or now()
+    await session.flush()
+
+
+async def forget_sign_ins(session: AsyncSession) -> Sequence[UUID]:
+    """Delete what is older than 30 days: sign-ins, sessions (ended by then), and mails that nobody sends; their ids.
+
+    Goes by the ids, which hold the time of their making: so it looks at nothing that stays.
+    """
+    first = _first_id_at(now() - _KEPT)
+    gone = await session.scalars(delete(SignIn).where(SignIn.id < first).returning(SignIn.id))
+    ended = delete(PersonSession).where(PersonSession.id < first, ~live(now()))
+    unsent = delete(OutgoingMail).where(OutgoingMail.id < first).returning(OutgoingMail.id)
+    return [*gone, *await session.scalars(ended.returning(PersonSession.id)), *await session.scalars(unsent)]
+
+
+def _first_id_at(moment: datetime) -> UUID:
+    """The lowest UUIDv7 of a millisecond."""
+    return UUID(int=int(moment.timestamp() * 1000) << 80)

@@ -1,0 +1,98 @@
+"""Signing in by a mailed link: it works once, for 15 minutes, in the browser that asked.
+
+Asking looks alike for everybody, known or not, and takes as long: whether there is anybody to write to is found out
+when the mail is to be sent. Whatever is wrong with a link, the answer is the same.
+"""
+
+import hmac
+from datetime import timedelta
+from typing import NamedTuple
+from uuid import UUID
+
+from sqlalchemy import select, update
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from app.kit.clock import now
+from app.kit.crypto.sealing import KeyRing, SealBrokenError
+from app.kit.database.ids import uuid7
+from app.kit.problems import Forbidden
+from app.people.account import service
+from app.people.account.keys import digest_of, new_binding
+from app.people.account.sessions import NewSession, begin
+from app.people.fields.emails import canonical
+from app.people.models import OutgoingMail, SignIn
+from app.people.sealing import SignInToken, read_sign_in_token, seal_mail
+
+LIFETIME = timedelta(minutes=15)
+
+
+class SignInRefused(Forbidden):
+    """This link signs nobody in here; ask for a new one, and open it in the same browser."""
+
+    slug = "sign-in-refused"
+
+
+class Asked(NamedTuple):
+    """Who wants to sign in."""
+
+    signer: bytes
+    email: str
+    locale: str
+
+
+def asked_by(ring: KeyRing, email: str, locale: str | None) -> Asked:
+    """Who an address, already validated, stands for."""
+    return Asked(ring.digest(canonical(email)), email, locale or "")
+
+
+async def ask(session: AsyncSession, ring: KeyRing, asked: Asked, *, mailed: bool) -> str:
+    """Note the wish and have a mail sent; the binding for the browser. Not `mailed`: too many were asked for."""
+    binding = new_binding()
+    moment = now()
+    sign_in = SignIn(
+        id=uuid7(),
+        signer=asked.signer,
+        binding_digest=digest_of(binding),
+        asked_at=moment,
+        expires_at=moment + LIFETIME,
+    )
+    session.add(sign_in)
+    if mailed:
+        session.add(_mail(ring, asked, sign_in.id))
+    await session.flush()
+    return binding
+
+
+def _mail(ring: KeyRing, asked: Asked, sign_in_id: UUID) -> OutgoingMail:
+    id_ = uuid7()
+    content = {"sign_in": str(sign_in_id), "email": asked.email, "locale": asked.locale}
+    return OutgoingMail(id=id_, kind="sign_in", signer=asked.signer, sealed=seal_mail(ring, id_, content))
+
+
+async def sign_in(session: AsyncSession, ring: KeyRing, token: str, binding: str | None) -> NewSession:
+    """Use the link up, and begin a session; SignInRefused.
+
+    Another browser than the one that asked is refused without using the link up: a scanner that even presses
+    buttons leaves it to its owner.
+    """
+    try:
+        said = read_sign_in_token(ring, token)
+    except SealBrokenError:
+        raise SignInRefused from None
+    signer = await _use_up(session, said, binding or "")
+    await service.remember(session, ring, signer, email=said.email, locale=said.locale)
+    return await begin(session, signer)
+
+
+async def _use_up(session: AsyncSession, said: SignInToken, binding: str) -> bytes:
+    expected = await session.scalar(select(SignIn.binding_digest).where(SignIn.id == said.sign_in_id))
+    if expected is None or not hmac.compare_digest(expected, digest_of(binding)):
+        raise SignInRefused
+    moment = now()
+    usable = (SignIn.id == said.sign_in_id, SignIn.used_at.is_(None), SignIn.expires_at > moment)
+    signer: bytes | None = await session.scalar(
+        update(SignIn).where(*usable).values(used_at=moment).returning(SignIn.signer)
+    )
+    if signer is None:
+        raise SignInRefused
+    return signer

@@ -1,0 +1,160 @@
+"""The ledger of consents: entries are appended, and for an organization and a purpose one of them counts.
+
+It is the latest of those that are proven: said on the person's own page, by the link in a mail, or with a signature
+confirmed by mail. Anybody can sign with an address where nobody confirms, so only if there is no proven entry it is
+the latest of the others. The latest is the one decided last, not the one written last: an import may bring an old word
+after a newer one. `queries.PRECEDENCE` is this rule.
+"""
+
+from collections.abc import Iterable, Sequence
+from datetime import datetime
+from operator import attrgetter
+from typing import NamedTuple, TypeAlias
+from uuid import UUID
+
+from sqlalchemy import insert
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from app.kit.clock import now
+from app.kit.crypto.sealing import KeyRing
+from app.kit.database.ids import uuid7
+from app.kit.database.outbox import NewMessage, publish
+from app.people import queries
+from app.people.account import service
+from app.people.models import Consent, OutgoingMail
+from app.people.queries import HAS_CONSENT_SQL, consenting, latest_of
+from app.people.sealing import seal_mail
+
+__all__ = ["CONSENT_GIVEN", "HAS_CONSENT_SQL", "Entry", "Ledger", "consenting", "decide", "enter", "latest_of"]
+
+# What is announced, to its organization alone, of an entry by which a consent was given with a signature.
+CONSENT_GIVEN = "consent.given"
+
+# Where something was said: on the person's own page.
+OWN_PAGE = "me"
+
+Key: TypeAlias = tuple[bytes, UUID, str]
+# What is kept for a purpose alone goes with the consent.
+_KEPT_FOR_A_PURPOSE = {"phone", "location"}
+# Of an entry that has no id yet: it is entered later than all that have one.
+_rank = attrgetter(*queries.PRECEDENCE[:-1])
+
+
+class Entry(NamedTuple):
+    """What somebody decided. `page`: where; `partner_id`: who brought it; `proven`: it was the person, not anybody."""
+
+    signer: bytes
+    organization_id: UUID
+    purpose: str
+    given: bool
+    text_id: UUID | None
+    decided_at: datetime
+    petition_id: UUID | None = None
+    partner_id: UUID | None = None
+    page: str | None = None
+    proven: bool = True
+
+    @property
+    def key(self) -> Key:
+        """Whose word it is, to whom, for what."""
+        return self.signer, self.organization_id, self.purpose
+
+
+class Ledger:
+    """Knows everybody who is in the ledger, also when nothing else is kept of them: they may ask for their page."""
+
+    async def knows(self, session: AsyncSession, signer: bytes) -> bool:
+        """Whether this person has ever said anything."""
+        return await session.scalar(queries.entries_of(signer).limit(1)) is not None
+
+
+async def enter(session: AsyncSession, ring: KeyRing, entries: Sequence[Entry]) -> list[Entry]:
+    """Append to the ledger; those that newly give a consent that was not standing before.
+
+    A person's first consent to an organization's news ever is followed by a mail of welcome. Taking back what a phone
+    number or a cell was kept for destroys it in the same transaction, if the word is proven. People with a row are
+    locked: two entries are told in one order. Every consent given with a signature is announced.
+    """
+    if not entries:
+        return []
+    signers = {entry.signer for entry in entries}
+    await queries.locked(session, signers)
+    before = await queries.latest_of_all(session, signers)
+    greeted = await queries.ever_given(session, signers, "news")
+    await _append(session, entries)
+    counting = [
+        entry for key, entry in _counting(entries).items() if key not in before or _rank(before[key]) <= _rank(entry)
+    ]
+    given = [entry for entry in counting if entry.given and not (entry.key in before and before[entry.key].given)]
+    await _welcome(session, ring, [entry for entry in given if (entry.signer, entry.organization_id) not in greeted])
+    await _destroy(session, ring, [entry for entry in counting if entry.proven and not entry.given])
+    return given
+
+
+async def decide(
+    session: AsyncSession,
+    ring: KeyRing,
+    signer: bytes,
+    organization_id: UUID,
+    purpose: str,
+    *,
+    given: bool,
+    text_id: UUID | None = None,
+    page: str | None = None,
+) -> Consent:
+    """Enter what a person says here and now, themself, and give the entry back: it counts from now on."""
+    await queries.locked(session, [signer])
+    latest = (await latest_of(session, signer)).get((organization_id, purpose))
+    # Not before the word it follows, should that have come from a clock that is ahead.
+    decided_at = max(now(), latest.decided_at) if latest else now()
+    await enter(session, ring, [Entry(signer, organization_id, purpose, given, text_id, decided_at, page=page)])
+    return (await latest_of(session, signer))[organization_id, purpose]
+
+
+def _counting(entries: Iterable[Entry]) -> dict[Key, Entry]:
+    """Of these, the one that counts for each key."""
+    counting: dict[Key, Entry] = {}
+    for entry in entries:
+        other = counting.get(entry.key)
+        if other is None or _rank(other) <= _rank(entry):
+            counting[entry.key] = entry
+    return counting
+
+
+async def _append(session: AsyncSession, entries: Iterable[Entry]) -> None:
+    moment = now()
+    rows = [(uuid7(), entry) for entry in entries]
+    await session.execute(
+        insert(Consent), [{"id": id_, "created_at": moment, **entry._asdict()} for id_, entry in rows]
+    )
+    said = [
+        NewMessage(CONSENT_GIVEN, {"consent_id": str(id_)}, entry.organization_id)
+        for id_, entry in rows
+        if entry.given and entry.petition_id is not None
+    ]
+    await publish(session, said)
+
+
+async def _welcome(session: AsyncSession, ring: KeyRing, given: Iterable[Entry]) -> None:
+    rows = [
+        _mail(ring, entry.signer, "welcome", {"organization": str(entry.organization_id)})
+        for entry in given
+        if entry.purpose == "news"
+    ]
+    if rows:
+        await session.execute(insert(OutgoingMail), rows)
+
+
+def _mail(ring: KeyRing, signer: bytes, kind: str, content: dict[str, str]) -> dict[str, object]:
+    id_ = uuid7()
+    return {"id": id_, "kind": kind, "signer": signer, "sealed": seal_mail(ring, id_, content)}
+
+
+async def _destroy(session: AsyncSession, ring: KeyRing, withdrawn: Iterable[Entry]) -> None:
+    kept = [entry for entry in withdrawn if entry.purpose in _KEPT_FOR_A_PURPOSE]
+    if not kept:
+        return
+    movement = await queries.movement_id(session)
+    for signer in sorted({entry.signer for entry in kept if entry.organization_id == movement}):
+        purposes = {entry.purpose for entry in kept if (entry.signer, entry.organization_id) == (signer, movement)}
+        await service.destroy(session, ring, signer, purposes)

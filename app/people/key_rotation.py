@@ -1,0 +1,7 @@
+"""What this room keeps sealed, for whoever brings it under a newer key."""
+
+from app.kit.crypto.key_rotation import SealedColumn
+from app.people.sealing import mails_identity, people_identity
+
+PEOPLE = SealedColumn("people", {"signer": "bytea"}, "sealed", people_identity)
+MAILS = SealedColumn("mails", {"id": "uuid"}, "sealed", mails_identity)

@@ -1,0 +1,98 @@
+"""What somebody takes along, and how they go: the download of everything (GDPR, articles 15 and 20) and the erasure
+(article 17)."""
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import delete, select
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from app.kit.clock import now
+from app.kit.crypto.sealing import KeyRing
+from app.kit.database.outbox import NewMessage, publish
+from app.kit.database.session import Database
+from app.people import queries
+from app.people.models import Consent, OutgoingMail, Person, PersonSession, SignIn
+from app.people.personal_data.stores import ErasureChoice, PersonalDataStore
+from app.people.presenters import show_consents
+from app.people.pseudonyms import person_id
+from app.people.sealing import open_details
+
+# In this order: a sign-in being used and a session that is writing are waited for, and what they wrote goes too.
+_TABLES = (SignIn, PersonSession, Person, OutgoingMail)
+PERSON_ERASED = "person.erased"
+
+
+async def export(
+    session: AsyncSession, ring: KeyRing, signer: bytes, keepers: Sequence[PersonalDataStore]
+) -> dict[str, Any]:
+    """Everything that is kept of a person, as JSON with ISO 8601 times."""
+    entries = await session.scalars(queries.entries_of(signer).order_by(Consent.id))
+    shown = await show_consents(session, signer, entries.all())
+    return {
+        "exported_at": now().isoformat(),
+        "person": await _person(session, ring, signer),
+        "consents": [view.model_dump(mode="json") for view in shown],
+        "sessions": await _rows(
+            session, PersonSession, signer, ("id", "created_at", "last_used_at", "expires_at", "ended_at")
+        ),
+        "sign_ins": await _rows(session, SignIn, signer, ("id", "asked_at", "expires_at", "used_at")),
+        "waiting_mails": await _rows(
+            session, OutgoingMail, signer, ("id", "kind", "created_at", "due_at", "mail_count")
+        ),
+        **{keeper.name: await keeper.export(session, ring, signer) for keeper in keepers},
+    }
+
+
+async def _person(session: AsyncSession, ring: KeyRing, signer: bytes) -> dict[str, Any] | None:
+    row = await session.get(Person, signer, populate_existing=True)
+    if row is None:
+        return None
+    times = {"created_at": row.created_at, "updated_at": row.updated_at, "looked_at": row.looked_at}
+    return open_details(ring, signer, row.sealed)._asdict() | times
+
+
+async def _rows(
+    session: AsyncSession, table: type[PersonSession | SignIn | OutgoingMail], signer: bytes, names: Sequence[str]
+) -> list[dict[str, Any]]:
+    """What a person may see of their rows: digests open nothing and are left out."""
+    query = select(*(getattr(table, name) for name in names)).where(table.signer == signer).order_by(table.id)
+    return [dict(row) for row in (await session.execute(query)).mappings()]
+
+
+async def erase(
+    database: Database, ring: KeyRing, keepers: Sequence[PersonalDataStore], signer: bytes, choice: ErasureChoice
+) -> None:
+    """Erase a person everywhere, and announce it to the organizations that may know them.
+
+    This room comes last, and in one transaction: until then it can be asked for again.
+    """
+    for keeper in keepers:
+        await keeper.erase(signer, choice)
+    async with database.transaction() as session:
+        for table in _TABLES:
+            await session.execute(delete(table).where(table.signer == signer))
+        told = await _erase_entries(session, signer)
+        await publish(session, [erased(ring, organization_id, signer) for organization_id in sorted(told)])
+
+
+async def _erase_entries(session: AsyncSession, signer: bytes) -> set[UUID]:
+    """Delete what somebody has said; the organizations they have ever agreed to hear from, or that brought it."""
+    entries = delete(Consent).where(Consent.signer == signer)
+    rows = await session.execute(entries.returning(Consent.organization_id, Consent.given, Consent.partner_id))
+    told: set[UUID] = set()
+    for organization_id, given, partner_id in rows:
+        told |= {organization_id} if given else set()
+        told |= {partner_id} if partner_id else set()
+    return told
+
+
+def erased(ring: KeyRing, organization_id: UUID, signer: bytes, signature_ids: Iterable[UUID] = ()) -> NewMessage:
+    """What an organization is told of an erasure: when it was, the person by the name it knows, and what it brought."""
+    content = {
+        "person_id": person_id(ring, organization_id, signer),
+        "signature_ids": [str(id_) for id_ in signature_ids],
+        "at": now().isoformat(),
+    }
+    return NewMessage(PERSON_ERASED, content, organization_id)

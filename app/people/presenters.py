@@ -1,0 +1,72 @@
+"""How a person's data is shown to them, and to whom they have consented."""
+
+from collections.abc import Sequence
+
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from app.kit.crypto.sealing import KeyRing, SealBrokenError
+from app.kit.database.paging import Page, Paging, UnknownCursor
+from app.kit.logs import failure_of, log
+from app.organizations.models import Organization
+from app.people import queries
+from app.people.models import Consent
+from app.people.schemas import ConsentingPersonView, ConsentView, PersonView
+from app.people.sealing import Details, open_details, read_cursor, write_cursor
+
+
+def show_person(details: Details) -> PersonView:
+    """What a person is told of themselves; what is empty is null."""
+    return PersonView.model_validate({name: value or None for name, value in details._asdict().items()})
+
+
+async def show_consents(session: AsyncSession, signer: bytes, entries: Sequence[Consent]) -> list[ConsentView]:
+    """Entries of the ledger with the words they were about, and whether they are the ones that count."""
+    texts = await queries.texts_by_id(session, {entry.text_id for entry in entries if entry.text_id})
+    names = {entry.organization_id for entry in entries} | {entry.partner_id for entry in entries if entry.partner_id}
+    organizations = await queries.organizations_by_id(session, names)
+    latest = {entry.id for entry in (await queries.latest_of(session, signer)).values()}
+    views = []
+    for entry in entries:
+        text = texts.get(entry.text_id) if entry.text_id else None
+        partner = organizations.get(entry.partner_id) if entry.partner_id else None
+        views.append(
+            ConsentView(
+                id=entry.id,
+                organization=organizations[entry.organization_id].slug,
+                organization_name=organizations[entry.organization_id].name,
+                purpose=entry.purpose,
+                given=entry.given,
+                proven=entry.proven,
+                latest=entry.id in latest,
+                text_version=text.version if text else None,
+                text=text.body if text else None,
+                decided_at=entry.decided_at,
+                petition_id=entry.petition_id,
+                partner=partner.slug if partner else None,
+                page=entry.page,
+            )
+        )
+    return views
+
+
+async def page_of_people(
+    session: AsyncSession, ring: KeyRing, organization: Organization, paging: Paging
+) -> Page[ConsentingPersonView]:
+    """Who has agreed to hear from this organization, and not taken it back; in an order that stays."""
+    try:
+        after = read_cursor(ring, organization.id, paging.cursor) if paging.cursor else b""
+    except SealBrokenError:
+        raise UnknownCursor from None
+    rows = await queries.people_consenting(session, organization.id, "news", after, paging.limit + 1)
+    shown = rows[: paging.limit]
+    items = []
+    for signer, sealed, decided_at, proven, version in shown:
+        try:
+            details = open_details(ring, signer, sealed)
+        except SealBrokenError as error:
+            log.error("a person cannot be read", **failure_of(error))
+            continue
+        person = show_person(details).model_dump(include={"given_name", "family_name", "email", "locale"})
+        items.append(ConsentingPersonView(**person, decided_at=decided_at, proven=proven, text_version=version))
+    more = len(rows) > paging.limit
+    return Page(items=items, next_cursor=write_cursor(ring, organization.id, shown[-1][0]) if more else None)

@@ -1,7 +1,0 @@
-"""What this room keeps sealed, for whoever brings it under a newer key."""
-
-from app.kit.resealing import SealedColumn
-from app.people.sealing import mails_identity, people_identity
-
-PEOPLE = SealedColumn("people", {"signer": "bytea"}, "sealed", people_identity)
-MAILS = SealedColumn("mails", {"id": "uuid"}, "sealed", mails_identity)

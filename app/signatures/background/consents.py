@@ -1,0 +1,115 @@
+"""Entering in the ledger what people consented to when they signed.
+
+A consent counts with the signature: at once, or from its confirmation on. It waits, sealed, in the signature until this
+sweep enters it and takes it out, both in one transaction: so it is entered exactly once.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
+from uuid import UUID
+
+from pydantic import ValidationError
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from app.kit.crypto.sealing import KeyRing, SealBrokenError
+from app.kit.logs import log
+from app.people.account.service import Known, remember_all
+from app.people.consents import service as consents
+from app.people.consents.policy import AskedOrganization, entries_of, read_asked
+from app.people.consents.service import Entry
+from app.people.schemas import Consent
+from app.people.sealing import Details
+from app.signatures.signing.prepare import consents_of
+from app.signatures.signing.sealing import Personal, seal, unseal
+
+BATCH = 500
+# A word is proven if a link was mailed to the address it came with, and followed.
+_DUE = text(f"""
+    SELECT petition_id, signer, id, signed_at, partner_id, sealed, proven FROM signatures
+    WHERE consents_due AND state = 'confirmed' AND id > :behind
+    ORDER BY id LIMIT {BATCH} FOR UPDATE SKIP LOCKED
+""")
+_BEGINNING = UUID(int=0)
+_ENTERED = text("""
+    UPDATE signatures s SET consents_due = NULL, sealed = n.sealed
+    FROM unnest(CAST(:petition_ids AS uuid[]), CAST(:signers AS bytea[]), CAST(:sealed AS bytea[]))
+        AS n (petition_id, signer, sealed)
+    WHERE s.petition_id = n.petition_id AND s.signer = n.signer
+""")
+
+
+class _Given(NamedTuple):
+    """A signature, opened, and the consents that came with it."""
+
+    row: Any
+    personal: Personal
+    consents: list[Consent]
+
+
+class ConsentEntering:
+    """The sweep. Signatures that cannot be read are passed over until it begins anew, so they hold nobody up."""
+
+    def __init__(self, ring: KeyRing) -> None:
+        self._ring = ring
+        self._behind = _BEGINNING
+
+    async def __call__(self, session: AsyncSession) -> Sequence[bytes]:
+        """Enter the consents of up to `BATCH` signatures; the signers that were looked at."""
+        rows = (await session.execute(_DUE, {"behind": self._behind})).all()
+        found = [given for row in rows if (given := _opened(self._ring, row)) is not None]
+        if len(found) < len(rows):
+            log.error("signatures cannot be read", count=len(rows) - len(found))
+            self._behind = rows[-1].id
+        if len(rows) < BATCH:
+            self._behind = _BEGINNING
+        if found:
+            await _enter(session, self._ring, found)
+        return [row.signer for row in rows]
+
+
+async def _enter(session: AsyncSession, ring: KeyRing, found: Sequence[_Given]) -> None:
+    asked = await read_asked(session, {consent.organization for given in found for consent in given.consents})
+    await remember_all(session, ring, _people(found))
+    await consents.enter(session, ring, [entry for given in found for entry in _entries(asked, given)])
+    await session.execute(_ENTERED, _columns(ring, found))
+
+
+def _entries(asked: Mapping[str, AskedOrganization], given: _Given) -> list[Entry]:
+    row = given.row
+    return entries_of(
+        asked,
+        given.consents,
+        row.signer,
+        row.signed_at,
+        petition_id=row.petition_id,
+        partner_id=row.partner_id,
+        proven=bool(row.proven),
+    )
+
+
+def _opened(ring: KeyRing, row: Any) -> _Given | None:
+    """None when no key of the ring opens it, or a former version wrote what this one does not understand."""
+    try:
+        personal = unseal(ring, row.petition_id, row.signer, row.sealed)
+        return _Given(row, personal, consents_of(personal))
+    except (SealBrokenError, ValidationError):
+        return None
+
+
+def _people(found: Iterable[_Given]) -> list[Known]:
+    """Those who said yes to somebody: a no alone is nobody's reason to keep more of them."""
+    return [
+        Known(row.signer, Details(told.email, told.given_name, told.family_name, told.locale or None))
+        for row, told, given in found
+        if any(consent.given for consent in given)
+    ]
+
+
+def _columns(ring: KeyRing, found: Iterable[_Given]) -> dict[str, Any]:
+    resealed = [
+        (row.petition_id, row.signer, seal(ring, row.petition_id, row.signer, told._replace(consents="")))
+        for row, told, _ in found
+    ]
+    petition_ids, signers, sealed = map(list, zip(*resealed, strict=True))
+    return {"petition_ids": petition_ids, "signers": signers, "sealed": sealed}

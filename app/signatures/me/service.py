@@ -1,0 +1,119 @@
+"""A person's own signatures: seeing them, withdrawing one, taking them along, and being forgotten."""
+
+import asyncio
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from app.kit.crypto.sealing import KeyRing
+from app.kit.database.outbox import NewMessage, publish
+from app.kit.database.session import Database
+from app.kit.problems import NotFound
+from app.kit.text.fields import as_id
+from app.people.personal_data.data_rights import erased
+from app.people.personal_data.stores import ErasureChoice
+from app.signatures.engine.engine import SigningEngine
+from app.signatures.engine.transitions import Erasure, Withdrawal
+from app.signatures.schemas import OwnSignatureView
+from app.signatures.signing.sealing import Personal, unseal
+
+Json = dict[str, Any]
+
+# Goes by the key, petition by petition: there is no other index of signers.
+_OWN = text("""
+    SELECT p.id AS petition_id, p.slug, p.title, s.id, s.signed_at,
+        CASE WHEN s.held AND p.confirmation = 'none' THEN 'confirmed' ELSE coalesce(s.state_before, s.state)
+        END AS state,
+        s.country, s.region, s.source, s.group_id, s.event_id, s.sealed, s.disposable IS NOT NULL AS disposable,
+        s.mail_count, s.partner_id, s.brought_by, s.brought_ids
+    FROM petitions p JOIN signatures s ON s.petition_id = p.id AND s.signer = :signer
+    ORDER BY s.signed_at DESC, p.id
+""")
+_HAS_ANY = text("""
+    SELECT EXISTS (SELECT FROM petitions p JOIN signatures s ON s.petition_id = p.id AND s.signer = :signer)
+""")
+
+
+class SignatureNotFound(NotFound):
+    """You have no signature that stands under this petition."""
+
+    slug = "signature-not-found"
+
+
+async def signatures_of(session: AsyncSession, signer: bytes) -> list[OwnSignatureView]:
+    """A person's signatures, newest first, as they stand for them: holding and invalidating is the staff's matter."""
+    return [OwnSignatureView.model_validate(row) for row in await _rows(session, signer)]
+
+
+async def _rows(session: AsyncSession, signer: bytes) -> Sequence[Any]:
+    return (await session.execute(_OWN, {"signer": signer})).all()
+
+
+async def withdraw(room: SigningEngine, database: Database, signer: bytes, ref: str) -> None:
+    """Withdraw one's signature under this petition; SignatureNotFound. Harmless to repeat."""
+    id_ = as_id(ref)
+    async with database.transaction() as session:
+        rows = await _rows(session, signer)
+    found = [row.petition_id for row in rows if row.petition_id == id_ or row.slug == ref]
+    if not found:
+        raise SignatureNotFound
+    await room.queue.add(Withdrawal(found[0], signer, None))
+
+
+class Signers:
+    """Knows whether somebody has signed anything."""
+
+    async def knows(self, session: AsyncSession, signer: bytes) -> bool:
+        """Whether there is a signature of this person, in whatever state."""
+        return bool(await session.scalar(_HAS_ANY, {"signer": signer}))
+
+
+@dataclass(frozen=True)
+class SignatureKeeper(Signers):
+    """What this room keeps of a person (`people/personal_data/stores.py`)."""
+
+    room: SigningEngine
+    database: Database
+    name: str = "signatures"
+
+    async def export(self, session: AsyncSession, ring: KeyRing, signer: bytes) -> list[Json]:
+        """Everything kept with this person's signatures, opened."""
+        return [_exported(ring, signer, row) for row in await _rows(session, signer)]
+
+    async def erase(self, signer: bytes, choice: ErasureChoice) -> None:
+        """Destroy what can name this person; with `keep`, what counts goes on counting, as nobody's.
+
+        Committed by the hot room, petition by petition, and harmless to repeat. Partners that brought some of it are
+        told before: once it is gone nobody knows who they were.
+        """
+        async with self.database.transaction() as session:
+            rows = await _rows(session, signer)
+            await publish(session, _told_to_partners(self.room.ring, signer, rows))
+        erasures = [Erasure(row.petition_id, signer, choice == "keep") for row in rows]
+        await asyncio.gather(*map(self.room.queue.add, erasures))
+
+
+def _told_to_partners(ring: KeyRing, signer: bytes, rows: Iterable[Any]) -> list[NewMessage]:
+    brought: dict[UUID, list[UUID]] = defaultdict(list)
+    for row in rows:
+        for partner_id, id_ in zip(row.brought_by or (), row.brought_ids or (), strict=True):
+            brought[partner_id].append(id_)
+        if row.partner_id is not None:
+            brought[row.partner_id].append(row.id)
+    return [erased(ring, partner_id, signer, ids) for partner_id, ids in sorted(brought.items())]
+
+
+def _exported(ring: KeyRing, signer: bytes, row: Any) -> Json:
+    personal = unseal(ring, row.petition_id, signer, row.sealed) if row.sealed else Personal("", "", "")
+    return OwnSignatureView.model_validate(row).model_dump(mode="json") | {
+        **personal._asdict(),
+        "group_id": str(row.group_id) if row.group_id else None,
+        "event_id": str(row.event_id) if row.event_id else None,
+        "disposable_address": row.disposable,
+        "mail_count": row.mail_count or 0,
+    }

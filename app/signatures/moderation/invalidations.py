@@ -1,0 +1,138 @@
+"""Invalidations: drafted with a rule, looked at, applied, and undone as a whole.
+
+Here is only decided; the worker carries it out slice by slice (`apply.py`).
+"""
+
+from typing import NamedTuple
+from uuid import UUID
+
+from sqlalchemy import Select, select
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from app.kit.clock import now
+from app.kit.crypto.sealing import KeyRing
+from app.kit.database.ids import uuid7
+from app.kit.logs import log
+from app.kit.problems import Conflict, NotFound
+from app.kit.text.fields import as_id
+from app.signatures.engine import chunks
+from app.signatures.models import Invalidation
+from app.signatures.moderation import rules
+from app.signatures.moderation.rules import Decided
+from app.signatures.moderation.schemas import DryRun, InvalidationBody
+
+
+class InvalidationNotFound(NotFound):
+    """There is no such invalidation of this petition."""
+
+    slug = "invalidation-not-found"
+
+
+class InvalidationOutOfTurn(Conflict):
+    """The invalidation's state does not allow this."""
+
+    slug = "invalidation-out-of-turn"
+
+
+class RuleMatchesAll(Conflict):
+    """The rule matches every signature of the petition and does not say `everything`."""
+
+    slug = "rule-matches-all-signatures"
+
+
+class RuleUnreadable(Conflict):
+    """No key of the service opens the invalidation's rule."""
+
+    slug = "rule-unreadable"
+
+
+class Decision(NamedTuple):
+    """An invalidation, its rule if it can be opened, and what it would invalidate if that was counted."""
+
+    invalidation: Invalidation
+    decided: Decided | None
+    dry_run: DryRun | None = None
+
+
+async def draft(session: AsyncSession, ring: KeyRing, petition_id: UUID, body: InvalidationBody) -> Decision:
+    """A draft and its dry run; RuleMatchesEverything, UnknownPartner."""
+    decided = await rules.decide(session, body.rule)
+    counted = await rules.count(session, petition_id, rules.rule_of(ring, decided))
+    id_ = uuid7()
+    sealed = rules.seal(ring, id_, decided)
+    invalidation = Invalidation(id=id_, petition_id=petition_id, reason=body.reason, sealed=sealed)
+    session.add(invalidation)
+    await session.flush()
+    return Decision(invalidation, decided, counted.dry_run)
+
+
+def of(petition_id: UUID) -> Select[Invalidation]:
+    """The invalidations of a petition."""
+    return select(Invalidation).where(Invalidation.petition_id == petition_id)
+
+
+def opened(ring: KeyRing, invalidation: Invalidation) -> Decision:
+    """An invalidation with its rule, if it can be opened."""
+    decided = rules.unseal(ring, invalidation.id, invalidation.sealed)
+    if decided is None:
+        log.error("the rule of an invalidation cannot be opened", invalidation=str(invalidation.id))
+    return Decision(invalidation, decided)
+
+
+async def look(session: AsyncSession, ring: KeyRing, petition_id: UUID, ref: str) -> Decision:
+    """An invalidation, with a fresh dry run while it is a draft; InvalidationNotFound."""
+    decision = opened(ring, await _find(session, petition_id, ref, locked=False))
+    if decision.invalidation.state != "draft" or decision.decided is None:
+        return decision
+    counted = await rules.count(session, petition_id, rules.rule_of(ring, decision.decided))
+    return decision._replace(dry_run=counted.dry_run)
+
+
+async def _find(session: AsyncSession, petition_id: UUID, ref: str, *, locked: bool) -> Invalidation:
+    query = of(petition_id).where(Invalidation.id == as_id(ref))
+    invalidation = await session.scalar(query.with_for_update() if locked else query)
+    if invalidation is None:
+        raise InvalidationNotFound
+    return invalidation
+
+
+async def apply(session: AsyncSession, ring: KeyRing, petition_id: UUID, ref: str) -> Decision:
+    """Let the worker invalidate what the rule matches and was signed until now; nothing when that was said before.
+
+    InvalidationNotFound, InvalidationOutOfTurn, RuleUnreadable, RuleMatchesAll.
+    """
+    decision = opened(ring, await _find(session, petition_id, ref, locked=True))
+    invalidation, decided = decision.invalidation, decision.decided
+    if invalidation.state in {"applying", "applied"}:
+        return decision
+    _expect(invalidation, {"draft"}, "applied")
+    if decided is None:
+        raise RuleUnreadable("Draft it again, or have the key that sealed it brought back.")
+    moment = now()
+    counted = await rules.count(session, petition_id, rules.rule_of(ring, decided), moment)
+    if counted.matching_count == counted.countable_count > 0 and not decided.body.everything:
+        raise RuleMatchesAll("If that is meant, draft the rule again and say `everything`.")
+    invalidation.signed_before, invalidation.state = moment, "applying"
+    invalidation.slice, invalidation.slice_count = 0, chunks.slice_count(counted.row_count)
+    await session.flush()
+    return decision._replace(dry_run=counted.dry_run)
+
+
+async def undo(session: AsyncSession, ring: KeyRing, petition_id: UUID, ref: str) -> Decision:
+    """Let the worker restore all that was invalidated, however far it came; nothing when that was said before.
+
+    InvalidationNotFound, InvalidationOutOfTurn.
+    """
+    decision = opened(ring, await _find(session, petition_id, ref, locked=True))
+    invalidation = decision.invalidation
+    if invalidation.state not in {"undoing", "undone"}:
+        _expect(invalidation, {"applying", "applied"}, "undone")
+        invalidation.state, invalidation.slice = "undoing", 0
+        await session.flush()
+    return decision
+
+
+def _expect(invalidation: Invalidation, states: set[str], wanted: str) -> None:
+    if invalidation.state not in states:
+        allowed = " or ".join(f"`{state}`" for state in sorted(states))
+        raise InvalidationOutOfTurn(f"Its state is `{invalidation.state}`; only {allowed} can be {wanted}.")

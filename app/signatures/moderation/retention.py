@@ -1,0 +1,106 @@
+"""Retention: from the petition's day on, personal data of those without other consent is destroyed.
+
+What counts stays, as nobody's, so that every tally can be recounted; what does not count goes. Whose consents were
+given with the signature and are not in the ledger yet must wait for that: until then nobody can say whether they
+consent. The whole petition waits with them, for good if no key opens them: so it is watched.
+"""
+
+from datetime import datetime, timedelta
+from uuid import UUID
+
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from app.kit.clock import now
+from app.kit.database.session import committing
+from app.kit.logs import log
+from app.people.consents.service import HAS_CONSENT_SQL
+from app.petitions.models import Petition
+from app.signatures.engine import chunks
+from app.signatures.engine.lanes import Lane
+from app.signatures.engine.scan import Passes
+from app.signatures.engine.transitions import COUNTED
+from app.signatures.moderation.schemas import RetentionView
+
+# As the index of those says it (`models.py`).
+_WAITS = "o.consents_due AND o.state = 'confirmed'"
+_DAY_HAS_COME = """
+    p.personal_data_until <= (now() AT TIME ZONE 'UTC')::date AND p.personal_data_destroyed_at IS NULL
+    AND p.state IN ('closed', 'archived')
+"""
+_HAS_COME = f"""
+    {_DAY_HAS_COME} AND NOT EXISTS (
+        SELECT 1 FROM signatures o WHERE o.petition_id = p.id AND {_WAITS}
+    )
+"""
+_NEXT = f"SELECT p.id FROM petitions p WHERE {_HAS_COME} ORDER BY p.id LIMIT 1 FOR NO KEY UPDATE OF p SKIP LOCKED"
+# Those whose consents came due after the petition was looked at: a pass that met one is not the last.
+_WAITING = f"""
+    SELECT EXISTS (
+        SELECT 1 FROM signatures o WHERE o.petition_id = $1 AND o.signer >= $2 AND o.signer < $3
+        AND {_WAITS}
+    )
+"""
+_DONE = "UPDATE petitions SET personal_data_destroyed_at = now() WHERE id = $1"
+_HELD_UP = text(f"""
+    SELECT p.id, count(*) FROM petitions p JOIN signatures o ON o.petition_id = p.id AND {_WAITS}
+    WHERE {_DAY_HAS_COME} GROUP BY p.id ORDER BY p.id
+""")
+_WATCHED_EVERY = timedelta(hours=1)
+DUE = f"EXISTS (SELECT 1 FROM petitions p WHERE {_HAS_COME})"
+
+_DRY_RUN = text(f"""
+    SELECT state, consents, count(*) FROM (
+        SELECT o.state, {HAS_CONSENT_SQL.format(signer="o.signer")} AS consents FROM signatures o
+        WHERE o.petition_id = :petition_id AND NOT ({COUNTED} AND o.sealed = '')
+    ) AS looked_at GROUP BY state, consents
+""")
+
+
+async def dry_run(session: AsyncSession, petition: Petition) -> RetentionView:
+    """What would be destroyed if the day had come; what is nobody's already is in neither number."""
+    rows = (await session.execute(_DRY_RUN, {"petition_id": petition.id})).all()
+    return RetentionView(
+        personal_data_until=petition.personal_data_until,
+        destroyed_at=petition.personal_data_destroyed_at,
+        would_destroy={state: number for state, consents, number in sorted(rows) if not consents},
+        would_keep_count=sum(number for _, consents, number in rows if consents),
+    )
+
+
+async def carry_on(lane: Lane, passes: Passes) -> bool:
+    """Destroy in the next slice of a petition that nobody is at; False when there is none."""
+    async with committing(lane.connection):
+        id_: UUID | None = await lane.connection.fetchval(_NEXT)
+        if id_ is None:
+            return False
+        job = ("retention", id_)
+        under_way = await passes.of(lane.connection, job, id_)
+        part = under_way.part()
+        sliced = await chunks.anonymize(lane, part)
+        waiting = await lane.connection.fetchval(_WAITING, *part)
+        if done := under_way.advance(unfinished=waiting or sliced.changed > 0):
+            await lane.connection.execute(_DONE, id_)
+    if done:
+        passes.end(job)
+    return True
+
+
+class Watch:
+    """Tells the log, at most once an hour, which petitions' day has come while consents are not in the ledger yet.
+
+    For a moment that is nothing; if it lasts, no key opens them.
+    """
+
+    def __init__(self, every: timedelta = _WATCHED_EVERY) -> None:
+        self._every = every
+        self._last: datetime | None = None
+
+    async def __call__(self, session: AsyncSession) -> None:
+        """Look, unless that was done within the hour."""
+        moment = now()
+        if self._last is not None and moment < self._last + self._every:
+            return
+        self._last = moment
+        for petition_id, waiting_count in await session.execute(_HELD_UP):
+            log.warning("retention waits for consents", petition=str(petition_id), signatures=waiting_count)

@@ -1,0 +1,147 @@
+"""Staff against abuse: trends, what is held, invalidations; and what will be destroyed when its day has come."""
+
+from typing import Annotated
+
+from fastapi import APIRouter, Depends, Query, Request, Response
+
+from app.kit.crypto.sealing import KeyRing
+from app.kit.database.paging import Page, Paging, page_of
+from app.kit.database.session import Database, Session
+from app.organizations.auth import AnyStaff, Campaigner, staff
+from app.organizations.principals import Principal
+from app.petitions import service as petitions
+from app.signatures.models import Invalidation
+from app.signatures.moderation import held, invalidations, retention
+from app.signatures.moderation.invalidations import Decision
+from app.signatures.moderation.schemas import (
+    HeldView,
+    InvalidationBody,
+    InvalidationItem,
+    InvalidationView,
+    RetentionView,
+    TrendsView,
+)
+from app.signatures.moderation.trends import Trends
+
+
+def _unkept(response: Response) -> None:
+    response.headers["Cache-Control"] = "no-store"
+
+
+router = APIRouter(tags=["abuse"], dependencies=[Depends(_unkept)])
+
+# Those who set the day, and those who answer for personal data.
+Watcher = Annotated[Principal, Depends(staff("campaigner", "data_officer"))]
+
+
+def _ring(request: Request) -> KeyRing:
+    ring: KeyRing = request.app.state.hot.ring
+    return ring
+
+
+def _trends(request: Request) -> Trends:
+    trends: Trends = request.app.state.trends
+    return trends
+
+
+Ring = Annotated[KeyRing, Depends(_ring)]
+Watched = Annotated[Trends, Depends(_trends)]
+
+
+def _item(decision: Decision) -> InvalidationItem:
+    row = decision.invalidation
+    given = {name: getattr(row, name) for name in InvalidationItem.model_fields if name != "rule"}
+    if row.state == "draft":
+        given["signed_before"] = None
+    return InvalidationItem(rule=decision.decided and decision.decided.body, **given)
+
+
+def _view(decision: Decision) -> InvalidationView:
+    return InvalidationView(**dict(_item(decision)), dry_run=decision.dry_run)
+
+
+@router.post("/v1/petitions/{petition}/invalidations", status_code=201)
+async def draft_invalidation(
+    campaigner: Campaigner, session: Session, response: Response, ring: Ring, petition: str, body: InvalidationBody
+) -> InvalidationView:
+    """Say by a rule which signatures are not genuine, and see what it would invalidate. Nothing is changed yet."""
+    found = await petitions.find(session, petition, campaigner)
+    decision = await invalidations.draft(session, ring, found.id, body)
+    response.headers["Location"] = f"/v1/petitions/{found.slug}/invalidations/{decision.invalidation.id}"
+    return _view(decision)
+
+
+@router.get("/v1/petitions/{petition}/invalidations")
+async def list_invalidations(
+    campaigner: Campaigner, session: Session, ring: Ring, petition: str, paging: Annotated[Paging, Query()]
+) -> Page[InvalidationItem]:
+    """The invalidations of a petition, newest first, drafts included."""
+    found = await petitions.find(session, petition, campaigner)
+    query = invalidations.of(found.id)
+    page = await page_of(session, query, Invalidation.id, paging, lambda row: _item(invalidations.opened(ring, row)))
+    return Page(**page)
+
+
+@router.get("/v1/petitions/{petition}/invalidations/{invalidation}")
+async def show_invalidation(
+    campaigner: Campaigner, session: Session, ring: Ring, petition: str, invalidation: str
+) -> InvalidationView:
+    """One invalidation: how far it has come, or, while it is a draft, what it would invalidate now."""
+    found = await petitions.find(session, petition, campaigner)
+    return _view(await invalidations.look(session, ring, found.id, invalidation))
+
+
+@router.post("/v1/petitions/{petition}/invalidations/{invalidation}/apply")
+async def apply_invalidation(
+    campaigner: Campaigner, session: Session, ring: Ring, petition: str, invalidation: str
+) -> InvalidationView:
+    """Invalidate what the rule matches and was signed until now. It goes on in the background."""
+    found = await petitions.find(session, petition, campaigner)
+    return _view(await invalidations.apply(session, ring, found.id, invalidation))
+
+
+@router.post("/v1/petitions/{petition}/invalidations/{invalidation}/undo")
+async def undo_invalidation(
+    campaigner: Campaigner, session: Session, ring: Ring, petition: str, invalidation: str
+) -> InvalidationView:
+    """Restore everything it has invalidated, however far it came. It goes on in the background."""
+    found = await petitions.find(session, petition, campaigner)
+    return _view(await invalidations.undo(session, ring, found.id, invalidation))
+
+
+@router.get("/v1/petitions/{petition}/held")
+async def show_held(caller: AnyStaff, session: Session, petition: str) -> HeldView:
+    """How many signatures are held, for they were over a limit."""
+    found = await petitions.find(session, petition, caller)
+    return HeldView(**(await held.held(session, found))._asdict())
+
+
+@router.post("/v1/petitions/{petition}/held/release")
+async def release_held(_campaigner: Campaigner, session: Session, petition: str) -> HeldView:
+    """Let all that are held now go on as if nothing had happened. It goes on in the background."""
+    found = await held.release(session, petition)
+    return HeldView(**(await held.held(session, found))._asdict())
+
+
+@router.get("/v1/petitions/{petition}/trends")
+async def show_trends(
+    request: Request,
+    caller: AnyStaff,
+    trends: Watched,
+    petition: str,
+    minutes: Annotated[int, Query(ge=1, le=60)] = 15,
+) -> TrendsView:
+    """Where the signatures of the last minutes came from; at most five seconds old."""
+    database: Database = request.app.state.database
+    # A short transaction of its own: whoever waits for the shared read holds no connection.
+    async with database.transaction() as session:
+        found = await petitions.find(session, petition, caller)
+    view = await trends.get((found.id, minutes))
+    assert view is not None
+    return view
+
+
+@router.get("/v1/petitions/{petition}/retention")
+async def show_retention(caller: Watcher, session: Session, petition: str) -> RetentionView:
+    """Whose personal data goes when the petition's day has come, and whose stays."""
+    return await retention.dry_run(session, await petitions.find(session, petition, caller))

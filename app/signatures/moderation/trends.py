@@ -1,0 +1,138 @@
+"""Trends: where the signatures of the last minutes came from, so that staff see an attack while it goes on.
+
+A domain can be one person's own, and an address one household's: by itself is shown only what five signatures share.
+A domain is kept as a digest; its name is read off one of the signatures that share it.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from app.kit.clock import now
+from app.kit.crypto.sealing import KeyRing, SealBrokenError
+from app.kit.database.coalescing import CoalescingReader
+from app.kit.database.session import Database
+from app.people.fields import emails
+from app.signatures.moderation.schemas import TrendRow, TrendsView
+from app.signatures.signing.email_domains import domain_of
+from app.signatures.signing.sealing import unseal
+
+SMALLEST_SHOWN = 5
+MOST_SHOWN = 20
+# Seconds. Staff that watch share one read.
+_SECONDS = 5.0
+_SUMMARIZED_EVERY = timedelta(minutes=1)
+
+Trends = CoalescingReader[tuple[UUID, int], TrendsView]
+
+# PostgreSQL's `grouping()`: a bit for every column that is not grouped by.
+_BY_ADDRESS, _BY_DOMAIN, _BY_SOURCE, _ALL = 0b011, 0b101, 0b110, 0b111
+# One look at the minutes' pages (the index on `signed_at`) answers everything.
+_COUNT = text(f"""
+    SELECT kind, digest, source, signature_count, held_count, disposable_count FROM (
+        SELECT kind, digest, source, signature_count, held_count, disposable_count,
+            row_number() OVER (PARTITION BY kind ORDER BY signature_count DESC, digest, source) AS place
+        FROM (
+            SELECT grouping(address_digest, domain_digest, source) AS kind,
+                coalesce(address_digest, domain_digest) AS digest, source, count(*) AS signature_count,
+                count(held) AS held_count, count(disposable) AS disposable_count
+            FROM signatures WHERE petition_id = :petition_id AND signed_at >= :signed_from
+            GROUP BY GROUPING SETS ((address_digest), (domain_digest), (source), ())
+        ) AS counted
+        WHERE kind = {_ALL} OR source IS NOT NULL OR digest IS NOT NULL AND signature_count >= {SMALLEST_SHOWN}
+    ) AS placed
+    WHERE place <= {MOST_SHOWN}
+    ORDER BY kind, place
+""")
+_SAMPLES = text("""
+    SELECT d.digest, s.signer, s.sealed FROM unnest(CAST(:digests AS bytea[])) AS d (digest)
+    CROSS JOIN LATERAL (
+        SELECT signer, sealed FROM signatures
+        WHERE petition_id = :petition_id AND signed_at >= :signed_from AND domain_digest = d.digest LIMIT 1
+    ) AS s
+""")
+# Whoever waits for a lock that a vacuum holds makes the vacuum give up (after `deadlock_timeout`): do not wait.
+_IN_THE_WAY = text("""
+    SELECT EXISTS (
+        SELECT 1 FROM pg_locks
+        WHERE relation = CAST('signatures' AS regclass) AND database IN (
+            SELECT oid FROM pg_database WHERE datname = current_database()
+        ) AND mode IN ('ShareUpdateExclusiveLock', 'ShareLock', 'ShareRowExclusiveLock', 'ExclusiveLock',
+            'AccessExclusiveLock')
+    )
+""")
+_SUMMARIZE = text("SELECT brin_summarize_new_values(CAST('ix_signatures__signed_at' AS regclass))")
+
+
+def open_trends(database: Database, ring: KeyRing) -> Trends:
+    """Trends by petition and minutes, at most five seconds old, however many watch."""
+
+    async def read(asked: Sequence[tuple[UUID, int]]) -> Mapping[tuple[UUID, int], TrendsView]:
+        async with database.snapshot() as session:
+            return {(id_, minutes): await _look(session, ring, id_, minutes) for id_, minutes in asked}
+
+    return CoalescingReader(read, seconds=_SECONDS)
+
+
+async def _look(session: AsyncSession, ring: KeyRing, petition_id: UUID, minutes: int) -> TrendsView:
+    moment = now()
+    signed_from = moment - timedelta(minutes=minutes)
+    rows = (await session.execute(_COUNT, {"petition_id": petition_id, "signed_from": signed_from})).all()
+    of = {kind: [row for row in rows if row.kind == kind] for kind in (_BY_ADDRESS, _BY_DOMAIN, _BY_SOURCE, _ALL)}
+    every = of[_ALL][0]
+    names = await _names(session, ring, petition_id, signed_from, [row.digest for row in of[_BY_DOMAIN]])
+    return TrendsView(
+        minutes=minutes,
+        signature_count=every.signature_count,
+        held_count=every.held_count,
+        disposable_count=every.disposable_count,
+        by_address_digest=_rows(every, [(row.digest.hex(), row) for row in of[_BY_ADDRESS]]),
+        by_mail_domain=_rows(every, [(names.get(row.digest), row) for row in of[_BY_DOMAIN]]),
+        by_source=_rows(every, [(row.source, row) for row in of[_BY_SOURCE]]),
+        as_of=moment,
+    )
+
+
+def _rows(every: Any, named: Iterable[tuple[str | None, Any]]) -> list[TrendRow]:
+    """The rows that have a name, and one without for what they leave of the total, if anything."""
+    rows = [TrendRow(key=name, signature_count=row.signature_count) for name, row in named if name is not None]
+    rest = every.signature_count - sum(row.signature_count for row in rows)
+    return [*rows, TrendRow(key=None, signature_count=rest)] if rest else rows
+
+
+async def _names(
+    session: AsyncSession, ring: KeyRing, petition_id: UUID, signed_from: datetime, digests: Sequence[bytes]
+) -> dict[bytes, str]:
+    """The domains' names by their digests, as far as they can be read."""
+    values = {"petition_id": petition_id, "signed_from": signed_from, "digests": list(digests)}
+    names = {}
+    for digest, signer, sealed in await session.execute(_SAMPLES, values) if digests else []:
+        try:
+            email = unseal(ring, petition_id, signer, sealed).email
+        except SealBrokenError:
+            continue
+        names[digest] = domain_of(emails.canonical(email))
+    return names
+
+
+class BrinMaintenance:
+    """Keeps the index that trends are read through up with the table, at most once a minute."""
+
+    def __init__(self, every: timedelta = _SUMMARIZED_EVERY) -> None:
+        self._every = every
+        self._last: datetime | None = None
+
+    async def __call__(self, session: AsyncSession) -> Sequence[object]:
+        """Summarize the pages written since; nothing when it is too early, or a vacuum is under way."""
+        moment = now()
+        if self._last is not None and moment < self._last + self._every:
+            return []
+        if (await session.scalars(_IN_THE_WAY)).one():
+            return []
+        self._last = moment
+        ranges = (await session.scalars(_SUMMARIZE)).one()
+        return range(ranges)

@@ -1,0 +1,40 @@
+"""Mail domains: which ones hand out throw-away addresses, and the digest by which one domain's signatures are found.
+
+The list is that of the `disposable-email-domains` package, as old as its installed version. It flags, and refuses none.
+"""
+
+from functools import lru_cache
+
+from disposable_email_domains import blocklist
+
+from app.kit.crypto.sealing import KeyRing, keyed_digest
+
+DIGEST_BYTES = 8
+
+_DISPOSABLE = frozenset(blocklist)
+
+
+def domain_of(canonical_email: str) -> str:
+    """The domain of an address in its canonical form (`people.emails.canonical`): lower case, ASCII."""
+    return canonical_email.rpartition("@")[2]
+
+
+@lru_cache(maxsize=4096)
+def is_disposable(domain: str) -> bool:
+    """Whether the domain, or one above it, is on the list."""
+    while domain:
+        if domain in _DISPOSABLE:
+            return True
+        domain = domain.partition(".")[2]
+    return False
+
+
+def digest(ring: KeyRing, domain: str) -> bytes:
+    """8 bytes. No signer has the same: what a signer is digested from holds an "@", and this does not."""
+    return _digest(ring.digest_key, domain)
+
+
+# Most people share a few domains.
+@lru_cache(maxsize=4096)
+def _digest(key: bytes, domain: str) -> bytes:
+    return keyed_digest(key, f"domain {domain}")[:DIGEST_BYTES]
