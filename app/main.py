@@ -118,6 +118,7 @@ def wrap_middleware(api: FastAPI) -> Asgi:
 
 @asynccontextmanager
 async def lifespan(api: FastAPI) -> AsyncIterator[None]:
+    """Open what the process needs when it starts, and close it, in order, when it ends."""
     settings: Settings = api.state.settings
     database = Database(settings.database_url.get_secret_value(), pool_size=settings.database_pool_size)
     try:

@@ -1,9 +1,9 @@
 """This room's mails: links to sign in by, and a welcome to whoever has agreed to news.
 
 A row of `mails` is claimed, counted and given a lease in one transaction, sent outside of any, and goes when it is sent
-(`kit/mail/sender.py`). What a mail says is put together when it is claimed, for a day may have passed: nobody is welcomed
-who has changed their mind, and no link is sent that has expired. Only now is it asked whether there is anybody to
-write to: a link goes to people who are known, and asking for one tells nobody whether they are.
+(`kit/mail/sender.py`). What a mail says is put together when it is claimed, for a day may have passed: nobody is
+welcomed who has changed their mind, and no link is sent that has expired. Only now is it asked whether there is anybody
+to write to: a link goes to people who are known, and asking for one tells nobody whether they are.
 """
 
 from collections.abc import Iterable, Sequence

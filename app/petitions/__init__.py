@@ -5,6 +5,6 @@ act on their own: whether a petition accepts signatures at this moment is decide
 `queries.ACCEPTING`, by the database's clock. Texts exist once per locale; the petition's own columns hold
 those of its own locale.
 
-A petition knows nothing of its signatures. The room above (`signatures/background/milestones.py`) sweeps the tallies and
-tells it the count (`service.reach`), which marks milestones and raises the goal.
+A petition knows nothing of its signatures. The room above (`signatures/background/milestones.py`) sweeps the tallies
+and tells it the count (`service.reach`), which marks milestones and raises the goal.
 """

@@ -72,7 +72,7 @@ class Signature(Base):
     proven: Mapped[bool | None]
     invalidation_id: Mapped[UUID | None]
     state_before: Mapped[str | None]
-    # The attempt that was withdrawn, until those who were told of it have been told that too (`withdrawal_messages.py`).
+    # The attempt that was withdrawn, until those who knew of it were told (`withdrawal_messages.py`).
     withdrawn_id: Mapped[UUID | None]
     # Partners whose attempts gave way to others, and those attempts, in the same order (`insert.py`).
     brought_by: Mapped[list[UUID] | None] = mapped_column(ARRAY(Uuid))

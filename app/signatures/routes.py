@@ -85,7 +85,7 @@ def _told(room: SigningEngine, entry: Entry, signing: Signing) -> str:
 async def confirm(request: Request) -> Response:
     """Confirm a signature with the token of the mailed link; doing it again is answered alike, for 30 days."""
     body = await read_body(request, ConfirmationBody, _LONGEST_CONFIRMATION)
-    at = f"/v1/petitions/{await service.confirm(hot_room(request), body.token)}"
+    at = f"/v1/petitions/{await service.confirm(signing_engine(request), body.token)}"
     links = f'{{"petition":"{at}","count":"{at}/count","stream":"{at}/stream"}}'
     return Response(f'{{"status":"confirmed","links":{links}}}', media_type="application/json")
 

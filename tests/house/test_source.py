@@ -195,14 +195,19 @@ def test_only_intake_inserts_signatures_and_only_tallies_write_tallies() -> None
     assert writers == {
         ("INSERT INTO signatures", "signatures/engine/insert.py"),
         ("UPDATE signatures", "signatures/engine/insert.py"),  # that a mail is due
-        ("UPDATE signatures", "signatures/engine/transitions.py"),  # and `slices.py`, by its statements
+        ("UPDATE signatures", "signatures/engine/transitions.py"),  # and `chunks.py`, by its statements
         ("DELETE FROM signatures", "signatures/engine/transitions.py"),
         ("UPDATE signatures", "signatures/background/mails.py"),  # that a mail was sent
         ("UPDATE signatures", "signatures/background/consents.py"),  # that the consents are in the ledger
         ("UPDATE signatures", "signatures/background/withdrawal_messages.py"),  # that a withdrawal was told
         ("INSERT INTO signature_tallies", "signatures/engine/tallies.py"),
     }
-    for file in ("intake.py", "mailing.py", "ledger.py", "telling.py"):
+    for file in (
+        "engine/insert.py",
+        "background/mails.py",
+        "background/consents.py",
+        "background/withdrawal_messages.py",
+    ):
         changes = re.findall(r"UPDATE signatures s SET(.*?)(?:WHERE|FROM)", SOURCES[f"signatures/{file}"], re.DOTALL)
         assert changes
         assert [change for change in changes if re.search(r"\bstate\s*=", change)] == []

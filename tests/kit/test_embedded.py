@@ -29,7 +29,7 @@ only_root = pytest.mark.skipif(not ROOT, reason="needs root, who may become anot
 SERVICE = """
 import encodings.idna, os, sys
 from pathlib import Path
-from app.kit.embedded import EmbeddedPostgres, EmbeddedPostgresError
+from app.embedded_postgres.server import EmbeddedPostgres, EmbeddedPostgresError
 folder, uid = Path(sys.argv[1]), int(sys.argv[2])
 if uid:
     os.setgroups([])

@@ -20,7 +20,7 @@ from tests.support.time_travel import make_messages_due
 from tests.support.webhooks import (
     OK,
     ReceivedWebhook,
-    Response,
+    ResponseBytes,
     attempts,
     delivering,
     http_response,
@@ -209,7 +209,7 @@ async def test_a_dead_message_lets_those_behind_it_pass(database: Database, sett
 async def test_one_endpoint_that_hangs_delays_nobody(database: Database, settings: Settings) -> None:
     let_go = asyncio.Event()
 
-    async def hang(_received: ReceivedWebhook) -> Response:
+    async def hang(_received: ReceivedWebhook) -> ResponseBytes:
         await let_go.wait()
         return OK
 
@@ -246,7 +246,7 @@ async def test_two_workers_share_the_endpoints_and_keep_the_order(database: Data
 async def test_a_receiver_that_dies_with_a_message_gets_it_again(database: Database, settings: Settings) -> None:
     async with receiving() as receiver:
 
-        def die(_received: ReceivedWebhook) -> Response:
+        def die(_received: ReceivedWebhook) -> ResponseBytes:
             receiver.say = lambda _received: OK
             receiver.hang_up()
             return None

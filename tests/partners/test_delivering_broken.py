@@ -17,7 +17,7 @@ from tests.support.time_travel import make_messages_due
 from tests.support.webhooks import (
     OK,
     ReceivedWebhook,
-    Response,
+    ResponseBytes,
     delivering,
     insert_endpoint,
     insert_messages,
@@ -108,7 +108,7 @@ async def test_what_a_later_version_has_made_waits_for_it(database: Database, se
 async def test_a_claim_that_fails_is_not_tried_again_and_again(database: Database, settings: Settings) -> None:
     let_go = asyncio.Event()
 
-    async def hang(_received: ReceivedWebhook) -> Response:
+    async def hang(_received: ReceivedWebhook) -> ResponseBytes:
         await let_go.wait()
         return OK
 

@@ -147,7 +147,7 @@ async def test_an_address_that_must_not_be_called_is_refused(
 async def test_a_name_server_that_hangs_holds_nobody(
     client: httpx.AsyncClient, partner: Headers, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("app.partners.outbound.endpoints.service.routes._PATIENCE", 0.05)
+    monkeypatch.setattr("app.partners.outbound.endpoints.routes._PATIENCE", 0.05)
     answer = await make(client, partner, url="https://slow.example.org/")
     assert answer.json()["type"] == "urn:multitude:problem:target-unresolvable"
 

@@ -117,7 +117,7 @@ async def test_an_erasure_is_announced_when_staff_do_it_and_not_when_it_fails(
         raise RuntimeError
 
     with monkeypatch.context() as failing:
-        failing.setattr(data_rights, "announce", fail)
+        failing.setattr(data_rights, "publish", fail)
         assert (await client.post("/v1/erasures", json=body, headers=data_officer)).status_code == 500
     assert len(await run(database, "SELECT 1 FROM consents")) == 1
     assert await said(database, "person.erased") == []

@@ -31,7 +31,7 @@ class Postman:
     source: PeopleMails
     brought: list[Mail] = field(default_factory=list)
 
-    async def bring(self, end: End = Outcome.SENT) -> list[Mail]:
+    async def bring(self, end: Outcome = Outcome.SENT) -> list[Mail]:
         letters = await self.source.claim(100)
         await self.source.settle([Result(letter, end if letter.mail else Outcome.REFUSED) for letter in letters])
         mails = [letter.mail for letter in letters if letter.mail]

@@ -44,8 +44,8 @@ class ReceivedWebhook:
         return self.headers["webhook-id"]
 
 
-Response = bytes | None
-Respond = Callable[[ReceivedWebhook], Response | Awaitable[Response]]
+ResponseBytes = bytes | None
+Respond = Callable[[ReceivedWebhook], ResponseBytes | Awaitable[ResponseBytes]]
 
 
 @dataclass
@@ -124,7 +124,7 @@ async def receiving(
         receiver.hang_up()
 
 
-def responses_in_turn(*answers: Response, then: Response = OK) -> Respond:
+def responses_in_turn(*answers: ResponseBytes, then: ResponseBytes = OK) -> Respond:
     """These answers in turn, then always the same."""
     left = list(answers)
     return lambda _received: left.pop(0) if left else then

@@ -1,0 +1,1 @@
+"""Sealing personal data, keyed digests, and the rotation of the keys."""

@@ -115,5 +115,5 @@ class KeyRing:
         return keyed_digest(self.digest_key, value)
 
     def fingerprint(self) -> str:
-        """Names the digest key without giving it away; the database remembers it (see `kit/crypto/key_ring_guard.py`)."""
+        """Names the digest key without giving it away; the database remembers it (`kit/crypto/key_ring_guard.py`)."""
         return hashlib.sha256(b"multitude/fingerprint" + self.digest_key).hexdigest()[:32]

@@ -1,0 +1,1 @@
+"""PostgreSQL: transactions, group commit, coalesced reads, the transactional outbox, paging, schema version."""

@@ -1,0 +1,1 @@
+"""HTTP: middleware, bodies, errors, caching, the description of the API, HTML pages."""

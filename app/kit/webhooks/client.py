@@ -1,6 +1,6 @@
 """Posting to addresses that others have given us, without becoming a weapon in their hands.
 
-A transport for httpx, and one verb on it. It connects to the very address that was checked (`kit/webhooks/egress.py`), while
+A transport for httpx, and one verb on it. It connects to the very address that was checked (`egress.py`), while
 the certificate must still be the host's; it follows no redirect, keeps no cookie, knows no proxy, asks for nothing
 compressed, and reads little more of an answer than it keeps. A connection is kept for a minute at the most, and then
 the host is resolved and looked at anew.

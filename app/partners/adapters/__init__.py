@@ -1,1 +1,1 @@
-"""Signatures in the shapes of other systems, each translated by one small module into what `inbound/` takes."""
+"""Adapters: the shapes in which other systems send signatures, translated into ours."""

@@ -1,0 +1,1 @@
+"""Partnerships: the written terms between the movement and a partner."""

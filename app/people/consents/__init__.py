@@ -1,0 +1,1 @@
+"""Consents: the append-only ledger, the texts consented to, and unsubscribing."""

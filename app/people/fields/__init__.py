@@ -1,0 +1,1 @@
+"""Fields that people type: e-mail addresses, phones, places."""

@@ -1,0 +1,1 @@
+"""Data rights: what is kept of a person in all rooms, exported, erased and forgotten in time."""

@@ -1,0 +1,1 @@
+"""The signing engine: batches, lanes, and the only statements that write signatures and tallies."""

@@ -1,0 +1,1 @@
+"""Moderation: invalidations by rule, signatures on hold, retention, trends."""

@@ -1,0 +1,1 @@
+"""Reading: counts, live streams, breakdowns, and the recount that checks the tallies."""

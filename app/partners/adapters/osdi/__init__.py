@@ -1,0 +1,1 @@
+"""OSDI: reading petitions and recording signatures in its shape."""

@@ -1,0 +1,1 @@
+"""Delivering webhook messages: leases, connections, sending, results."""

@@ -1,0 +1,1 @@
+"""The feed of signers: consents numbered in order, pulled by partners page by page."""

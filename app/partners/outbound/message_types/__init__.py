@@ -1,0 +1,1 @@
+"""What partners can be told: message types, their payloads, and the fan-out to endpoints."""
