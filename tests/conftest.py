@@ -3,6 +3,7 @@
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from uuid import uuid4
 
+import asyncpg
 import httpx
 import pytest
 
@@ -15,7 +16,7 @@ from app.kit.settings import Settings
 from app.organizations.queries import find as find_organization
 from app.organizations.service import create_key
 from tests.support.application import Served, serving
-from tests.support.postgres import NOT_DURABLE, Cluster, chosen_autovacuum, emptied
+from tests.support.postgres import NOT_DURABLE, Cluster, chosen_autovacuum, empty
 from tests.support.services import open_folder
 from tests.support.settings import settings_for
 from tests.support.types import Headers
@@ -51,11 +52,19 @@ def shared_url(cluster: Cluster, template: str) -> Iterator[str]:
         yield database.url
 
 
+@pytest.fixture(scope="session")
+async def cleaner(shared_url: str) -> AsyncIterator["asyncpg.Connection[asyncpg.Record]"]:
+    """A connection to the shared database for whoever empties it."""
+    connection = await asyncpg.connect(shared_url)
+    yield connection
+    await connection.close()
+
+
 @pytest.fixture
-async def url(shared_url: str) -> AsyncIterator[str]:
+async def url(shared_url: str, cleaner: "asyncpg.Connection[asyncpg.Record]") -> AsyncIterator[str]:
     """A database as the migrations leave it, where commits are real."""
-    async with emptied(shared_url):
-        yield shared_url
+    yield shared_url
+    await empty(cleaner)
 
 
 @pytest.fixture
@@ -70,8 +79,20 @@ def settings(url: str) -> Settings:
     return settings_for(url)
 
 
+@pytest.fixture(scope="session")
+async def shared_database(shared_url: str) -> AsyncIterator[Database]:
+    """What tests ask the shared database with; its statements are compiled once."""
+    database = Database(shared_url, name="test")
+    yield database
+    await database.close()
+
+
 @pytest.fixture
-async def database(url: str) -> AsyncIterator[Database]:
+async def database(url: str, shared_database: Database, shared_url: str) -> AsyncIterator[Database]:
+    """The database of this test, beside whatever the application has opened."""
+    if url == shared_url:
+        yield shared_database
+        return
     database = Database(url, name="test")
     yield database
     await database.close()

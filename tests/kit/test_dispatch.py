@@ -85,8 +85,8 @@ async def test_what_was_not_handed_over_and_what_may_have_been_are_told_apart() 
 
 
 async def test_a_mail_server_that_is_gone_is_left_alone_and_nothing_is_lost(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sender, "_FIRST_PAUSE", 0.001)
-    monkeypatch.setattr(sender, "_LONGEST_PAUSE", 0.01)
+    monkeypatch.setattr(sender, "_FIRST_PAUSE", 0.00001)
+    monkeypatch.setattr(sender, "_LONGEST_PAUSE", 0.0001)
     letters = [ClaimedMail(number, mail(number)) for number in range(100)]
     with SmtpServer() as mailbox:
         url = mailbox.url

@@ -10,7 +10,7 @@ from tests.support.databases import run, wait_until
 from tests.support.webhooks import (
     OK,
     ReceivedWebhook,
-    Response,
+    ResponseBytes,
     delivering,
     http_response,
     insert_endpoint,
@@ -26,7 +26,7 @@ class Gate:
     def __init__(self) -> None:
         self._left = asyncio.Semaphore(0)
 
-    async def pass_(self, _received: ReceivedWebhook) -> Response:
+    async def pass_(self, _received: ReceivedWebhook) -> ResponseBytes:
         await self._left.acquire()
         return OK
 

@@ -7,8 +7,8 @@ may take one that flushes nothing.
 import asyncio
 import os
 import subprocess
-from collections.abc import AsyncIterator, Iterator, Mapping
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -77,11 +77,14 @@ class SqlDatabase:
         return self.rows(query, *arguments)[0][0]
 
 
-# Whoever is still connected would hold what the next test needs, lanes above all.
-_ALONE = (
-    "SELECT pg_terminate_backend(pid, 10000) FROM pg_stat_activity"
-    " WHERE datname = current_database() AND pid <> pg_backend_pid()"
-)
+# How the connections name themselves that a test may leave to the next one.
+KEPT = "multitude test"
+# Whoever else is still connected would hold what the next test needs, lanes above all.
+_ALONE = f"""
+    SELECT pg_terminate_backend(pid, 10000) FROM pg_stat_activity
+    WHERE datname = current_database() AND pid <> pg_backend_pid()
+    AND NOT (application_name = '{KEPT}' AND state = 'idle')
+"""
 _TABLES = "FROM pg_class WHERE relkind = 'r' AND relnamespace = 'public'::regnamespace"
 # What the migrations put in is kept.
 _DELETE = """format('DELETE FROM %I', relname)
@@ -96,18 +99,12 @@ _STATEMENT = f"""
 _LARGE = f"SELECT string_agg(format('%I', relname), ',') {_TABLES} AND pg_relation_size(oid) > 1000000"
 
 
-@asynccontextmanager
-async def emptied(url: str) -> AsyncIterator[None]:
-    """The database for as long as the block lasts; then all who use it are put out, and all rows are deleted."""
-    yield
-    connection = await asyncpg.connect(url)
-    try:
-        await connection.execute(_ALONE)
-        await connection.execute(await connection.fetchval(_STATEMENT))
-        if large := await connection.fetchval(_LARGE):
-            await connection.execute(f"TRUNCATE {large} CASCADE")
-    finally:
-        await connection.close()
+async def empty(connection: "asyncpg.Connection[asyncpg.Record]") -> None:
+    """Put out all others who use this connection's database, and delete all rows."""
+    await connection.execute(_ALONE)
+    await connection.execute(await connection.fetchval(_STATEMENT))
+    if large := await connection.fetchval(_LARGE):
+        await connection.execute(f"TRUNCATE {large} CASCADE")
 
 
 class Cluster:
