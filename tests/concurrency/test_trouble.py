@@ -8,7 +8,6 @@ import asyncpg
 import httpx
 import pytest
 
-from app.embedded_postgres.server import EmbeddedPostgres
 from app.kit.database.session import Database, driver_url
 from app.kit.problems import Unavailable
 from app.kit.settings import Settings
@@ -17,11 +16,18 @@ from app.signatures.engine.insert import Signing
 from tests.support.application import serving
 from tests.support.databases import run
 from tests.support.factories import people_like, person
+from tests.support.postgres import Cluster
 from tests.support.signing_engine import SLUG, commit_failures, sign, signatures_locked, wait_for_blocked
 from tests.support.tallies import dump_signatures, exact_counts
 
 OpenRoom = Callable[..., Awaitable[SigningEngine]]
 AT = f"/v1/petitions/{SLUG}/signatures"
+
+
+@pytest.fixture
+def url(own_url: str) -> str:
+    """A database of this test's own, to be put out of reach or changed."""
+    return own_url
 
 
 async def test_a_full_queue_answers_503_and_loses_nothing(
@@ -111,10 +117,10 @@ async def test_a_database_in_trouble_for_too_long_is_told_and_leaves_nothing_hal
 
 
 async def test_a_database_out_of_reach_is_waited_for(
-    settings: Settings, petition_id: UUID, database: Database, server: EmbeddedPostgres, url: str
+    settings: Settings, petition_id: UUID, database: Database, cluster: Cluster, url: str
 ) -> None:
     name = driver_url(url).partition("?")[0].rpartition("/")[2]
-    other = await asyncpg.connect(driver_url(server.url.replace("/multitude?", "/postgres?")))
+    other = await asyncpg.connect(cluster.url("postgres"))
     impatient = settings.model_copy(update={"commit_patience_seconds": 0.3})
     async with serving(settings) as (_, _, patient), serving(impatient) as (_, _, hasty):
         for client in (patient, hasty):

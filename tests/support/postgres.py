@@ -163,6 +163,10 @@ class Cluster:
             [str(program), "--dbname", driver_url(url)], capture_output=True, text=True, check=True
         ).stdout
 
+    def log(self) -> str:
+        """What the server has logged."""
+        return self.server._cluster.log.read_text()
+
     def kill(self) -> None:
         """SIGKILL for the server and all its children, at once."""
         kill_tree(self.server.pid)
