@@ -4,7 +4,7 @@ import sys
 
 import typer
 
-from app.commands import imports, keys, rotation, service, tallies
+from app.commands import backfill, doctor, imports, keys, rotation, service, tallies
 from app.commands.console import err
 from app.kit.problems import OperatorError, Problem
 
@@ -15,7 +15,7 @@ cli = typer.Typer(
     pretty_exceptions_enable=False,
     add_completion=False,
 )
-for command in (service.up, service.serve, service.worker, service.migrate):
+for command in (service.up, service.serve, service.worker, service.migrate, doctor.doctor, backfill.backfill):
     cli.command()(command)
 keys.cli.command()(rotation.rotate_encryption)
 cli.add_typer(keys.cli, name="keys")

@@ -14,13 +14,13 @@ from uvicorn.supervisors import Multiprocess
 from app.kit import logs
 from app.kit.metrics import MULTIPROCESS_DIR
 from app.kit.problems import OperatorError
-from app.kit.settings import Settings
+from app.settings import Settings
 
-# Seconds. Longer than a batch's patience, so that whoever waits for a commit is still answered.
+# Seconds. Longer than a batch is retried, so that whoever waits for a commit is still answered.
 GRACE = 30
-# Connections the kernel keeps for us while the loop is busy; a crowd arrives all at once.
+# Connections that the kernel queues while the event loop is busy; a crowd arrives all at once.
 BACKLOG = 4096
-# Where several processes share their metrics; the number of the first one follows.
+# Folder in which several processes share their metrics; the parent's process id follows.
 _METRICS = "multitude-metrics-"
 
 
@@ -39,49 +39,49 @@ def options(host: str, port: int) -> dict[str, Any]:
         "server_header": False,
         "proxy_headers": False,
         "timeout_graceful_shutdown": GRACE,
-        # Its tales of starting and stopping are told by ours.
+        # Our own log lines say when it starts and stops.
         "log_level": "warning",
     }
 
 
-def export(settings: Settings) -> None:
+def export_settings(settings: Settings) -> None:
     """Hand the settings to processes started from here, as environment."""
     os.environ.update(settings.as_environment())
 
 
 def serve(settings: Settings, host: str, port: int, workers: int) -> None:
     """Serve until SIGTERM or SIGINT; what was taken is committed and answered first."""
-    export(settings)
+    export_settings(settings)
     logs.configure(settings.log_level, settings.log_format)
-    _listening(host, port, shared=False).close()
+    _bound_socket(host, port, shared=False).close()
     logs.log.info("serving", host=host, port=port, workers=workers)
     if workers == 1:
-        # uvicorn, having ended in order, hands the signal on: with the system's own handler we would die of it.
+        # After an orderly end uvicorn raises the signal again: with the default handler that would kill this process.
         signal.signal(signal.SIGTERM, signal.default_int_handler)
         uvicorn.run("app.main:create_app", factory=True, **options(host, port))
         return
-    _clear_left_behind()
+    _remove_stale_metrics()
     with tempfile.TemporaryDirectory(prefix=f"{_METRICS}{os.getpid()}-") as folder:
         os.environ[MULTIPROCESS_DIR] = folder
         config = uvicorn.Config("app.main:create_app", factory=True, workers=workers, **options(host, port))
-        Multiprocess(config, sockets=[_BoundByEach(host, port)]).run()  # type: ignore[list-item]  # becomes one
+        Multiprocess(config, sockets=[_SocketPerProcess(host, port)]).run()  # type: ignore[list-item]  # becomes one
 
 
-class _BoundByEach:
-    """Becomes a socket in each process that is handed it.
+class _SocketPerProcess:
+    """Pickled to a child process, it becomes a socket of that process's own (SO_REUSEPORT).
 
-    Of one shared socket the first process to wake takes nearly all of a crowd's connections; among sockets of their
-    own the kernel deals them out evenly.
+    With one shared socket the process that wakes first takes nearly all of a crowd's connections; between sockets of
+    their own the kernel shares them out evenly.
     """
 
     def __init__(self, host: str, port: int) -> None:
         self._address = (host, port)
 
     def __reduce__(self) -> tuple[object, tuple[str, int]]:
-        return _listening, self._address
+        return _bound_socket, self._address
 
 
-def _listening(host: str, port: int, *, shared: bool = True) -> socket.socket:
+def _bound_socket(host: str, port: int, *, shared: bool = True) -> socket.socket:
     """A socket bound to the address; OperatorError when another program, or another service, has it."""
     bound = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
     bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -98,15 +98,15 @@ class AddressTakenError(OperatorError):
     """Something else listens there, or the address is not this machine's."""
 
 
-def _clear_left_behind() -> None:
-    """Remove the metrics of services that were killed before they could do it themselves."""
+def _remove_stale_metrics() -> None:
+    """Remove the metrics folders of services that were killed before they could do it themselves."""
     for folder in Path(tempfile.gettempdir()).glob(f"{_METRICS}*"):
         process = folder.name.removeprefix(_METRICS).partition("-")[0]
-        if process.isdigit() and not _runs(int(process)):
+        if process.isdigit() and not _is_running(int(process)):
             shutil.rmtree(folder, ignore_errors=True)
 
 
-def _runs(process: int) -> bool:
+def _is_running(process: int) -> bool:
     try:
         os.kill(process, 0)
     except ProcessLookupError:

@@ -1,8 +1,8 @@
 """`multitude up`: the whole service from one command, with nothing but Python.
 
-PostgreSQL (unless DATABASE_URL names one), the schema, keys, the worker, and the API in this process. What it finds
-or makes is written to `service.env` in the data folder, where every other command looks for what the environment
-does not say.
+It starts PostgreSQL (unless DATABASE_URL names one), brings the schema up to date, makes keys, starts the worker, and
+serves the API in this process. What it made is written to `service.env` in the data folder; every other command reads
+that file for what the environment does not say.
 """
 
 import asyncio
@@ -26,17 +26,17 @@ from app.embedded_postgres.server import EmbeddedPostgres
 from app.kit.database.session import Database
 from app.kit.logs import log
 from app.kit.problems import OperatorError
-from app.kit.settings import ENV_FILE, Settings
 from app.kit.text.urls import base_url
 from app.main import create_app
 from app.organizations import queries as organizations
 from app.organizations.models import ApiKey
 from app.organizations.service import create_key
-from app.serving import AddressTakenError, export, options
+from app.serving import AddressTakenError, export_settings, options
+from app.settings import ENV_FILE, Settings
 
 # Seconds.
-_WORKER_PATIENCE = 10
-_LOOK_EVERY = 0.5
+_WORKER_STOP_TIMEOUT = 10
+_CHECK_EVERY = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,11 +81,11 @@ def database_of(data_dir: Path) -> Iterator[EmbeddedPostgres | None]:
         yield postgres
 
 
-def completed(settings: Settings, data_dir: Path, url: str) -> Settings:
-    """The settings with what only this command knows: where it is reached, where mails are kept, that it is a trial."""
+def with_defaults(settings: Settings, data_dir: Path, url: str) -> Settings:
+    """The settings, with what only this command knows where they are silent: address, folder for mails, loopback."""
     more: dict[str, object] = {}
     if "public_url" not in settings.model_fields_set:
-        more["public_url"] = _linkable(url)
+        more["public_url"] = _public_url_of(url)
     if "webhook_loopback" not in settings.model_fields_set:
         more["webhook_loopback"] = True
     if settings.smtp_url is None and settings.outbox_dir is None:
@@ -93,7 +93,7 @@ def completed(settings: Settings, data_dir: Path, url: str) -> Settings:
     return settings.model_copy(update=more)
 
 
-def _linkable(url: str) -> str:
+def _public_url_of(url: str) -> str:
     try:
         return base_url(url)
     except ValueError:
@@ -113,7 +113,7 @@ class _Worker:
     def stop(self) -> None:
         self.process.terminate()
         try:
-            self.process.wait(_WORKER_PATIENCE)
+            self.process.wait(_WORKER_STOP_TIMEOUT)
         except subprocess.TimeoutExpired:
             self.process.kill()
             self.process.wait()
@@ -142,10 +142,10 @@ def run(
     settings: Settings, host: str, port: int, postgres: EmbeddedPostgres | None, announce: Callable[[], None]
 ) -> None:
     """Serve the API in this process, with the worker beside it; `announce` when it answers."""
-    export(settings)
+    export_settings(settings)
     worker = _Worker()
-    kept: list[_Kept] = [worker] if postgres is None else [postgres, worker]
-    server = _Supervisor(uvicorn.Config(create_app(settings), **options(host, port)), kept, announce)
+    companions: list[_Companion] = [worker] if postgres is None else [postgres, worker]
+    server = _Supervisor(uvicorn.Config(create_app(settings), **options(host, port)), companions, announce)
     try:
         server.run()
     except SystemExit:
@@ -155,8 +155,8 @@ def run(
         worker.stop()
 
 
-class _Kept(Protocol):
-    """A process beside the API that is started again when it ends before its time."""
+class _Companion(Protocol):
+    """A process beside the API that is started again when it ends too early."""
 
     process: "subprocess.Popen[bytes]"
 
@@ -166,9 +166,9 @@ class _Kept(Protocol):
 class _Supervisor(uvicorn.Server):
     """The API's server, which says when it has begun to answer and keeps its companions running."""
 
-    def __init__(self, config: uvicorn.Config, kept: Sequence[_Kept], announce: Callable[[], None]) -> None:
+    def __init__(self, config: uvicorn.Config, companions: Sequence[_Companion], announce: Callable[[], None]) -> None:
         super().__init__(config)
-        self._kept = kept
+        self._companions = companions
         self._announce = announce
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
@@ -180,11 +180,11 @@ class _Supervisor(uvicorn.Server):
     async def _supervise(self) -> None:
         # Restarted from this thread on purpose: Linux ends the companions with the thread that started them.
         while not self.should_exit:
-            for companion in self._kept:
+            for companion in self._companions:
                 if companion.process.poll() is not None:
                     log.warning("companion ended, starting it again", companion=type(companion).__name__)
                     try:
                         companion.restart()
                     except (OperatorError, OSError) as error:
                         log.error("companion did not start", companion=type(companion).__name__, reason=str(error))
-            await asyncio.sleep(_LOOK_EVERY)
+            await asyncio.sleep(_CHECK_EVERY)

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from app.signatures.engine.tallies import RECOUNT_KEYS
+from app.signatures.dimensions import DIMENSIONS
 from tests.support.postgres import SqlDatabase
 
 _CHUNK = 250_000
@@ -31,7 +31,7 @@ def fill(database: SqlDatabase, slug: str, signature_count: int, say: Callable[[
         last = min(first + _CHUNK - 1, signature_count)
         database.run(_ROWS.format(first=first, last=last, slug=slug))
     say(f"making a petition of {signature_count:,} signatures: tallies")
-    for dimension, key in RECOUNT_KEYS.items():
-        database.run(_TALLY.format(dimension=dimension, key=key, slug=slug))
+    for dimension in DIMENSIONS:
+        database.run(_TALLY.format(dimension=dimension.name, key=dimension.sql, slug=slug))
     say(f"making a petition of {signature_count:,} signatures: vacuum and checkpoint")
     database.run("VACUUM (ANALYZE) signatures", "VACUUM (ANALYZE) signature_tallies", "CHECKPOINT")

@@ -8,7 +8,7 @@ from sqlalchemy import Connection, text
 from sqlalchemy.ext.asyncio import create_async_engine
 from sqlalchemy.pool import NullPool
 
-from app.models import metadata
+from app.rooms import metadata
 
 # "schema" in ASCII: whoever migrates holds this advisory lock.
 _LOCK = 0x736368656D61

@@ -2,9 +2,9 @@
 
 from pathlib import Path
 
-from app.kit.settings import Settings
 from app.kit.web.openapi import as_text
 from app.main import create_api
+from app.settings import Settings
 
 if __name__ == "__main__":
     settings = Settings.model_validate({"database_url": "postgresql://unused", "secret_keys": "-" * 32})

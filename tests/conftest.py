@@ -12,9 +12,9 @@ pytest.register_assert_rewrite("tests.support")
 
 from app.kit.database.schema_version import upgrade
 from app.kit.database.session import Database
-from app.kit.settings import Settings
 from app.organizations.queries import find as find_organization
 from app.organizations.service import create_key
+from app.settings import Settings
 from tests.support.application import Served, serving
 from tests.support.postgres import NOT_DURABLE, Cluster, chosen_autovacuum, empty
 from tests.support.services import open_folder

@@ -1,6 +1,7 @@
 """Campaigns, the decision-makers they aim at, and their dated updates."""
 
 from datetime import date, datetime
+from typing import Literal, get_args
 from uuid import UUID
 
 from sqlalchemy import CheckConstraint, Double, ForeignKey
@@ -10,7 +11,8 @@ from app.kit.clock import now
 from app.kit.database.ids import uuid7
 from app.kit.database.session import Base
 
-STATES = ("draft", "active", "paused", "won", "lost", "archived")
+State = Literal["draft", "active", "paused", "won", "lost", "archived"]
+STATES = get_args(State)
 
 
 class Campaign(Base):

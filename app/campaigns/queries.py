@@ -1,4 +1,4 @@
-"""Questions about campaigns. Who may see which is decided here and nowhere else."""
+"""Queries about campaigns. Who may see which is decided here and nowhere else."""
 
 from uuid import UUID
 
@@ -37,7 +37,7 @@ async def state_of(session: AsyncSession, campaign_id: UUID) -> str | None:
 
 
 async def targets_of(session: AsyncSession, campaign_id: UUID) -> list[CampaignTarget]:
-    """Those the campaign aims at, in the order staff gave them."""
+    """The targets of a campaign, in the order in which staff gave them."""
     query = select(CampaignTarget).where(CampaignTarget.campaign_id == campaign_id)
     return list(await session.scalars(query.order_by(CampaignTarget.id)))
 
@@ -48,6 +48,6 @@ def updates_of(campaign_id: UUID) -> Select[CampaignUpdate]:
 
 
 async def newest_updates_of(session: AsyncSession, campaign_id: UUID) -> list[CampaignUpdate]:
-    """The updates that were written last, the last one first."""
+    """The newest updates, the newest first."""
     query = updates_of(campaign_id).order_by(CampaignUpdate.id.desc()).limit(_NEWEST)
     return list(await session.scalars(query))

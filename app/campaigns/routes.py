@@ -28,11 +28,11 @@ from app.organizations.principals import Principal
 
 router = APIRouter(tags=["campaigns"])
 
-# Seconds a reader may keep a campaign, and a cache shared by many.
+# Seconds for which a reader, and a shared cache, may keep a campaign.
 _MAX_AGE, _SHARED_MAX_AGE = 30, 60
 
 
-def _told(request: Request, view: BaseModel, caller: Principal | None) -> Response:
+def _answer(request: Request, view: BaseModel, caller: Principal | None) -> Response:
     return cached(
         request,
         view.model_dump_json().encode(),
@@ -62,14 +62,14 @@ async def list_campaigns(
     if paging.state is not None:
         query = query.where(Campaign.state == paging.state)
     page = await page_of(session, query, Campaign.id, paging, campaign_view)
-    return _told(request, Page[CampaignView](**page), caller)
+    return _answer(request, Page[CampaignView](**page), caller)
 
 
 @router.get("/v1/campaigns/{campaign}", response_model=WholeCampaignView, openapi_extra=KEY_OPTIONAL)
 async def show_campaign(request: Request, caller: Caller, session: Session, campaign: str) -> Response:
     """One campaign with its targets and its newest updates."""
     found = await service.find(session, campaign, caller)
-    return _told(request, await _whole(session, found), caller)
+    return _answer(request, await _whole(session, found), caller)
 
 
 @router.patch("/v1/campaigns/{campaign}")
@@ -108,7 +108,7 @@ async def list_campaign_updates(
     found = await service.find(session, campaign, caller)
     query = queries.updates_of(found.id)
     page = await page_of(session, query, CampaignUpdate.id, paging, UpdateView.model_validate)
-    return _told(request, Page[UpdateView](**page), caller)
+    return _answer(request, Page[UpdateView](**page), caller)
 
 
 @router.delete("/v1/campaigns/{campaign}/updates/{update}", status_code=204)

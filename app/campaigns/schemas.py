@@ -1,4 +1,4 @@
-"""What staff send and everybody is given about campaigns."""
+"""Schemas of campaigns: what staff send, and what everybody is shown."""
 
 from datetime import date, datetime
 from typing import Annotated, Any, Literal
@@ -6,14 +6,13 @@ from uuid import UUID
 
 from pydantic import BeforeValidator, Field
 
-from app.campaigns.models import Campaign, CampaignTarget, CampaignUpdate
+from app.campaigns.models import Campaign, CampaignTarget, CampaignUpdate, State
 from app.kit.database.paging import Paging
 from app.kit.text.fields import Body, Day, Line, Paragraph, Slug, Text, View
 
-State = Literal["draft", "active", "paused", "won", "lost", "archived"]
 Number = Annotated[float, Field(strict=True, allow_inf_nan=False)]
 Statement = Annotated[Paragraph, Field(min_length=1, examples=["No country punishes love"])]
-# In a PATCH: may be left out, but null is no value for it.
+# In a PATCH: the field may be left out, but must not be null.
 LEFT_OUT = Field(default_factory=lambda: None)
 
 
@@ -147,7 +146,7 @@ class CampaignPaging(Paging):
 
 
 def goal_of(campaign: Campaign) -> GoalView:
-    """A campaign's goal in its one form."""
+    """A campaign's goal, always as an object."""
     metric = None
     if campaign.metric_name is not None:
         metric = MetricView.model_validate(
@@ -162,7 +161,7 @@ def _fields_of(campaign: Campaign) -> dict[str, Any]:
 
 
 def campaign_view(campaign: Campaign) -> CampaignView:
-    """A campaign as it stands in a list."""
+    """A campaign as shown in a list."""
     return CampaignView(**_fields_of(campaign))
 
 

@@ -1,4 +1,4 @@
-"""Starting a campaign, telling how it goes, and ending it."""
+"""The life of a campaign: create, change, targets, updates, outcome."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -17,7 +17,7 @@ from app.kit.text.fields import as_id, changed
 from app.organizations.principals import Principal
 
 _ENDINGS = {"won", "lost"}
-# From a state to those it may change to. An ending can be taken back: that is how a mistake is corrected.
+# The states that each state may change to. An ending can be taken back, to correct a mistake.
 _NEXT = {
     "draft": {"active", "archived"},
     "active": {"paused", "archived", *_ENDINGS},
@@ -67,7 +67,7 @@ async def find(session: AsyncSession, ref: str, principal: Principal | None) -> 
 
 
 async def _find_to_change(session: AsyncSession, ref: str, principal: Principal) -> Campaign:
-    """The same, locked: two who change it at once come one after the other."""
+    """The same, locked: of two changes at once the second waits for the first."""
     campaign = await session.scalar(queries.one_of(ref, principal).with_for_update())
     if campaign is None:
         raise CampaignNotFound
@@ -121,7 +121,7 @@ def _goal_columns(goal: GoalBody) -> dict[str, Any]:
 async def replace_targets(
     session: AsyncSession, ref: str, principal: Principal, bodies: Sequence[TargetBody]
 ) -> list[CampaignTarget]:
-    """Aim the campaign at these and nobody else, in this order; CampaignNotFound."""
+    """Replace the campaign's targets by these, in this order; CampaignNotFound."""
     campaign = await _find_to_change(session, ref, principal)
     await session.execute(delete(CampaignTarget).where(CampaignTarget.campaign_id == campaign.id))
     return await _add_targets(session, campaign.id, bodies)

@@ -8,10 +8,10 @@ from typing import Annotated
 import typer
 
 from app.commands.console import AsJson, CommandError, DataDir, database_of, out, progress, settings_of
-from app.kit.settings import DEFAULT_DATA_DIR, Settings
 from app.people.consents.policy import read_asked
 from app.petitions.directory import open_directory
 from app.petitions.service import PetitionNotFound
+from app.settings import DEFAULT_DATA_DIR, Settings
 from app.signatures.engine.lanes import claim
 from app.signatures.importing import Import, Summary, read_lines
 from app.signatures.service import PetitionNotOpen

@@ -8,8 +8,8 @@ import typer
 
 from app.commands.console import DataDir, database_of, settings_of
 from app.kit.clock import now
-from app.kit.settings import DEFAULT_DATA_DIR, Settings
 from app.organizations import queries, service
+from app.settings import DEFAULT_DATA_DIR, Settings
 
 cli = typer.Typer(help="API keys.", no_args_is_help=True)
 

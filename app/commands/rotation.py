@@ -3,33 +3,18 @@
 import asyncio
 import json
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 
 import typer
 
 from app.commands.console import AsJson, CommandError, DataDir, database_of, out, progress, settings_of
-from app.kit.abuse.client_addresses import ADDRESS_SALTS
 from app.kit.crypto import key_rotation
 from app.kit.crypto.key_ring_guard import ensure_key_ring
 from app.kit.crypto.key_rotation import Resealed
-from app.kit.settings import DEFAULT_DATA_DIR, Settings
-from app.partners.key_rotation import DELIVERY_ATTEMPTS, RECEIVED_WEBHOOKS, WEBHOOK_ENDPOINTS, WEBHOOK_SECRETS
-from app.people.key_rotation import MAILS, PEOPLE
-from app.signatures.key_rotation import INVALIDATIONS, SIGNATURES
-
-# Everything in the house that is sealed for a row. What is not in this list stays under its old key.
-SEALED_COLUMNS = (
-    SIGNATURES,
-    INVALIDATIONS,
-    PEOPLE,
-    MAILS,
-    ADDRESS_SALTS,
-    WEBHOOK_SECRETS,
-    RECEIVED_WEBHOOKS,
-    WEBHOOK_ENDPOINTS,
-    DELIVERY_ATTEMPTS,
-)
+from app.kit.rooms import Room, sealed_columns_of
+from app.rooms import ROOMS
+from app.settings import DEFAULT_DATA_DIR, Settings
 
 
 def rotate_encryption(as_json: AsJson = False, data_dir: DataDir = DEFAULT_DATA_DIR) -> None:
@@ -39,7 +24,7 @@ def rotate_encryption(as_json: AsJson = False, data_dir: DataDir = DEFAULT_DATA_
     """
     settings = settings_of(data_dir, keys=True)
     try:
-        done = asyncio.run(_rotate(settings))
+        done = asyncio.run(rotate(settings))
     except key_rotation.IN_THE_WAY:
         raise CommandError("Another transaction holds a table. What was committed stays: run it again.") from None
     if as_json:
@@ -49,13 +34,15 @@ def rotate_encryption(as_json: AsJson = False, data_dir: DataDir = DEFAULT_DATA_
     sys.exit(1 if any(one.unreadable_count or one.left_count for one in done.values()) else 0)
 
 
-async def _rotate(settings: Settings) -> Mapping[str, Resealed]:
+async def rotate(settings: Settings, rooms: Sequence[Room] = ROOMS) -> Mapping[str, Resealed]:
+    """Bring every sealed column of these rooms under the newest key; what became of each, by its name."""
+    columns = sealed_columns_of(rooms)
     ring = settings.key_ring
     # A table of many millions is counted in minutes.
     async with database_of(settings, "rotation", answer_timeout=None) as database:
         async with database.transaction() as session:
             await ensure_key_ring(session, ring.fingerprint())
-        stale = [(await key_rotation.count(database, ring, column)).stale_count for column in SEALED_COLUMNS]
+        stale = [(await key_rotation.count(database, ring, column)).stale_count for column in columns]
         connection = await database.pin()
         try:
             with progress("Sealing anew", sum(stale)) as (bar, task):
@@ -63,7 +50,7 @@ async def _rotate(settings: Settings) -> Mapping[str, Resealed]:
                     column.name: await key_rotation.reseal(
                         database, connection, ring, column, lambda more: bar.advance(task, more)
                     )
-                    for column in SEALED_COLUMNS
+                    for column in columns
                 }
         finally:
             await connection.close(timeout=5)

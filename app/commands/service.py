@@ -15,8 +15,8 @@ from app import up as upping
 from app import worker as working
 from app.commands.console import DataDir, check_keys, migrating, settings_of
 from app.kit.database.schema_version import head
-from app.kit.settings import DEFAULT_DATA_DIR, Settings
 from app.kit.text.urls import url_of
+from app.settings import DEFAULT_DATA_DIR, Settings
 
 Host = Annotated[str, typer.Option(help="Address to listen on.")]
 Port = Annotated[int, typer.Option(min=1, max=65535)]
@@ -31,7 +31,7 @@ def up(host: Host = "127.0.0.1", port: Port = 8000, data_dir: DataDir = DEFAULT_
         upping.prepare_folder(data_dir)
         with upping.database_of(data_dir) as postgres:
             url = url_of(host, port)
-            settings = upping.completed(settings_of(data_dir, keys=True), data_dir, url)
+            settings = upping.with_defaults(settings_of(data_dir, keys=True), data_dir, url)
             migrating(settings)
             check_keys(settings)
             first = upping.make_ready(settings)

@@ -10,13 +10,13 @@ import typer
 from rich.table import Table
 
 from app.commands.console import AsJson, CommandError, DataDir, database_of, err, out, settings_of
-from app.kit.settings import DEFAULT_DATA_DIR, Settings
 from app.organizations.principals import OPERATOR
 from app.petitions import queries as petitions
 from app.petitions.service import PetitionNotFound
+from app.settings import DEFAULT_DATA_DIR, Settings
 from app.signatures.reading.breakdown import as_csv, break_down
 from app.signatures.reading.recount import Verdict, recount
-from app.signatures.schemas import Dimension, TallyView
+from app.signatures.schemas import DimensionName, TallyView
 
 cli = typer.Typer(help="Look at tallies, and prove them.", no_args_is_help=True)
 _SHOWN_DIFFERENCES = 20
@@ -25,18 +25,18 @@ _SHOWN_DIFFERENCES = 20
 @cli.command()
 def show(
     petition: Annotated[str, typer.Option(help="Slug or id.")],
-    by: Annotated[str, typer.Option(help=", ".join(get_args(Dimension)))] = "country",
+    by: Annotated[str, typer.Option(help=", ".join(get_args(DimensionName)))] = "country",
     as_json: AsJson = False,
     data_dir: DataDir = DEFAULT_DATA_DIR,
 ) -> None:
     """Print a petition's exact tally as CSV, or as JSON."""
-    if by not in get_args(Dimension):
-        raise CommandError(f"--by is one of: {', '.join(get_args(Dimension))}.")
-    view = asyncio.run(_show(settings_of(data_dir), petition, by))  # type: ignore[arg-type]
+    if by not in get_args(DimensionName):
+        raise CommandError(f"--by is one of: {', '.join(get_args(DimensionName))}.")
+    view = asyncio.run(_show(settings_of(data_dir), petition, by))
     typer.echo(view.model_dump_json() if as_json else as_csv(view), nl=as_json)
 
 
-async def _show(settings: Settings, petition: str, by: Dimension) -> TallyView:
+async def _show(settings: Settings, petition: str, by: DimensionName) -> TallyView:
     async with database_of(settings, "tally") as database, database.transaction() as session:
         found = await petitions.find(session, petition, OPERATOR)
         if found is None:

@@ -21,6 +21,8 @@ commit_failures = Counter("multitude_commit_failures", "Batch transactions that 
 queue_depth = Gauge("multitude_queue_depth", "Signatures waiting for a batch", multiprocess_mode="livesum")
 queue_refusals = Counter("multitude_queue_refusals", "Signatures answered 503 because the queue was full")
 mails = Counter("multitude_mails", "Mails by how their sending ended", ["end"])
+mail_failures = Counter("multitude_mail_failures", "Mails that were not sent when tried, by why", ["source", "reason"])
+sweep_failures = Counter("multitude_sweep_failures", "Rounds of a sweep that failed", ["sweep"])
 deliveries = Counter("multitude_deliveries", "Webhooks sent, by how that ended", ["end"])
 
 

@@ -4,18 +4,18 @@ A route that everybody may call and that tells staff more takes a `Caller` and d
 `openapi_extra=KEY_OPTIONAL`; a route for staff takes an `Owner`, a `Campaigner`, an `AnyStaff` or its own
 `Annotated[Principal, Depends(staff("analyst", "data_officer"))]`.
 
-Rooms above this one have callers of their own: `app.state.recognizers` says, by the beginning of a key, who knows them.
+Rooms above this one have callers of their own: each says in its `room.py`, by the beginning of a key, who knows them.
 """
 
-from collections.abc import Awaitable, Callable, Mapping
-from typing import Annotated, Any, TypeAlias
+from collections.abc import Awaitable, Callable
+from typing import Annotated, Any, TypeVar
 
 from fastapi import Depends, Request, Security
+from fastapi.dependencies.models import Dependant
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
-from sqlalchemy.ext.asyncio import AsyncSession
 
-from app.kit.database.session import Database
 from app.kit.problems import Forbidden, Unauthorized
+from app.kit.rooms import services
 from app.organizations import service
 from app.organizations.keys import looks_like_a_key
 from app.organizations.principals import STAFF_ROLES, Principal
@@ -30,8 +30,6 @@ _documented = HTTPBearer(
 # FastAPI puts this beside the scheme it writes for the route: with a key, or without one.
 KEY_OPTIONAL: dict[str, Any] = {"security": [{}]}
 
-Recognizer: TypeAlias = Callable[[AsyncSession, str], Awaitable[Principal | None]]
-
 
 async def authenticate(
     request: Request, _scheme: Annotated[HTTPAuthorizationCredentials | None, Security(_documented)] = None
@@ -44,26 +42,14 @@ async def authenticate(
     key = _key_of(request)
     if key is None:
         return None
-    recognize = _recognizer_of(request, key)
+    opened = services(request)
+    recognize = service.recognize if looks_like_a_key(key) else opened.recognizer_of(key)
     if recognize is not None:
-        async with _database(request).transaction() as session:
-            principal = await recognize(session, key)
+        async with opened.database.transaction() as session:
+            principal: Principal | None = await recognize(session, key)
         if principal is not None:
             return principal
     raise Unauthorized
-
-
-def _recognizer_of(request: Request, key: str) -> Recognizer | None:
-    """Who may know the holder of this key; None when nobody can."""
-    if looks_like_a_key(key):
-        return service.recognize
-    others: Mapping[str, Recognizer] = getattr(request.app.state, "recognizers", {})
-    return next((recognize for prefix, recognize in others.items() if key.startswith(prefix)), None)
-
-
-def _database(request: Request) -> Database:
-    database: Database = request.app.state.database
-    return database
 
 
 def _key_of(request: Request) -> str | None:
@@ -77,11 +63,37 @@ def _key_of(request: Request) -> str | None:
 
 Caller = Annotated[Principal | None, Depends(authenticate)]
 
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def for_roles(*roles: str) -> Callable[[F], F]:
+    """Mark a dependency that lets only the holders of such keys pass: the roles table is read off these marks."""
+
+    def mark(dependency: F) -> F:
+        vars(dependency)["roles"] = frozenset(roles)
+        return dependency
+
+    return mark
+
+
+def roles_of(dependant: Dependant) -> frozenset[str] | None:
+    """Whose keys a route lets pass, by its dependencies; None when it asks for no key.
+
+    What is within a route is decided there: an owner sees every organization, a partner only its own.
+    """
+    marked: frozenset[str] | None = getattr(dependant.call, "roles", None)
+    for inner in dependant.dependencies:
+        roles = roles_of(inner)
+        if roles is not None:
+            marked = roles if marked is None else marked & roles
+    return marked
+
 
 def staff(*roles: str) -> Callable[[Principal | None], Awaitable[Principal]]:
     """A dependency that lets these roles pass, and owners always; Unauthorized, Forbidden."""
     allowed = {"owner", *roles}
 
+    @for_roles(*allowed)
     async def pass_staff(caller: Caller) -> Principal:
         if caller is None:
             raise Unauthorized

@@ -8,9 +8,10 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.kit.clock import now
+from app.kit.crypto.bearer_secrets import digest_of
 from app.kit.problems import Conflict, Invalid, NotFound
 from app.organizations import queries
-from app.organizations.keys import digest_of, new_key, prefix_of
+from app.organizations.keys import new_key, prefix_of
 from app.organizations.models import ApiKey, Organization
 from app.organizations.principals import OPERATOR, STAFF_ROLES, Principal
 

@@ -1,4 +1,4 @@
-"""Who may act for an organization here: itself, by one of its own keys, and the movement's owners.
+"""Dependencies: who may act for an organization here. It may itself, by its own keys, and the movement's owners may.
 
 A route with a body takes an `Acting` and finds the organization itself: a body that is wrong is told before a path is.
 """

@@ -1,4 +1,4 @@
-"""What this room keeps sealed, for whoever brings it under a newer key."""
+"""Key rotation: the sealed columns of this room."""
 
 from app.kit.crypto.key_rotation import SealedColumn
 from app.partners.sealing import answers_identity, attempts_identity, endpoints_identity, secrets_identity

@@ -1,7 +1,7 @@
-"""Partnerships, what comes in by webhook, and what goes out by webhook."""
+"""Tables of partnerships, of webhooks that come in, and of endpoints, messages and attempts for those that go out."""
 
 from datetime import datetime
-from typing import Any
+from typing import Any, Literal, get_args
 from uuid import UUID
 
 from sqlalchemy import (
@@ -22,10 +22,14 @@ from app.kit.clock import now
 from app.kit.database.ids import uuid7
 from app.kit.database.session import Base
 
-PARTNERSHIP_STATES = ("invited", "active", "declined", "ended")
-SCHEMES = ("standard", "controlshift", "action_network")
-ENDPOINT_STATES = ("active", "paused", "disabled")
-MESSAGE_STATES = ("due", "delivered", "dead", "void")
+PartnershipState = Literal["invited", "active", "declined", "ended"]
+PARTNERSHIP_STATES = get_args(PartnershipState)
+Scheme = Literal["standard", "controlshift", "action_network"]
+SCHEMES = get_args(Scheme)
+EndpointState = Literal["active", "paused", "disabled"]
+ENDPOINT_STATES = get_args(EndpointState)
+MessageState = Literal["due", "delivered", "dead", "void"]
+MESSAGE_STATES = get_args(MessageState)
 
 
 class Partnership(Base):
@@ -94,7 +98,7 @@ class ReceivedWebhook(Base):
     """A webhook that came in, known by the digest of its id, and the answer it was given, sealed.
 
     Its own `id` is what the ids of its signatures are made from, so that doing it again after a crash meets them.
-    `runner` is who works on it: while that process lives, nobody else does.
+    `claimed_by` is the key of the lock of the process that works on it: while that lives, nobody else does.
     """
 
     __tablename__ = "received_webhooks"
@@ -104,7 +108,7 @@ class ReceivedWebhook(Base):
     organization_id: Mapped[UUID] = mapped_column(ForeignKey("organizations.id"))
     webhook_digest: Mapped[bytes] = mapped_column(LargeBinary)
     body_digest: Mapped[bytes] = mapped_column(LargeBinary)
-    runner: Mapped[int | None] = mapped_column(BigInteger)
+    claimed_by: Mapped[int | None] = mapped_column("runner", BigInteger)
     received_at: Mapped[datetime] = mapped_column(default=now, index=True)
     answered_at: Mapped[datetime | None]
     answer: Mapped[bytes | None] = mapped_column(LargeBinary)
@@ -113,9 +117,9 @@ class ReceivedWebhook(Base):
 class WebhookEndpoint(Base):
     """Where an organization wants to be told. `sealed` holds its address, its secrets and whom to write to.
 
-    Whoever delivers to it holds it until `leased_until`. Messages whose order counts wait until `ordered_due_at`. What
-    waited when it was activated again is tried for as long as if it had been made then. One that was removed, which
-    `disabled` is too, is there for nobody but the sweep that deletes it.
+    The worker that delivers to it has leased it until `leased_until`. Messages whose order is kept wait until
+    `ordered_due_at`. What waited when it was activated again is tried for as long as if it had been made then. One that
+    was removed is `disabled` too, and only the sweep that deletes it still sees it.
     """
 
     __tablename__ = "webhook_endpoints"
@@ -144,8 +148,8 @@ class WebhookMessage(Base):
     """Something one endpoint is told. `content` names it by ids; the body is written anew whenever it is sent.
 
     `due`: to be sent at `due_at`, until `retried_until`; then it is `dead`. `void`: there was nothing left to tell.
-    `ordered`: whether it waits for those before it. What is blocked by that must cost no reading, so each kind has an
-    index of its own.
+    `ordered`: whether it waits for those before it. Blocked messages must not be read in vain, so each kind has its own
+    index.
     """
 
     __tablename__ = "webhook_messages"
@@ -182,7 +186,7 @@ class WebhookMessage(Base):
 
 
 class DeliveryAttempt(Base):
-    """One sending of a message and what came of it. `answer`: the first bytes of what came back, sealed."""
+    """One delivery attempt and its outcome. `answer`: the first bytes of what came back, sealed."""
 
     __tablename__ = "delivery_attempts"
 

@@ -1,4 +1,4 @@
-"""What is kept no longer: webhooks that came in long ago, and what was sent long ago, attempts included."""
+"""Retention: webhooks that came in, and messages that were sent with their attempts, are deleted after 30 days."""
 
 from collections.abc import Sequence
 from datetime import timedelta

@@ -1,4 +1,4 @@
-"""What the sealed values of this room are bound to: table, column and row."""
+"""Associated data of this room's sealed values: the table, column and row that each is bound to."""
 
 from uuid import UUID
 

@@ -5,11 +5,13 @@ from uuid import UUID
 
 from fastapi import Depends, Request
 
-from app.kit.abuse.client_addresses import ClientIpDigester, client_address
+from app.kit.abuse.protection import AbuseProtection
 from app.kit.abuse.rate_limits import Limiter
 from app.kit.crypto.sealing import KeyRing
 from app.kit.problems import Forbidden, Unauthorized
-from app.organizations.auth import Caller
+from app.kit.rooms import services
+from app.organizations.auth import Caller, for_roles
+from app.organizations.principals import PERSON
 
 
 class SignedIn(NamedTuple):
@@ -19,6 +21,7 @@ class SignedIn(NamedTuple):
     session_id: UUID
 
 
+@for_roles(PERSON)
 async def person(caller: Caller) -> SignedIn:
     """Who is signed in; Unauthorized without a key, Forbidden with an organization's."""
     if caller is None:
@@ -33,8 +36,7 @@ CurrentPerson = Annotated[SignedIn, Depends(person)]
 
 def key_ring(request: Request) -> KeyRing:
     """The keys of this service."""
-    ring: KeyRing = request.app.state.settings.key_ring
-    return ring
+    return services(request).key_ring
 
 
 Ring = Annotated[KeyRing, Depends(key_ring)]
@@ -42,11 +44,9 @@ Ring = Annotated[KeyRing, Depends(key_ring)]
 
 def limiter_of(request: Request) -> Limiter:
     """This process's limits."""
-    limiter: Limiter = request.app.state.limiter
-    return limiter
+    return services(request).of(AbuseProtection).limiter
 
 
 async def client_digest(request: Request) -> bytes | None:
     """The digest of the address this comes from; None when it has none (a unix socket), or no salt can be had."""
-    addresses: ClientIpDigester = request.app.state.addresses
-    return await addresses.digest(client_address(request.scope, request.app.state.trusted_proxies))
+    return await services(request).of(AbuseProtection).client_digest(request.scope)

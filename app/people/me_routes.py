@@ -8,8 +8,9 @@ from fastapi import APIRouter, Depends, Path, Query, Request, Response
 from fastapi.encoders import jsonable_encoder
 
 from app.kit.database.paging import Page, Paging, page_of
-from app.kit.database.session import Database, Session
+from app.kit.database.session import Session
 from app.kit.problems import Unauthorized
+from app.kit.rooms import services
 from app.kit.text.fields import as_id
 from app.people import presenters, queries
 from app.people.account import service, sessions
@@ -19,7 +20,6 @@ from app.people.consents import service as consents
 from app.people.dependencies import CurrentPerson, Ring
 from app.people.models import Consent, PersonSession
 from app.people.personal_data import data_rights
-from app.people.personal_data.stores import stores_of
 from app.people.schemas import (
     ConsentBody,
     ConsentView,
@@ -115,7 +115,7 @@ async def end_my_session(myself: CurrentPerson, session: Session, ended: Annotat
 )
 async def export_me(request: Request, myself: CurrentPerson, session: Session, ring: Ring) -> Response:
     """Everything that is kept of you, as a file."""
-    everything = await data_rights.export(session, ring, myself.signer, stores_of(request))
+    everything = await data_rights.export(session, ring, myself.signer, services(request).personal_data())
     headers = {"Content-Disposition": 'attachment; filename="my-data.json"', "Cache-Control": "no-store"}
     body = json.dumps(jsonable_encoder(everything), ensure_ascii=False, indent=2)
     return Response(body.encode(), headers=headers, media_type="application/json")
@@ -124,6 +124,6 @@ async def export_me(request: Request, myself: CurrentPerson, session: Session, r
 @router.post("/v1/me/erasure")
 async def erase_me(request: Request, myself: CurrentPerson, ring: Ring, body: ErasureBody) -> ErasureView:
     """Destroy all that is kept of you, here and everywhere. Your signatures stay counted as nobody's, or go as well."""
-    database: Database = request.app.state.database
-    await data_rights.erase(database, ring, stores_of(request), myself.signer, body.signatures)
+    database = services(request).database
+    await data_rights.erase(database, ring, services(request).personal_data(), myself.signer, body.signatures)
     return ErasureView()

@@ -1,6 +1,7 @@
 """How a person's data is shown to them, and to whom they have consented."""
 
 from collections.abc import Sequence
+from dataclasses import asdict
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -16,7 +17,7 @@ from app.people.sealing import Details, open_details, read_cursor, write_cursor
 
 def show_person(details: Details) -> PersonView:
     """What a person is told of themselves; what is empty is null."""
-    return PersonView.model_validate({name: value or None for name, value in details._asdict().items()})
+    return PersonView.model_validate({name: value or None for name, value in asdict(details).items()})
 
 
 async def show_consents(session: AsyncSession, signer: bytes, entries: Sequence[Consent]) -> list[ConsentView]:

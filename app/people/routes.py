@@ -7,6 +7,7 @@ from fastapi import APIRouter, Depends, Query, Request, Response
 from app.kit.database.paging import Page, Paging, page_of
 from app.kit.database.session import Session
 from app.kit.problems import Forbidden, Unauthorized
+from app.kit.rooms import services
 from app.kit.web.caching import cached
 from app.organizations import service as organizations
 from app.organizations.auth import KEY_OPTIONAL, Caller, staff
@@ -17,7 +18,6 @@ from app.people.dependencies import Ring
 from app.people.fields.emails import canonical
 from app.people.models import ConsentText
 from app.people.personal_data import data_rights
-from app.people.personal_data.stores import stores_of
 from app.people.schemas import (
     ConsentingPersonView,
     ConsentTextBody,
@@ -123,5 +123,7 @@ async def list_people_consenting(
 async def erase_person(request: Request, _officer: _DataOfficer, ring: Ring, body: ErasureOfBody) -> ErasureView:
     """Erase whoever has this address, as they could themselves on their own page; the same answer if nobody has."""
     signer = ring.digest(canonical(body.email))
-    await data_rights.erase(request.app.state.database, ring, stores_of(request), signer, body.signatures)
+    await data_rights.erase(
+        services(request).database, ring, services(request).personal_data(), signer, body.signatures
+    )
     return ErasureView()

@@ -8,7 +8,7 @@ from fastapi.responses import HTMLResponse
 from app.kit.abuse.rate_limits import TooManyRequests
 from app.kit.crypto.sealing import KeyRing
 from app.kit.database.session import Session
-from app.kit.settings import Settings
+from app.kit.rooms import services
 from app.kit.text.locales import negotiate
 from app.kit.web.html_pages import Pages, read_form, require_same_site
 from app.people.account import sessions, sign_ins
@@ -18,6 +18,7 @@ from app.people.consents.unsubscriptions import UnsubscribeLinkInvalid
 from app.people.dependencies import Ring, client_digest, limiter_of
 from app.people.fields import emails
 from app.people.schemas import NewSessionView, SessionBody, SignInBody, SignInView
+from app.people.settings import PeopleSettings
 
 router = APIRouter(tags=["sign-in"])
 pages = APIRouter(include_in_schema=False)
@@ -115,7 +116,7 @@ async def unsubscribe(request: Request, session: Session, ring: Ring, token: str
 async def _ask(request: Request, session: Session, ring: KeyRing, asked: Asked) -> str:
     """The binding; TooManyRequests for the client. What is too much for one person only goes without a mail."""
     client, limiter = await client_digest(request), limiter_of(request)
-    settings: Settings = request.app.state.settings
+    settings = services(request).settings_as(PeopleSettings)
     if client and not await limiter.hit(f"{settings.sign_ins_per_hour} per hour", "sign-in-client", client):
         raise TooManyRequests
     # In this order: what a client is refused must not use up what others can ask for.
@@ -126,7 +127,7 @@ async def _ask(request: Request, session: Session, ring: KeyRing, asked: Asked) 
 
 
 def _bind(request: Request, response: Response, binding: str) -> None:
-    secure = request.app.state.settings.public_url.startswith("https://")
+    secure = services(request).settings.public_url.startswith("https://")
     response.set_cookie(COOKIE, binding, max_age=_SECONDS, httponly=True, samesite="lax", secure=secure)
 
 

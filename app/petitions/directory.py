@@ -1,7 +1,7 @@
-"""What the hot room must know of a petition, for many petitions in one read.
+"""The petition directory: a cache of what signing must know of a petition, many petitions in one query.
 
-The directory may refuse a signature early, never accept one: that is decided by the inserting statement
-itself, with the same `ACCEPTING` condition, in the same transaction.
+The directory may refuse a signature early, but never accept one: the inserting statement itself decides that, with the
+same `ACCEPTING` condition, in its transaction.
 """
 
 from collections.abc import Mapping, Sequence
@@ -21,7 +21,7 @@ Directory = CoalescingReader[str, "Entry"]
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """A public petition as of one moment."""
+    """A public petition as it was at one moment."""
 
     id: UUID
     slug: str
@@ -34,7 +34,7 @@ class Entry:
     signature_goal: int
 
     def accepts(self, country: str) -> bool:
-        """Whether somebody from there may sign now, as far as this snapshot knows."""
+        """Whether somebody from this country may sign now, as far as this snapshot knows."""
         return self.accepting and (self.allowed_countries is None or country in self.allowed_countries)
 
 
@@ -43,7 +43,7 @@ def open_directory(database: Database) -> Directory:
 
     async def read(refs: Sequence[str]) -> Mapping[str, Entry]:
         ids = [id_ for id_ in map(as_id, refs) if id_]
-        # PostgreSQL refuses to compare with a NUL; nothing is named so.
+        # PostgreSQL refuses a text with a NUL in it; no slug has one.
         slugs = [ref for ref in refs if "\0" not in ref]
         query = select(Petition, ACCEPTING.label("accepting"), STATE_NOW.label("state_now")).where(
             or_(Petition.slug.in_(slugs), Petition.id.in_(ids) if ids else ~true()),

@@ -1,6 +1,6 @@
-"""The milestones staff wish for, and those a count reaches, goals among them.
+"""Milestones: those that staff set, and marking those that a count reaches, goals among them.
 
-Those already reached are history and stay as they were.
+A milestone that was reached is history and never changes.
 """
 
 from collections.abc import Sequence
@@ -22,14 +22,15 @@ from app.petitions.service import lock
 _FIRST_GOAL = 100
 
 
-async def replace(session: AsyncSession, ref: str, wished: Sequence[MilestoneBody]) -> Petition:
-    """Put these in the place of the unreached ones; reached counts are passed over. PetitionNotFound."""
+async def replace(session: AsyncSession, ref: str, milestones: Sequence[MilestoneBody]) -> Petition:
+    """Replace the unreached milestones by these; counts already reached are left out. PetitionNotFound."""
     petition = await lock(session, ref)
     petition.updated_at = now()
     unreached = (PetitionMilestone.petition_id == petition.id, PetitionMilestone.reached_at.is_(None))
     await session.execute(delete(PetitionMilestone).where(*unreached), execution_options={"synchronize_session": False})
     rows = [
-        {"petition_id": petition.id, "threshold_count": wish.signature_count, "label": wish.label} for wish in wished
+        {"petition_id": petition.id, "threshold_count": milestone.signature_count, "label": milestone.label}
+        for milestone in milestones
     ]
     if rows:
         await session.execute(insert(PetitionMilestone).values(rows).on_conflict_do_nothing())
@@ -37,9 +38,9 @@ async def replace(session: AsyncSession, ref: str, wished: Sequence[MilestoneBod
 
 
 def next_goal(count: int) -> int:
-    """The next rung above this count: 100, 200, 500, 1,000, 2,000, 5,000, 10,000, and so on."""
+    """The next goal above this count: 100, 200, 500, 1,000, 2,000, 5,000, 10,000, and so on."""
     goal = _FIRST_GOAL
-    # The steps of the ladder, x2, x2.5 and x2, again and again.
+    # The steps are x2, x2.5 and x2, again and again.
     for numerator, denominator in cycle(((2, 1), (5, 2), (2, 1))):
         if goal > count:
             break
@@ -48,7 +49,7 @@ def next_goal(count: int) -> int:
 
 
 async def reach(session: AsyncSession, petition_id: UUID, count: int, at: datetime) -> Sequence[int]:
-    """Mark what this count reaches, goal included, and raise the goal; the thresholds newly reached.
+    """Mark what this count reaches, goal included, and raise the goal; returns the thresholds newly reached.
 
     Harmless to repeat. Locks the petition before its milestones, as `replace` does.
     """

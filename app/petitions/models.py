@@ -1,6 +1,7 @@
 """Petitions, their texts in further locales, and their milestones."""
 
 from datetime import date, datetime
+from typing import Literal, get_args
 from uuid import UUID
 
 from sqlalchemy import BigInteger, CheckConstraint, ForeignKey, Text
@@ -11,14 +12,16 @@ from app.kit.clock import now
 from app.kit.database.ids import uuid7
 from app.kit.database.session import Base
 
-STATES = ("draft", "open", "closed", "archived")
-MODERATIONS = ("pending", "approved", "rejected", "removed")
-CONFIRMATIONS = ("none", "email")
-CHALLENGES = ("none", "altcha")
+State = Literal["draft", "open", "closed", "archived"]
+Moderation = Literal["pending", "approved", "rejected", "removed"]
+Confirmation = Literal["none", "email"]
+Challenge = Literal["none", "altcha"]
+STATES, MODERATIONS = get_args(State), get_args(Moderation)
+CONFIRMATIONS, CHALLENGES = get_args(Confirmation), get_args(Challenge)
 
 
 class Petition(Base):
-    """One ask. `state` is what staff last decided; `queries.STATE_NOW` also minds the clock."""
+    """One ask. `state` is what was last written down; `queries.STATE_NOW` also takes the clock into account."""
 
     __tablename__ = "petitions"
     __table_args__ = (
@@ -48,11 +51,12 @@ class Petition(Base):
     allowed_countries: Mapped[list[str] | None] = mapped_column(ARRAY(Text))
     opens_at: Mapped[datetime | None]
     closes_at: Mapped[datetime | None]
-    # Against abuse: work asked of every signer, and signatures an hour from one address above which more are held.
+    # Against abuse: proof of work asked of every signer, and how many signatures an hour from one address are not put
+    # on hold.
     challenge: Mapped[str] = mapped_column(default="none", server_default="none")
     address_limit: Mapped[int | None]
     release_held_before: Mapped[datetime | None]
-    # From this day on the personal data of those without other consent is destroyed; the moment when it was.
+    # From this day on the personal data of signers without other consent is destroyed; and the moment when it was.
     personal_data_until: Mapped[date | None]
     personal_data_destroyed_at: Mapped[datetime | None]
     created_at: Mapped[datetime] = mapped_column(default=now)
@@ -60,7 +64,7 @@ class Petition(Base):
 
 
 class PetitionText(Base):
-    """A petition's words in one more locale."""
+    """A petition's text in a further locale."""
 
     __tablename__ = "petition_texts"
 
@@ -72,7 +76,7 @@ class PetitionText(Base):
 
 
 class PetitionMilestone(Base):
-    """A count worth telling about, and when it was reached. A goal that was reached becomes one too."""
+    """A count worth telling about, and when it was reached. A goal that was reached becomes a milestone too."""
 
     __tablename__ = "petition_milestones"
     __table_args__ = (

@@ -1,4 +1,4 @@
-"""How a petition is shown: in the state the clock has brought it to, in words its reader understands."""
+"""Presenters: a petition as its reader is shown it, in its state by the clock and in the best locale for the reader."""
 
 from typing import Any
 
@@ -45,8 +45,8 @@ async def show_page(
 
 def _common(petition: Petition, words: Words, state: str) -> dict[str, Any]:
     own = {name: getattr(petition, name) for name in PetitionItem.model_fields if hasattr(petition, name)}
-    spoken = {"locale": words.locale, "title": words.title, "ask": words.ask}
-    return {**own, **spoken, "state": state, "links": links_of(petition)}
+    in_locale = {"locale": words.locale, "title": words.title, "ask": words.ask}
+    return {**own, **in_locale, "state": state, "links": links_of(petition)}
 
 
 def links_of(petition: Petition) -> PetitionLinks:

@@ -1,33 +1,43 @@
-"""Questions about petitions. Whether one accepts signatures at this moment is decided here alone."""
+"""Queries about petitions. Who may see which, and whether one accepts signatures now, is decided here alone."""
 
 from collections.abc import Collection
 from datetime import datetime
 from uuid import UUID
 
 from sqlalchemy import ColumnElement, Select, and_, case, exists, false, func, or_, select, tuple_
+from sqlalchemy.dialects import postgresql
 from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy.orm import aliased
 
 from app.kit.text.fields import as_id
 from app.organizations.principals import Principal
 from app.petitions.models import Petition, PetitionMilestone, PetitionText
 
-_OPENED: ColumnElement[bool] = or_(
-    Petition.state == "open", and_(Petition.state == "draft", Petition.opens_at <= func.now())
-)
-_ENDED: ColumnElement[bool] = Petition.closes_at <= func.now()
 
-# The state with the clock minded: a draft opens at `opens_at`, an open petition closes at `closes_at`.
-STATE_NOW: ColumnElement[str] = case(
-    (and_(_OPENED, func.coalesce(_ENDED, False)), "closed"), (_OPENED, "open"), else_=Petition.state
-)
-ACCEPTING: ColumnElement[bool] = and_(STATE_NOW == "open", Petition.moderation == "approved")
+def _state_now(petition: type[Petition]) -> ColumnElement[str]:
+    opened = or_(petition.state == "open", and_(petition.state == "draft", petition.opens_at <= func.now()))
+    ended = func.coalesce(petition.closes_at <= func.now(), False)
+    return case((and_(opened, ended), "closed"), (opened, "open"), else_=petition.state)
 
-# The same in the words of the hot room's statements (`p` is the petition); a test holds the two together.
-ACCEPTING_SQL = """
-    (p.state = 'open' OR p.state = 'draft' AND p.opens_at <= now())
-    AND (p.closes_at IS NULL OR p.closes_at > now())
-    AND p.moderation = 'approved'
-"""
+
+def _accepting(petition: type[Petition]) -> ColumnElement[bool]:
+    return and_(_state_now(petition) == "open", petition.moderation == "approved")
+
+
+def _as_sql(condition: ColumnElement[bool]) -> str:
+    dialect = postgresql.dialect()  # type: ignore[no-untyped-call]
+    return f"({condition.compile(dialect=dialect, compile_kwargs={'literal_binds': True})})"
+
+
+# The state by the clock: a draft opens at `opens_at`, an open petition closes at `closes_at`.
+STATE_NOW = _state_now(Petition)
+ACCEPTING = _accepting(Petition)
+# The same condition as text, for statements in plain SQL that call the petition `p`.
+ACCEPTING_SQL = _as_sql(_accepting(aliased(Petition, name="p")))
+# When the oldest change of state by the clock was due that is not written down; NULL when there is none.
+OLDEST_TRANSITION = select(
+    func.min(case((Petition.state == "draft", Petition.opens_at), else_=Petition.closes_at))
+).where(Petition.state.in_(("draft", "open")), Petition.state != STATE_NOW)
 
 
 def visible_to(principal: Principal | None) -> Select[Petition]:
@@ -50,7 +60,7 @@ async def find(session: AsyncSession, ref: str, principal: Principal | None) -> 
 
 
 async def find_locked(session: AsyncSession, ref: str) -> Petition | None:
-    """A petition by id or slug, as it is once everybody who is changing it has finished."""
+    """A petition by id or slug, locked, as it is after all changes under way."""
     query = select(Petition).where(_named(ref)).with_for_update()
     return await session.scalar(query.execution_options(populate_existing=True))
 
@@ -59,29 +69,29 @@ def _named(ref: str) -> ColumnElement[bool]:
     id_ = as_id(ref)
     if id_ is not None:
         return Petition.id == id_
-    # PostgreSQL refuses to compare with a NUL; nothing is named so.
+    # PostgreSQL refuses a text with a NUL in it; no slug has one.
     return Petition.slug == ref if "\0" not in ref else false()
 
 
 async def moment(session: AsyncSession) -> datetime:
-    """The present moment by the database's clock, which is the one that opens and closes petitions."""
+    """Now by the database's clock, which is the one that opens and closes petitions."""
     present: datetime = (await session.scalars(select(func.clock_timestamp()))).one()
     return present
 
 
 async def state_now(session: AsyncSession, petition_id: UUID) -> str:
-    """The petition's state with the clock minded."""
+    """The petition's state by the clock."""
     return (await states_now(session, [petition_id]))[petition_id]
 
 
 async def states_now(session: AsyncSession, petition_ids: Collection[UUID]) -> dict[UUID, str]:
-    """The states of these petitions with the clock minded."""
+    """The states of these petitions by the clock."""
     rows = await session.execute(select(Petition.id, STATE_NOW).where(Petition.id.in_(petition_ids)))
     return dict(rows.all())
 
 
 async def further_locales(session: AsyncSession, petition_ids: Collection[UUID]) -> dict[UUID, list[str]]:
-    """The locales these petitions have words in besides their own, in order."""
+    """The locales of these petitions' further texts, in order."""
     text = PetitionText
     query = select(text.petition_id, text.locale).where(text.petition_id.in_(petition_ids))
     found: dict[UUID, list[str]] = {petition_id: [] for petition_id in petition_ids}
@@ -91,7 +101,7 @@ async def further_locales(session: AsyncSession, petition_ids: Collection[UUID])
 
 
 async def texts(session: AsyncSession, keys: Collection[tuple[UUID, str]]) -> dict[UUID, PetitionText]:
-    """The words asked for by petition and locale, one locale a petition."""
+    """The texts asked for by petition and locale, one locale per petition."""
     query = select(PetitionText).where(tuple_(PetitionText.petition_id, PetitionText.locale).in_(keys))
     return {text.petition_id: text for text in await session.scalars(query)} if keys else {}
 

@@ -29,7 +29,8 @@ from app.petitions.schemas import (
 
 router = APIRouter(tags=["petitions"])
 
-# Seconds a reader may keep a petition, and a cache shared by many: one that closes is seen to be closed soon.
+# Seconds for which a reader, and a shared cache, may keep a petition: short, so that one that closes is soon seen
+# closed.
 _MAX_AGE, _SHARED_MAX_AGE = 5, 10
 _LANGUAGES: dict[str, Any] = {
     "parameters": [
@@ -48,7 +49,7 @@ def _languages(request: Request) -> str:
     return ",".join(request.headers.getlist("Accept-Language"))
 
 
-def _told(request: Request, view: BaseModel, caller: Principal | None, **headers: str) -> Response:
+def _answer(request: Request, view: BaseModel, caller: Principal | None, **headers: str) -> Response:
     return cached(
         request,
         view.model_dump_json().encode(),
@@ -89,7 +90,7 @@ async def list_petitions_of_campaign(
     """The petitions of a campaign, newest first."""
     found = await campaigns.find(session, campaign, caller)
     query = queries.listed(caller, paging.state).where(Petition.campaign_id == found.id)
-    return _told(request, await show_page(session, query, paging, _languages(request)), caller)
+    return _answer(request, await show_page(session, query, paging, _languages(request)), caller)
 
 
 @router.get("/v1/petitions", response_model=Page[PetitionItem], openapi_extra=_PUBLIC)
@@ -98,7 +99,7 @@ async def list_petitions(
 ) -> Response:
     """The petitions of all campaigns, newest first."""
     query = queries.listed(caller, paging.state)
-    return _told(request, await show_page(session, query, paging, _languages(request)), caller)
+    return _answer(request, await show_page(session, query, paging, _languages(request)), caller)
 
 
 @router.get("/v1/petitions/{petition}", response_model=PetitionView, openapi_extra=_PUBLIC)
@@ -107,7 +108,7 @@ async def show_petition(request: Request, session: Session, caller: Caller, peti
     found = await service.find(session, petition, caller)
     to_staff = caller is not None and caller.is_staff
     view = await show(session, found, _languages(request), to_staff=to_staff)
-    return _told(request, view, caller, **{"Content-Language": view.locale})
+    return _answer(request, view, caller, **{"Content-Language": view.locale})
 
 
 @router.patch("/v1/petitions/{petition}")

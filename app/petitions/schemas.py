@@ -1,8 +1,8 @@
-"""What staff send about a petition, and what everybody is shown."""
+"""Schemas of petitions: what staff send, and what everybody is shown."""
 
 from collections.abc import Callable, Hashable, Sequence
 from datetime import date, datetime
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, TypeVar
 from uuid import UUID
 
 from pydantic import AfterValidator, BaseModel, Field, StringConstraints
@@ -11,13 +11,9 @@ from app.kit.database.paging import Paging
 from app.kit.text.countries import Country
 from app.kit.text.fields import Body, Day, Flag, Line, Locale, Moment, Paragraph, Slug, Text
 from app.kit.text.locales import canonical
+from app.petitions.models import Challenge, Confirmation, Moderation, State
 
 Item = TypeVar("Item")
-
-State = Literal["draft", "open", "closed", "archived"]
-Moderation = Literal["pending", "approved", "rejected", "removed"]
-Confirmation = Literal["none", "email"]
-Challenge = Literal["none", "altcha"]
 
 HIGHEST_GOAL = 1_000_000_000
 _MOST_LOCALES = 200

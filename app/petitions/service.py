@@ -1,7 +1,7 @@
-"""A petition's life: drafted, changed, opened, closed, reopened, archived. The goals it reaches are in `milestones.py`.
+"""The life of a petition: draft, change, publish, close, reopen, archive, moderate. Goals are in `milestones.py`.
 
-Whoever changes a petition locks its row first and writes down what the clock has decided meanwhile (`lock`),
-so that every verb sees the state everybody else sees. Signing never locks this row and never waits for it.
+Every change first locks the petition's row and writes down what the clock has changed meanwhile (`lock`): so each verb
+sees the state that everybody else sees. Signing never locks this row and never waits for it.
 """
 
 from datetime import date, datetime, timedelta
@@ -16,8 +16,7 @@ from app.campaigns import queries as campaigns
 from app.kit.problems import Conflict, Invalid, NotFound
 from app.kit.text.fields import changed
 from app.organizations.principals import Principal
-from app.petitions import outbox as announcing
-from app.petitions import queries
+from app.petitions import outbox, queries
 from app.petitions.models import Petition, PetitionMilestone, PetitionText
 from app.petitions.queries import STATE_NOW
 from app.petitions.schemas import ModerationBody, PetitionBody, PetitionChanges
@@ -105,14 +104,14 @@ async def find(session: AsyncSession, ref: str, principal: Principal | None) -> 
 
 
 async def lock(session: AsyncSession, ref: str) -> Petition:
-    """The petition, nobody else's to change until the commit, in the state it has now; PetitionNotFound."""
+    """The petition, locked until the commit, in the state that it has by the clock now; PetitionNotFound."""
     petition = await queries.find_locked(session, ref)
     if petition is None:
         raise PetitionNotFound
     before, petition.state = petition.state, await queries.state_now(session, petition.id)
     times = petition.opens_at, petition.closes_at
-    turn = announcing.Transition(petition.id, before, petition.state, *times, petition.moderation)
-    await announcing.publish_transitions(session, [turn])
+    transition = outbox.Transition(petition.id, before, petition.state, *times, petition.moderation)
+    await outbox.publish_transitions(session, [transition])
     return petition
 
 
@@ -153,7 +152,7 @@ def _check_times(opens_at: datetime | None, closes_at: datetime | None, moment: 
 
 
 def _check_ahead(personal_data_until: date | None, moment: datetime) -> None:
-    """What is destroyed is gone for good: whoever mistypes the day has until tomorrow to see it."""
+    """Destroyed data is gone for good: a mistyped day can still be corrected until tomorrow."""
     if personal_data_until is not None and personal_data_until <= moment.date():
         raise WrongTimes("`personal_data_until` must be after today (UTC).")
 
@@ -164,7 +163,7 @@ def _check_day(closes_at: datetime | None, personal_data_until: date | None) -> 
 
 
 async def publish(session: AsyncSession, ref: str) -> Petition:
-    """Open a draft now, however early; nothing when it is open. PetitionNotFound, WrongState, CampaignNotRunning."""
+    """Open a draft now, however early; an open one stays open. PetitionNotFound, WrongState, CampaignNotRunning."""
     petition = await lock(session, ref)
     if petition.state == "open":
         return petition
@@ -179,23 +178,23 @@ async def publish(session: AsyncSession, ref: str) -> Petition:
     petition.state = "open"
     await session.flush()
     if petition.moderation == "approved":
-        await announcing.publish_published(session, petition.id, petition.opens_at)
+        await outbox.publish_published(session, petition.id, petition.opens_at)
     return petition
 
 
 async def close(session: AsyncSession, ref: str) -> Petition:
-    """Close an open petition now; nothing when it is closed. PetitionNotFound, WrongState."""
+    """Close an open petition now; a closed one stays closed. PetitionNotFound, WrongState."""
     petition = await lock(session, ref)
     if petition.state == "closed":
         return petition
     _expect(petition, "open", "closed")
     moment = await queries.moment(session)
-    # A clock that was set back must not make it close before it opened.
+    # If the clock was set back, it must still not close before it opened.
     ended = moment if petition.opens_at is None else max(moment, petition.opens_at + _A_LITTLE)
     petition.state, petition.closes_at = "closed", ended
     await session.flush()
     if petition.moderation == "approved":
-        await announcing.publish_closed(session, petition.id, ended)
+        await outbox.publish_closed(session, petition.id, ended)
     return petition
 
 
@@ -210,7 +209,7 @@ async def reopen(session: AsyncSession, ref: str, closes_at: datetime | None) ->
         _expect_personal_data(petition, moment)
         petition.state, petition.closes_at = "open", None
         if petition.moderation == "approved":
-            await announcing.publish_published(session, petition.id, moment)
+            await outbox.publish_published(session, petition.id, moment)
     if closes_at is not None:
         petition.closes_at = closes_at
     await session.flush()
@@ -218,7 +217,7 @@ async def reopen(session: AsyncSession, ref: str, closes_at: datetime | None) ->
 
 
 async def archive(session: AsyncSession, ref: str) -> Petition:
-    """Put a closed petition away for good; nothing when that is done. PetitionNotFound, WrongState."""
+    """Archive a closed petition for good; an archived one stays so. PetitionNotFound, WrongState."""
     petition = await lock(session, ref)
     if petition.state != "archived":
         _expect(petition, "closed", "archived")
@@ -235,7 +234,7 @@ def _expect(petition: Petition, state: str, wanted: str) -> None:
 def _expect_personal_data(petition: Petition, moment: datetime) -> None:
     if petition.personal_data_destroyed_at is not None:
         raise WrongState("The personal data is destroyed: who has signed would not be known again.")
-    # It is being destroyed at this moment.
+    # The worker may be destroying it at this moment.
     if petition.personal_data_until is not None and petition.personal_data_until <= moment.date():
         raise WrongState("`personal_data_until` has come: move it, then reopen.")
 
@@ -243,24 +242,24 @@ def _expect_personal_data(petition: Petition, moment: datetime) -> None:
 async def moderate(session: AsyncSession, ref: str, body: ModerationBody) -> Petition:
     """Decide whether the public may see and sign it; PetitionNotFound.
 
-    Of one that was not approved before the public hears now that it is open, or closed.
+    A first approval publishes the message that it is open, or closed.
     """
     petition = await lock(session, ref)
     newly_approved = body.moderation == "approved" and petition.moderation != "approved"
     if newly_approved and petition.state == "open":
-        await announcing.publish_published(session, petition.id, await queries.moment(session))
+        await outbox.publish_published(session, petition.id, await queries.moment(session))
     if newly_approved and petition.state == "closed":
-        await announcing.publish_closed(session, petition.id, petition.closes_at)
+        await outbox.publish_closed(session, petition.id, petition.closes_at)
     petition.moderation, petition.moderation_reason = body.moderation, body.reason
     await session.flush()
     return petition
 
 
 async def apply_scheduled_transitions(session: AsyncSession) -> list[Transitioned]:
-    """Write down what the clock has decided: drafts that have opened, open petitions that have closed.
+    """Write down what the clock has changed: drafts that have opened, open petitions that have closed.
 
-    Every read minds the clock by itself, so nothing changes for anybody, `updated_at` included. A petition
-    that somebody is changing at this moment is left to that change.
+    Every read takes the clock into account by itself, so nobody sees a difference; `updated_at` stays too. A petition
+    that somebody is changing at this moment is passed over: that change writes it down.
     """
     due = (
         select(Petition.id, Petition.state)
@@ -268,13 +267,13 @@ async def apply_scheduled_transitions(session: AsyncSession) -> list[Transitione
         .with_for_update(skip_locked=True)
         .subquery()
     )
-    told = (Petition.id, due.c.state, Petition.state, Petition.opens_at, Petition.closes_at)
+    returned = (Petition.id, due.c.state, Petition.state, Petition.opens_at, Petition.closes_at)
     statement = (
         update(Petition)
         .where(Petition.id == due.c.id)
         .values(state=STATE_NOW, updated_at=Petition.updated_at)
-        .returning(*told, Petition.moderation, Petition.slug)
+        .returning(*returned, Petition.moderation, Petition.slug)
     )
     rows = (await session.execute(statement, execution_options={"synchronize_session": False})).all()
-    await announcing.publish_transitions(session, (announcing.Transition(*row[:6]) for row in sorted(rows)))
+    await outbox.publish_transitions(session, (outbox.Transition(*row[:6]) for row in sorted(rows)))
     return [Transitioned(row[0], row[6], row[2]) for row in rows]

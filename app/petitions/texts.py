@@ -1,4 +1,4 @@
-"""A petition's words in further locales, and which of them a reader is shown."""
+"""Texts in further locales, and which of them a reader is shown (content negotiation)."""
 
 from collections.abc import Sequence
 from typing import TypeAlias
@@ -55,7 +55,7 @@ async def _lock_for(session: AsyncSession, ref: str, locale: str) -> Petition:
 async def words_for(
     session: AsyncSession, petitions: Sequence[Petition], languages: str
 ) -> dict[UUID, tuple[Words, list[str]]]:
-    """For each petition the words a reader of these languages is shown, and its locales, its own first."""
+    """For each petition the text that a reader of these languages is shown, and its locales, its own first."""
     further = await queries.further_locales(session, [petition.id for petition in petitions])
     locales = {petition.id: [petition.locale, *further[petition.id]] for petition in petitions}
     chosen = {p.id: negotiate(languages, locales[p.id], p.locale) for p in petitions}

@@ -1,7 +1,7 @@
 """Importing signatures from a file: CSV or NDJSON of any size, in flat memory, repeatable.
 
-A line goes the way of any signature: validated, digested, sealed, inserted by the intake in a batch whose tallies
-move with it. The unique key makes a second run harmless, and whoever has withdrawn since stays withdrawn.
+A line is treated like any signature: validated, digested, sealed, and inserted in a batch together with its tallies.
+The unique key makes a second run harmless; a person who has withdrawn since then stays withdrawn.
 """
 
 import asyncio
@@ -39,7 +39,7 @@ class UnreadableFileError(OperatorError):
 
 
 class Line(NamedTuple):
-    """One line of the file: a signature, or the reason why it is none."""
+    """One line of the file: a signature, or the reason why it is refused."""
 
     number: int
     body: ImportedSigning | None
@@ -48,7 +48,7 @@ class Line(NamedTuple):
 
 @dataclass(slots=True)
 class Summary:
-    """What an import did. `duplicate` are those who had signed before, in the file or on the petition."""
+    """What an import did. `duplicate`: people who had signed before, in the file or on the petition."""
 
     read: int = 0
     counted: int = 0
@@ -106,15 +106,15 @@ def _csv(file: BinaryIO, advance: Callable[[int], None]) -> Iterator[Line]:
 
 
 def _with_extent(line: Line, first: int) -> Line:
-    """A quotation mark that is never closed swallows the lines after it: say which ones were refused as one."""
+    """An unclosed quotation mark makes one row of several lines: say which lines were refused together."""
     if line.body is not None or line.number == first:
         return line
     return line._replace(reason=f"{line.reason} (lines {first} to {line.number}, read as one)")
 
 
 def _decoded(file: BinaryIO) -> Iterator[str]:
-    # Bytes that are not UTF-8 become lone surrogates, which validation refuses: for their line alone.
-    # A longer line comes in pieces, which the parser refuses as too large a field: memory stays flat.
+    # Bytes that are not UTF-8 become lone surrogates, for which validation refuses this one line.
+    # A longer line is read in pieces, which the parser refuses as too large a field: memory stays flat.
     while text := file.readline(_LONGEST_LINE):
         yield text.removeprefix(b"\xef\xbb\xbf").decode("utf-8", "surrogateescape")
 
@@ -161,7 +161,7 @@ class Import:
             if committing is not None:
                 await committing
             committing = asyncio.create_task(self._commit(batch))
-            # Let it send its first statement: PostgreSQL works while the next batch is prepared.
+            # Let it send its first statement, so that PostgreSQL works while the next batch is prepared.
             await asyncio.sleep(0)
         if committing is not None:
             await committing
@@ -171,7 +171,7 @@ class Import:
         batch: list[tuple[int, Signing]] = []
         for line in lines:
             self.summary.read += 1
-            reason = line.reason if line.body is None else self._against(line.body)
+            reason = line.reason if line.body is None else self._refusal_of(line.body)
             if line.body is None or reason:
                 self._refuse(line.number, reason)
                 continue
@@ -182,8 +182,8 @@ class Import:
                 batch = []
         yield batch
 
-    def _against(self, body: ImportedSigning) -> str:
-        """What stands against the consents of a line; nothing if it is empty."""
+    def _refusal_of(self, body: ImportedSigning) -> str:
+        """The reason to refuse the consents of a line; empty if there is none."""
         try:
             check(self._asked, body.consents)
         except Problem as problem:
@@ -193,7 +193,7 @@ class Import:
     async def _commit(self, batch: list[tuple[int, Signing]]) -> None:
         if not batch:
             return
-        committed = await insert.sign(self._lane, [signing for _, signing in batch], insert.IMPORT)
+        committed = await insert.sign(self._lane, [signing for _, signing in batch], insert.FROM_IMPORT)
         for (number, _), outcome in zip(batch, committed.outcomes, strict=True):
             if outcome is Outcome.COUNTED:
                 self.summary.counted += 1

@@ -1,18 +1,11 @@
-"""What this room keeps sealed, for whoever brings it under a newer key.
+"""Key rotation: the sealed columns of this room.
 
-The values of a row are replaced by the same ones, sealed anew: neither its state nor any tally is touched.
+Rotation seals the same values under a newer key; it changes neither the state of a row nor any tally.
 """
-
-from uuid import UUID
 
 from app.kit.crypto.key_rotation import SealedColumn
 from app.signatures.moderation import rules
+from app.signatures.signing.sealing import identity
 
-
-def _identity(petition_id: UUID, signer: bytes) -> bytes:
-    # As in `sealing.py`.
-    return b"signatures.sealed" + petition_id.bytes + signer
-
-
-SIGNATURES = SealedColumn("signatures", {"petition_id": "uuid", "signer": "bytea"}, "sealed", _identity)
+SIGNATURES = SealedColumn("signatures", {"petition_id": "uuid", "signer": "bytea"}, "sealed", identity)
 INVALIDATIONS = SealedColumn("invalidations", {"id": "uuid"}, "sealed", rules.identity)

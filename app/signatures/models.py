@@ -1,6 +1,7 @@
-"""Signatures and their tallies. Written by `insert.py` and `tallies.py` only, in SQL of their own."""
+"""Signatures, their tallies and invalidations. The engine (`engine/`) writes signatures and tallies in plain SQL."""
 
 from datetime import datetime
+from typing import Literal, get_args
 from uuid import UUID
 
 from sqlalchemy import BigInteger, CheckConstraint, ForeignKey, Index, LargeBinary, SmallInteger, Uuid, text
@@ -11,23 +12,24 @@ from app.kit.clock import now
 from app.kit.database.ids import uuid7
 from app.kit.database.session import Base
 
-STATES = ("pending", "confirmed", "withdrawn", "invalidated")
-MAILS = ("confirm_signature", "already_signed")
-INVALIDATION_STATES = ("draft", "applying", "applied", "undoing", "undone")
+State = Literal["pending", "confirmed", "withdrawn", "invalidated"]
+DueMail = Literal["confirm_signature", "already_signed"]
+InvalidationState = Literal["draft", "applying", "applied", "undoing", "undone"]
+STATES, MAILS, INVALIDATION_STATES = map(get_args, (State, DueMail, InvalidationState))
 
 
 class Signature(Base):
     """One person under one petition.
 
-    No foreign key leads to the petition: checking it would lock the petition's row once per signature. The inserting
-    statement reads the petition itself, and petitions are never deleted. `id` names the attempt that stands; the
-    receipt of any other opens nothing.
+    There is no foreign key to the petition: checking it would lock the petition's row once per signature. The
+    inserting statement reads the petition itself, and petitions are never deleted. `id` is the attempt that this row
+    holds; the receipt of any other attempt opens nothing.
 
-    While a mail is to be sent, `due_mail` says which, `mail_due_at` when, and `mail_since` since when; while
-    `consents_due`, the consents given with it are not in the ledger yet. Their indexes hold those rows alone. An
-    invalidated signature remembers in `state_before` what it would be otherwise; whatever its signer does meanwhile
-    happens to that.
-    A column that is NULL takes no room, so that most signatures are as long as they were without these.
+    While a mail is to be sent, `due_mail` says which, `mail_due_at` when, and `mail_since` since when. While
+    `consents_due` is true, the consents given with it are not in the ledger yet. The indexes on these columns hold
+    only such rows. The state that an invalidated signature would have otherwise is in `state_before`; that is what
+    changes when its signer confirms or withdraws meanwhile.
+    A NULL takes no space, so most signatures are as short as without these columns.
     """
 
     __tablename__ = "signatures"
@@ -39,7 +41,7 @@ class Signature(Base):
         Index("ix_signatures__mail_due_at", "mail_due_at", postgresql_where=text("mail_due_at IS NOT NULL")),
         Index("ix_signatures__consents_due", "id", postgresql_where=text("consents_due AND state = 'confirmed'")),
         Index("ix_signatures__withdrawn_id", "withdrawn_id", postgresql_where=text("withdrawn_id IS NOT NULL")),
-        # For trends, which ask about the last minutes: a few pages, whatever the number of signatures.
+        # For trends, which read the last minutes: a few pages, however many signatures there are.
         Index(
             "ix_signatures__signed_at", "signed_at", postgresql_using="brin", postgresql_with={"pages_per_range": 64}
         ),
@@ -61,29 +63,29 @@ class Signature(Base):
     domain_digest: Mapped[bytes | None] = mapped_column(LargeBinary)
     disposable: Mapped[bool | None]
     partner_id: Mapped[UUID | None]
-    # Over a limit: pending until staff release or invalidate it.
-    held: Mapped[bool | None]
+    # On hold because its address was over a limit: pending until staff release or invalidate it.
+    on_hold: Mapped[bool | None] = mapped_column("held")
     mail_due_at: Mapped[datetime | None]
     mail_since: Mapped[datetime | None]
     due_mail: Mapped[str | None]
     mail_count: Mapped[int | None] = mapped_column(SmallInteger)
     consents_due: Mapped[bool | None]
-    # Confirmed by the link of this very attempt: whoever reads that mailbox has said all that is in it.
+    # Confirmed by the link of this very attempt: so the owner of the mailbox has said all that is in this row.
     proven: Mapped[bool | None]
     invalidation_id: Mapped[UUID | None]
     state_before: Mapped[str | None]
-    # The attempt that was withdrawn, until those who knew of it were told (`withdrawal_messages.py`).
+    # The attempt that was withdrawn, until the organizations that knew of it were told (`withdrawal_messages.py`).
     withdrawn_id: Mapped[UUID | None]
-    # Partners whose attempts gave way to others, and those attempts, in the same order (`insert.py`).
-    brought_by: Mapped[list[UUID] | None] = mapped_column(ARRAY(Uuid))
-    brought_ids: Mapped[list[UUID] | None] = mapped_column(ARRAY(Uuid))
+    # Partners whose attempts were replaced by others, and those attempts, in the same order (`insert.py`).
+    superseded_partner_ids: Mapped[list[UUID] | None] = mapped_column("brought_by", ARRAY(Uuid))
+    superseded_attempt_ids: Mapped[list[UUID] | None] = mapped_column("brought_ids", ARRAY(Uuid))
 
 
 class Invalidation(Base):
     """A rule by which signatures were found not to be genuine, and how far it has been carried out.
 
-    The rule is sealed: it may name a domain that is a person's own. It is carried out in slices of the key's range;
-    `slice` of `slice_count` are done, each in a transaction of its own.
+    The rule is sealed: it may name a domain that is a person's own. It is carried out chunk by chunk of the key's
+    range, each in a transaction of its own; `slice` of `slice_count` are done.
     """
 
     __tablename__ = "invalidations"
@@ -94,7 +96,7 @@ class Invalidation(Base):
     state: Mapped[str] = mapped_column(default="draft")
     reason: Mapped[str]
     sealed: Mapped[bytes] = mapped_column(LargeBinary)
-    # Signatures given later are not touched: what was looked at is what is invalidated.
+    # Signatures given later are not touched: what staff saw in the dry run is what is invalidated.
     signed_before: Mapped[datetime] = mapped_column(default=now)
     slice: Mapped[int] = mapped_column(default=0)
     slice_count: Mapped[int] = mapped_column(default=0)
@@ -105,14 +107,14 @@ class Invalidation(Base):
 
 
 class SignatureTally(Base):
-    """How many confirmed signatures a petition has under one key of one dimension, in one lane's part.
+    """A sharded counter: how many confirmed signatures a petition has under one key of one dimension, in one lane.
 
-    A tally is the sum of its lanes. One lane's part may be negative (a signature that came through another lane was
+    The tally is the sum of its lanes. One lane's number may be negative (a signature that came through another lane was
     withdrawn through this one); the sum never is.
     """
 
     __tablename__ = "signature_tallies"
-    # Room on the page for the next version of a row that changes with every batch: such an update touches no index.
+    # Space on the page for the next version of a row that changes with every batch: such an update touches no index.
     __table_args__ = ({"postgresql_with": {"fillfactor": 50}},)
 
     petition_id: Mapped[UUID] = mapped_column(primary_key=True)

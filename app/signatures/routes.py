@@ -1,6 +1,7 @@
-"""Signing, withdrawing, counting: thin, for these are the routes a multitude calls.
+"""Signing, confirming, withdrawing and counting over HTTP.
 
-`hot` holds what the fast lane takes the short way to (`kit/web/fast_lane.py`); both routers are ordinary ones.
+The routes of `signing_router` are called by a multitude: the fast lane (`kit/web/fast_lane.py`) goes straight to them.
+Both routers are ordinary ones.
 """
 
 from typing import Annotated, Any
@@ -8,6 +9,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Depends, Header, Query, Request, Response
 from fastapi.responses import StreamingResponse
 
+from app.kit import rooms
 from app.kit.abuse.client_addresses import client_address
 from app.kit.database.session import Session
 from app.kit.problems import Forbidden, Unauthorized
@@ -18,8 +20,7 @@ from app.petitions import queries as petitions
 from app.petitions.directory import Entry
 from app.petitions.service import PetitionNotFound
 from app.signatures import service
-from app.signatures.engine import tallies
-from app.signatures.engine.engine import SigningEngine
+from app.signatures.dimensions import BY_NAME
 from app.signatures.engine.insert import Signing
 from app.signatures.reading import breakdown
 from app.signatures.schemas import (
@@ -27,13 +28,14 @@ from app.signatures.schemas import (
     ConfirmationBody,
     ConfirmationView,
     CountView,
-    Dimension,
+    DimensionName,
     SignatureView,
     SigningBody,
     TallyView,
     WithdrawalBody,
     WithdrawalView,
 )
+from app.signatures.services import SigningServices
 from app.signatures.signing.sealing import write_receipt
 
 # Bytes: a comment of 2,000 letters outside the Latin alphabet and twenty consents, with room to spare.
@@ -44,13 +46,12 @@ signing_router = APIRouter(tags=["signatures"])
 router = APIRouter(tags=["signatures"])
 
 
-def signing_engine(request: Request) -> SigningEngine:
-    """This process's hot room."""
-    room: SigningEngine = request.app.state.hot
-    return room
+def signing_services(request: Request) -> SigningServices:
+    """This process's services for signing."""
+    return rooms.services(request).of(SigningServices)
 
 
-Engine = Annotated[SigningEngine, Depends(signing_engine)]
+Services = Annotated[SigningServices, Depends(signing_services)]
 
 
 @signing_router.post(
@@ -61,19 +62,20 @@ Engine = Annotated[SigningEngine, Depends(signing_engine)]
 )
 async def sign(request: Request, petition: str) -> Response:
     """Sign a petition. The answer comes when the signature is committed; signing twice counts once and looks alike."""
-    room = signing_engine(request)
+    services = signing_services(request)
     body = await read_body(request, SigningBody, _LONGEST_SIGNING)
-    entry, signing = await service.sign(room, petition, body, client_address(request.scope, room.proxies))
-    return Response(_told(room, entry, signing), 201, media_type="application/json")
+    address = client_address(request.scope, services.protection.proxies)
+    entry, signing = await service.sign(services, petition, body, address)
+    return Response(_answer(services, entry, signing), 201, media_type="application/json")
 
 
-def _told(room: SigningEngine, entry: Entry, signing: Signing) -> str:
-    """A `SignatureView`, written out: nothing in it needs escaping, and every signer waits for it.
+def _answer(services: SigningServices, entry: Entry, signing: Signing) -> str:
+    """A `SignatureView`, written as text: nothing in it needs escaping, and every signer waits for it.
 
-    The status is that of a first signing here, whatever stood there before and whatever is held back.
+    The status is that of a first signing here, even if this is a second one, or one that was put on hold.
     """
     status = "pending" if entry.confirmation == "email" else "confirmed"
-    receipt = write_receipt(room.ring, signing.petition_id, signing.signer, signing.id)
+    receipt = write_receipt(services.ring, signing.petition_id, signing.signer, signing.id)
     at = f"/v1/petitions/{entry.slug}"
     return (
         f'{{"id":"{signing.id}","status":"{status}","receipt":"{receipt}","links":{{"petition":"{at}",'
@@ -85,7 +87,7 @@ def _told(room: SigningEngine, entry: Entry, signing: Signing) -> str:
 async def confirm(request: Request) -> Response:
     """Confirm a signature with the token of the mailed link; doing it again is answered alike, for 30 days."""
     body = await read_body(request, ConfirmationBody, _LONGEST_CONFIRMATION)
-    at = f"/v1/petitions/{await service.confirm(signing_engine(request), body.token)}"
+    at = f"/v1/petitions/{await service.confirm(signing_services(request), body.token)}"
     links = f'{{"petition":"{at}","count":"{at}/count","stream":"{at}/stream"}}'
     return Response(f'{{"status":"confirmed","links":{links}}}', media_type="application/json")
 
@@ -93,14 +95,14 @@ async def confirm(request: Request) -> Response:
 @signing_router.get("/v1/petitions/{petition}/count", response_model=CountView)
 async def count(request: Request, petition: str) -> Response:
     """Just the count: own signatures at once, those of other processes within a second."""
-    room = signing_engine(request)
-    entry = room.directory.kept(petition) or await service.find(room, petition)
-    signature_count = room.counts.kept(entry.id)
+    services = signing_services(request)
+    entry = services.directory.kept(petition) or await service.find(services, petition)
+    signature_count = services.counts.kept(entry.id)
     if signature_count is None:
-        signature_count = await room.counts.get(entry.id)
+        signature_count = await services.counts.get(entry.id)
     etag = f'"{signature_count}-{entry.signature_goal}"'
     headers = {"etag": etag, "cache-control": "public, max-age=0, s-maxage=1, stale-while-revalidate=5"}
-    # A proxy that compresses makes the tag a weak one; it names the same count.
+    # A proxy that compresses turns the tag into a weak one (W/...); it stands for the same count.
     if etag in request.headers.get("if-none-match", ""):
         return Response(status_code=304, headers=headers)
     body = f'{{"signature_count":{signature_count},"signature_goal":{entry.signature_goal}}}'
@@ -108,18 +110,18 @@ async def count(request: Request, petition: str) -> Response:
 
 
 @router.get("/v1/petitions/{petition}/challenge", response_model=ChallengeView)
-async def challenge(room: Engine, response: Response, petition: str) -> dict[str, Any]:
+async def challenge(services: Services, response: Response, petition: str) -> dict[str, Any]:
     """A piece of work for whoever wants to sign a petition whose `challenge` is `altcha`; good once."""
-    entry = await service.find(room, petition)
+    entry = await service.find(services, petition)
     response.headers["Cache-Control"] = "no-store"
-    return room.challenges.make(str(entry.id))
+    return services.challenges.make(str(entry.id))
 
 
 @router.post("/v1/petitions/{petition}/withdrawals")
-async def withdraw(room: Engine, petition: str, body: WithdrawalBody) -> WithdrawalView:
+async def withdraw(services: Services, petition: str, body: WithdrawalBody) -> WithdrawalView:
     """Withdraw the signature this receipt came with; its personal data is destroyed."""
-    entry = await service.find(room, petition)
-    await service.withdraw(room, entry.id, body.receipt)
+    entry = await service.find(services, petition)
+    await service.withdraw(services, entry.id, body.receipt)
     return WithdrawalView()
 
 
@@ -129,13 +131,13 @@ async def withdraw(room: Engine, petition: str, body: WithdrawalBody) -> Withdra
     responses={200: {"content": {"text/event-stream": {"schema": {"type": "string"}}}}},
 )
 async def stream(
-    room: Engine, petition: str, last_event_id: Annotated[str | None, Header()] = None
+    services: Services, petition: str, last_event_id: Annotated[str | None, Header()] = None
 ) -> StreamingResponse:
     """Counts as they change, as server-sent events named `count`."""
-    entry = await service.find(room, petition)
-    room.streams.make_room()
+    entry = await service.find(services, petition)
+    services.streams.check_limit()
     return StreamingResponse(
-        room.streams.follow(entry, last_event_id),
+        services.streams.follow(entry, last_event_id),
         media_type="text/event-stream",
         headers={"cache-control": "no-store", "x-accel-buffering": "no"},
     )
@@ -149,11 +151,11 @@ async def stream(
 )
 async def tally(
     request: Request,
-    room: Engine,
+    services: Services,
     session: Session,
     caller: Caller,
     petition: str,
-    by: Annotated[Dimension, Query()],
+    by: Annotated[DimensionName, Query()],
 ) -> Response:
     """A breakdown, JSON or (by `Accept: text/csv`) CSV. Country and hour are public, with small keys folded."""
     if caller is not None and caller.is_staff:
@@ -161,10 +163,10 @@ async def tally(
         if found is None:
             raise PetitionNotFound
         return _shaped(request, await breakdown.break_down(session, found.id, by), private=True)
-    if by not in tallies.PUBLIC:
+    if not BY_NAME[by].is_public:
         raise Forbidden if caller is not None else Unauthorized
-    entry = await service.find(room, petition)
-    view = await room.breakdowns.get((entry.id, by))
+    entry = await service.find(services, petition)
+    view = await services.breakdowns.get((entry.id, by))
     assert view is not None
     return _shaped(request, view, private=False)
 

@@ -1,8 +1,12 @@
-"""What signers send and are told."""
+"""Schemas of signing: what signers send, and what they and readers are answered.
+
+`SignatureBody` is the one list of what a signer says: a field marked `Sealed` is stored in the sealed record
+(`signing/sealing.py`), any other in clear.
+"""
 
 import re
 from datetime import datetime
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
 from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
@@ -10,11 +14,12 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 from app.kit.text.countries import Country
 from app.kit.text.fields import Body, Line, Locale, Moment, Name, Paragraph, View
 from app.people.schemas import Consent, Email
+from app.signatures.dimensions import NAMES
 
 _REFERRAL = re.compile(r"(group|event):([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})")
 
 PostalCode = Annotated[str, StringConstraints(strip_whitespace=True, max_length=20, pattern=r"^[A-Za-z0-9 -]*$")]
-# In clear, for tallies: a name of a place, no sentence.
+# Stored in clear, for tallies: so it must be the name of a place and not a sentence.
 Region = Annotated[
     str,
     StringConstraints(strip_whitespace=True, max_length=64, pattern=r"^[\p{L}\p{M}\p{N} .,'\u{2019}()&/-]*$"),
@@ -23,18 +28,24 @@ Region = Annotated[
 Source = Annotated[str, StringConstraints(max_length=64, pattern=r"^[A-Za-z0-9._-]*$"), Field(examples=["newsletter"])]
 
 
+class Sealed(NamedTuple):
+    """Marks a field whose value is stored sealed. `short` is its name in the sealed record, and never changes."""
+
+    short: str
+
+
 class SignatureBody(Body):
     """What one person says when they sign."""
 
-    given_name: Name
-    family_name: Name
-    email: Email
+    given_name: Annotated[Name, Sealed("g")]
+    family_name: Annotated[Name, Sealed("f")]
+    email: Annotated[Email, Sealed("e")]
     country: Country
-    postal_code: PostalCode | None = None
+    postal_code: Annotated[PostalCode | None, Sealed("p")] = None
     region: Region | None = None
-    locale: Locale | None = None
-    comment: Paragraph | None = None
-    consents: Annotated[list[Consent], Field(max_length=20, default_factory=list)]
+    locale: Annotated[Locale | None, Sealed("l")] = None
+    comment: Annotated[Paragraph | None, Sealed("c")] = None
+    consents: Annotated[list[Consent], Field(max_length=20, default_factory=list), Sealed("y")]
     source: Source | None = None
     referral: Annotated[
         Line | None,
@@ -43,6 +54,7 @@ class SignatureBody(Body):
             "kept with the signature, sealed.",
             examples=["group:0192f0c4-7d5e-7000-8000-000000000001"],
         ),
+        Sealed("r"),
     ] = None
 
     def referred_by(self, kind: str) -> UUID | None:
@@ -164,7 +176,10 @@ class CountView(BaseModel):
     signature_goal: int
 
 
-Dimension = Literal["country", "region", "hour", "source", "group", "event", "country_day"]
+if TYPE_CHECKING:
+    DimensionName = str
+else:
+    DimensionName = Literal[tuple(name for name in NAMES if name != "total")]
 
 
 class TallyRow(BaseModel):
@@ -177,7 +192,7 @@ class TallyRow(BaseModel):
 class TallyView(BaseModel):
     """A breakdown; the rows sum to the total."""
 
-    by: Dimension
+    by: DimensionName
     total: int
     rows: list[TallyRow]
     as_of: datetime

@@ -8,7 +8,7 @@ import asyncpg
 
 from app.kit.crypto.sealing import KeyRing
 from app.kit.database.ids import uuid7
-from app.partners.outbound.endpoints.sealed_config import Whereabouts, new_secret, seal_whereabouts
+from app.partners.outbound.endpoints.sealed_config import EndpointConfig, new_secret, seal_config
 from bench.rows import Row, at_least, at_most
 from bench.scenarios import Bench
 from bench.webhook_sink import HANG, WebhookSink, receiving
@@ -73,4 +73,4 @@ async def _plant(database: SqlDatabase, ring: KeyRing, sink: WebhookSink) -> Non
 def _endpoint(ring: KeyRing, organization: UUID, sink: WebhookSink, number: int) -> tuple[UUID, UUID, bytes]:
     id_ = uuid7()
     url = sink.url(HANG if number == 0 else f"/{number}")
-    return id_, organization, seal_whereabouts(ring, id_, Whereabouts(url, (new_secret(),), None))
+    return id_, organization, seal_config(ring, id_, EndpointConfig(url, (new_secret(),), None))

@@ -5,26 +5,26 @@ from uuid import UUID
 
 import pytest
 
-from app.kit.abuse.rate_limits import open_limiter
+from app.kit.abuse.protection import open_protection
 from app.kit.database.session import Database
-from app.kit.settings import Settings
-from app.signatures.engine.engine import SigningEngine, open_signing_engine
+from app.settings import Settings
 from app.signatures.engine.lanes import Lane, claim
+from app.signatures.services import SigningServices, open_signing_services
 from tests.support.factories import insert_petition
 from tests.support.settings import FINGERPRINT
 
-OpenRoom = Callable[..., Awaitable[SigningEngine]]
+OpenRoom = Callable[..., Awaitable[SigningServices]]
 
 
 @pytest.fixture
 async def open_room(settings: Settings) -> AsyncIterator[OpenRoom]:
     """Open a hot room as a process of its own would, with these settings."""
-    opened: list[tuple[SigningEngine, Database]] = []
+    opened: list[tuple[SigningServices, Database]] = []
 
-    async def make(**more: object) -> SigningEngine:
+    async def make(**more: object) -> SigningServices:
         chosen = settings.model_copy(update=more)
         database = Database(chosen.database_url.get_secret_value(), pool_size=2)
-        room = open_signing_engine(chosen, database, open_limiter(chosen))
+        room = open_signing_services(chosen, database, open_protection(chosen, database))
         opened.append((room, database))
         return room
 
@@ -35,7 +35,7 @@ async def open_room(settings: Settings) -> AsyncIterator[OpenRoom]:
 
 
 @pytest.fixture
-async def rooms(open_room: OpenRoom) -> list[SigningEngine]:
+async def rooms(open_room: OpenRoom) -> list[SigningServices]:
     """Two hot rooms: two queues, two lanes."""
     return [await open_room(), await open_room()]
 

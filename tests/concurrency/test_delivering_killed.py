@@ -4,7 +4,7 @@ import subprocess
 from contextlib import AbstractContextManager
 
 from app.kit.database.session import Database
-from app.kit.settings import Settings
+from app.settings import Settings
 from tests.support.databases import run, wait_until
 from tests.support.services import kill_tree, worker
 from tests.support.webhooks import insert_endpoint, insert_messages, receiving

@@ -27,12 +27,14 @@ from app.kit.database.ids import uuid7
 from app.kit.database.outbox import NewMessage, publish
 from app.kit.database.paging import Paging
 from app.kit.database.session import Database
+from app.kit.webhooks.message_types import MessageTypes
 from app.organizations.models import Organization
 from app.partners.models import Partnership, WebhookEndpoint
 from app.partners.outbound.feed.service import pull
 from app.partners.outbound.message_types import fan_out
-from app.partners.outbound.message_types.fan_out import spread
-from app.partners.outbound.message_types.payloads import body_of
+from app.partners.outbound.message_types.bodies import body_of
+from app.partners.outbound.message_types.fan_out import FanOut
+from app.partners.outbound.message_types.types import MESSAGE_TYPES
 from app.people.consents.service import Entry, enter
 from app.signatures.signing.sealing import Personal, seal
 from tests.support.databases import run
@@ -41,6 +43,8 @@ from tests.support.settings import SECRET_KEYS
 from tests.support.signing_engine import wait_for_blocked
 
 RING = KeyRing.parse(SECRET_KEYS)
+TYPES = MessageTypes(MESSAGE_TYPES)
+spread = FanOut(TYPES)
 WRITERS = range(4)
 _BEGINNING = UUID(int=0)
 _numbers = count()
@@ -227,7 +231,7 @@ class World:
         told = []
         async with self.database.transaction() as session:
             for message in messages:
-                body = await body_of(session, RING, message)
+                body = await body_of(session, RING, TYPES, message)
                 signatures = json.loads(body)["data"]["signatures"] if body else []
                 assert len(signatures) <= fan_out.MOST_TOLD
                 told += [signer["signature_id"] for signer in signatures]

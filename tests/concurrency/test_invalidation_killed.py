@@ -12,8 +12,8 @@ import pytest
 from app.kit.database.session import Connection, Database, committing
 from app.signatures.background import runner
 from app.signatures.engine import chunks
-from app.signatures.engine.engine import SigningEngine
-from app.signatures.engine.scan import Passes
+from app.signatures.engine.scan import ScanProgress
+from app.signatures.services import SigningServices
 from tests.support.databases import run
 from tests.support.factories import person
 from tests.support.invalidations import AT, change_state, claimed_lane, draft_invalidation, prepared_signing, sign_all
@@ -73,10 +73,10 @@ async def proven_count(database: Database, petition_id: UUID) -> int:
 @pytest.fixture
 async def ugandans(database: Database, petition_id: UUID, monkeypatch: pytest.MonkeyPatch) -> set[bytes]:
     """A quarter of 2,000 signatures, to be invalidated in twenty parts."""
-    monkeypatch.setattr(chunks, "SLICE", 2000 // PARTS)
+    monkeypatch.setattr(chunks, "CHUNK_SIZE", 2000 // PARTS)
     people = [prepared_signing(petition_id, person(number, COUNTRIES[number % 4])) for number in range(2000)]
     await sign_all(database, people)
-    return {one.signer for one in people if one.facets.country == "UG"}
+    return {one.signer for one in people if one.tally_keys.country == "UG"}
 
 
 @pytest.mark.parametrize("verb", ["apply", "undo"])
@@ -127,10 +127,10 @@ async def test_two_workers_at_once_do_every_slice_once(
         await change_state(client, campaigner, view, "apply")
 
     async def work() -> int:
-        done, passes = 0, Passes()
+        done, progress = 0, ScanProgress()
         async with claimed_lane(database) as lane:
             async with asyncio.timeout(60):
-                while await runner.work_slice(lane, RING, passes):
+                while await runner.run_chunk(lane, RING, progress):
                     done += 1
         return done
 
@@ -151,7 +151,7 @@ async def test_people_go_on_signing_while_an_invalidation_stands_still_in_the_mi
     petition_id: UUID,
     campaigner: Headers,
     ugandans: set[bytes],
-    rooms: list[SigningEngine],
+    rooms: list[SigningServices],
 ) -> None:
     view = await draft_invalidation(client, campaigner, countries=["UG"])
     await change_state(client, campaigner, view, "apply")

@@ -17,13 +17,14 @@ from hypothesis import strategies as st
 from app.kit.database.session import Database
 from app.people.fields.emails import canonical
 from app.signatures.background import runner
-from app.signatures.engine.engine import SigningEngine
 from app.signatures.engine.lanes import Lane, claim
-from app.signatures.engine.scan import Passes
+from app.signatures.engine.scan import ScanProgress
 from app.signatures.engine.transitions import Confirmation, Withdrawal
 from app.signatures.me import service as own
-from app.signatures.moderation import held, invalidations
+from app.signatures.moderation import invalidations, on_hold
 from app.signatures.moderation.schemas import InvalidationBody
+from app.signatures.services import SigningServices
+from tests.support.application import services_for
 from tests.support.databases import run
 from tests.support.factories import insert_petition, person
 from tests.support.settings import FINGERPRINT
@@ -140,7 +141,7 @@ class World:
     """A petition, and what the model knows of it."""
 
     database: Database
-    room: SigningEngine
+    room: SigningServices
     lane: Lane
     petition_id: UUID
     slug: str
@@ -180,8 +181,8 @@ class World:
     async def sign(self, number: int, *, held: bool, partner: UUID | None = None) -> None:
         country = COUNTRIES[number % 2]
         (signing,) = prepared(self.room.ring, self.petition_id, [person(number, country)])
-        signing = signing._replace(traces=signing.traces._replace(held=held or None, partner_id=partner))
-        await (self.room.bulk.bring([signing]) if partner else self.room.queue.add(signing))
+        signing = signing._replace(signals=signing.signals._replace(on_hold=held or None, partner_id=partner))
+        await (self.room.engine.submit_bulk([signing]) if partner else self.room.engine.submit(signing))
         self.attempts.setdefault(number, []).append(signing.id)
         life = self.lives.get(number)
         if life is None or life.makes_way(held=held, partner=partner):
@@ -194,7 +195,7 @@ class World:
         if not tried:
             return
         id_ = tried[attempt % len(tried)] if attempt >= 0 else tried[-1]
-        await self.room.queue.add(Confirmation(self.petition_id, self.signer(number), id_))
+        await self.room.engine.submit(Confirmation(self.petition_id, self.signer(number), id_))
         life = self.lives.get(number)
         # Whichever link it is: each proves the mailbox, and its own receipt is the one that opens it from then on.
         if life and life.state == "pending" and not life.held:
@@ -203,14 +204,14 @@ class World:
             life.state, life.attempt = "confirmed", id_
 
     async def withdraw(self, number: int) -> None:
-        await self.room.queue.add(Withdrawal(self.petition_id, self.signer(number), None))
+        await self.room.engine.submit(Withdrawal(self.petition_id, self.signer(number), None))
         life = self.lives.get(number)
         if life and life.state in {"pending", "confirmed"}:
             life.state, life.held = "withdrawn", False
             self.noted.setdefault(number, life.attempt)
 
     async def erase(self, number: int, choice: Any) -> None:
-        await own.SignatureKeeper(self.room, self.database).erase(self.signer(number), choice)
+        await own.SignatureStore(services_for(self.database, None, self.room)).erase(self.signer(number), choice)
         life = self.lives.pop(number, None)
         self.noted.pop(number, None)
         if life and choice == "keep" and life.state == "confirmed":
@@ -249,7 +250,7 @@ class World:
 
     async def release(self) -> None:
         async with self.database.transaction() as session:
-            await held.release(session, self.slug)
+            await on_hold.release(session, self.slug)
         await self.work()
         for life in self.everybody():
             if life.held:
@@ -258,8 +259,8 @@ class World:
 
     async def work(self) -> None:
         """What the worker does, until there is nothing left."""
-        passes = Passes()
-        while await runner.work_slice(self.lane, self.room.ring, passes):
+        progress = ScanProgress()
+        while await runner.run_chunk(self.lane, self.room.ring, progress):
             continue
 
     async def judge(self) -> None:
@@ -303,7 +304,7 @@ async def lane(database: Database) -> Any:
 @settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
 @given(story=st.lists(_act, max_size=25))
 async def test_every_life_is_counted_as_the_model_says(
-    database: Database, rooms: list[SigningEngine], lane: Lane, confirmation: str, story: list[Act]
+    database: Database, rooms: list[SigningServices], lane: Lane, confirmation: str, story: list[Act]
 ) -> None:
     slug = f"petition-{next(_numbers)}"
     petition_id = await insert_petition(database, slug, confirmation=confirmation)

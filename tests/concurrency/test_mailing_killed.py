@@ -5,10 +5,10 @@ import subprocess
 from contextlib import AbstractContextManager
 
 from app.kit.database.session import Database
-from app.kit.settings import Settings
+from app.settings import Settings
 from app.signatures import service
-from app.signatures.engine.engine import SigningEngine
 from app.signatures.schemas import SigningBody
+from app.signatures.services import SigningServices
 from tests.support.databases import run, wait_until
 from tests.support.factories import insert_petition, people_like
 from tests.support.services import kill_tree, worker
@@ -30,7 +30,7 @@ def started(settings: Settings, mailbox: SmtpServer) -> AbstractContextManager["
 
 
 async def test_everybody_gets_one_mail_though_the_worker_is_killed_twice(
-    database: Database, rooms: list[SigningEngine], settings: Settings
+    database: Database, rooms: list[SigningServices], settings: Settings
 ) -> None:
     await insert_petition(database, confirmation="email")
     bodies = [SigningBody.model_validate(body) for body in people_like(SIGNERS)]

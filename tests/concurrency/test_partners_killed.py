@@ -21,7 +21,7 @@ from app.partners.inbound.secrets.service import add, key_of
 from app.partners.models import Partnership
 from app.people.fields.emails import canonical
 from app.petitions.models import Petition
-from app.signatures.engine.bulk import CHUNK
+from app.signatures.engine.bulk import BATCH_LIMIT
 from tests.support.databases import run, wait_until
 from tests.support.factories import insert_petition, person
 from tests.support.services import Service
@@ -30,11 +30,14 @@ from tests.support.tallies import exact_counts
 SECRET = "a-secret-that-is-only-for-tests-0002"
 RING = KeyRing.parse(SECRET)
 # Three batches, with somebody twice.
-ITEMS = [{**person(number % (3 * CHUNK - 7)), "petition": "end-the-ban"} for number in range(min(3 * CHUNK, 10_000))]
+ITEMS = [
+    {**person(number % (3 * BATCH_LIMIT - 7)), "petition": "end-the-ban"}
+    for number in range(min(3 * BATCH_LIMIT, 10_000))
+]
 BODY = b"\n".join(json.dumps(item).encode() for item in ITEMS)
 PEOPLE = len({item["email"] for item in ITEMS})
 # Somebody in the last batch.
-LATE = 2 * CHUNK + 5
+LATE = 2 * BATCH_LIMIT + 5
 
 
 @pytest.fixture
@@ -119,7 +122,7 @@ async def _held_up(database: Database, petition_id: UUID) -> AsyncIterator[None]
 
 
 async def _counted(database: Database) -> None:
-    await wait_until(database, f"SELECT count(*) = {2 * CHUNK} FROM signatures")
+    await wait_until(database, f"SELECT count(*) = {2 * BATCH_LIMIT} FROM signatures")
 
 
 async def _as_it_would_have_been(database: Database, answer: httpx.Response, status: str = "counted") -> None:
@@ -145,7 +148,7 @@ async def test_a_webhook_killed_in_the_middle_is_finished_when_it_is_sent_again(
         with pytest.raises(httpx.TransportError):
             await broken
     await wait_until(database, "SELECT count(*) = 0 FROM pg_locks WHERE locktype = 'advisory' AND objsubid = 1")
-    assert await exact_counts(database) == {"end-the-ban": 2 * CHUNK}
+    assert await exact_counts(database) == {"end-the-ban": 2 * BATCH_LIMIT}
     with _service(url) as second:
         await _ready(second)
         assert (await _post(second, secret, BODY + b"\n")).status_code == 409

@@ -9,12 +9,12 @@ import pytest
 
 from app.kit.database.session import Database, committing
 from app.kit.problems import Unavailable
-from app.kit.settings import Settings
+from app.settings import Settings
 from app.signatures import service
 from app.signatures.engine import insert, tallies, transitions
-from app.signatures.engine.engine import SigningEngine
 from app.signatures.engine.insert import Outcome
 from app.signatures.engine.lanes import LANES, Lane, NoLaneError, claim
+from app.signatures.services import SigningServices
 from app.signatures.signing.sealing import write_receipt
 from tests.support.databases import run
 from tests.support.factories import insert_petition, people_like, person
@@ -22,11 +22,11 @@ from tests.support.settings import FINGERPRINT
 from tests.support.signing_engine import SLUG, commit_failures, deadlocks, prepared, sign, wait_for_blocked
 from tests.support.tallies import exact_counts
 
-OpenRoom = Callable[..., Awaitable[SigningEngine]]
+OpenRoom = Callable[..., Awaitable[SigningServices]]
 
 
 async def test_two_processes_sign_the_same_people_at_once(
-    rooms: list[SigningEngine], database: Database, petition_id: UUID
+    rooms: list[SigningServices], database: Database, petition_id: UUID
 ) -> None:
     before, failed = await deadlocks(database), commit_failures()
     people = people_like(500)
@@ -40,7 +40,7 @@ async def test_two_processes_sign_the_same_people_at_once(
 
 
 async def test_everybody_does_everything_at_once_without_a_deadlock(
-    rooms: list[SigningEngine], database: Database, petition_id: UUID
+    rooms: list[SigningServices], database: Database, petition_id: UUID
 ) -> None:
     before, failed = await deadlocks(database), commit_failures()
     slugs = [SLUG, *(f"petition-{number}" for number in range(4))]
@@ -70,8 +70,8 @@ async def test_two_lanes_never_wait_for_each_others_tallies(
     ring = settings.key_ring
     mine = prepared(ring, petition_id, people_like(10))
     async with committing(ours.connection):
-        assert len(await insert._insert(ours.connection, sorted(mine), insert.SIGN)) == 10
-        changes = [(petition_id, signing.facets, 1) for signing in mine]
+        assert len(await insert._insert(ours.connection, sorted(mine), insert.FROM_SIGNER)) == 10
+        changes = [(petition_id, signing.tally_keys, 1) for signing in mine]
         await tallies.apply_deltas(ours.connection, ours.number, {petition_id}, changes)
         async with asyncio.timeout(3):
             others = prepared(ring, petition_id, [person(number) for number in range(10, 20)])
@@ -87,8 +87,8 @@ async def test_whoever_signs_in_two_places_at_once_waits_for_the_first_and_count
     ours, theirs = lanes
     first, second = (prepared(settings.key_ring, petition_id, [person(1)]) for _ in range(2))
     async with committing(ours.connection):
-        await insert._insert(ours.connection, first, insert.SIGN)
-        changes = [(petition_id, first[0].facets, 1)]
+        await insert._insert(ours.connection, first, insert.FROM_SIGNER)
+        changes = [(petition_id, first[0].tally_keys, 1)]
         await tallies.apply_deltas(ours.connection, ours.number, {petition_id}, changes)
         waiting = asyncio.create_task(insert.sign(theirs, second))
         assert await wait_for_blocked(ours.connection) == [theirs.connection.get_server_pid()]
@@ -104,7 +104,7 @@ async def test_whoever_waits_for_a_first_that_fails_is_counted_instead(
     first, second = (prepared(settings.key_ring, petition_id, [person(1)]) for _ in range(2))
     failing = ours.connection.transaction()
     await failing.start()
-    await insert._insert(ours.connection, first, insert.SIGN)
+    await insert._insert(ours.connection, first, insert.FROM_SIGNER)
     waiting = asyncio.create_task(insert.sign(theirs, second))
     await wait_for_blocked(ours.connection)
     await failing.rollback()
@@ -161,13 +161,15 @@ async def test_in_one_batch_what_is_held_keeps_nobody_out(
     lanes: tuple[Lane, Lane], database: Database, petition_id: UUID, settings: Settings
 ) -> None:
     (first,), (second,) = (prepared(settings.key_ring, petition_id, [person(1)]) for _ in range(2))
-    held = first._replace(traces=first.traces._replace(held=True))
+    held = first._replace(signals=first.signals._replace(on_hold=True))
     told = (await insert.sign(lanes[0], [held, second])).outcomes
     assert told == [Outcome.DUPLICATE, Outcome.COUNTED]
     assert await exact_counts(database) == {SLUG: 1}
 
 
-async def test_withdrawing_and_signing_race(rooms: list[SigningEngine], database: Database, petition_id: UUID) -> None:
+async def test_withdrawing_and_signing_race(
+    rooms: list[SigningServices], database: Database, petition_id: UUID
+) -> None:
     people = people_like(60)
     firsts = await asyncio.gather(*(sign(rooms[0], body) for body in people))
     receipts = [write_receipt(rooms[0].ring, petition_id, first.signer, first.id) for first in firsts]

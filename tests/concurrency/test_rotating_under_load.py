@@ -16,9 +16,9 @@ from app.kit.crypto.sealing import KeyRing
 from app.kit.database.session import Database, committing
 from app.signatures import service
 from app.signatures.engine import insert
-from app.signatures.engine.engine import SigningEngine
 from app.signatures.engine.lanes import Lane
 from app.signatures.key_rotation import SIGNATURES
+from app.signatures.services import SigningServices
 from app.signatures.signing.sealing import unseal, write_receipt
 from tests.support.databases import run
 from tests.support.factories import people_like, person
@@ -30,14 +30,14 @@ from tests.support.tallies import exact_counts
 NEW = "a-new-secret-that-is-only-for-tests-02"
 BOTH = f"{NEW},{OLD}"
 ALONE = KeyRing.parse(NEW, OLD)
-OpenRotated = Callable[..., Awaitable[SigningEngine]]
+OpenRotated = Callable[..., Awaitable[SigningServices]]
 
 
 @pytest.fixture
-def open_rotated(open_room: Callable[..., Awaitable[SigningEngine]]) -> OpenRotated:
+def open_rotated(open_room: Callable[..., Awaitable[SigningServices]]) -> OpenRotated:
     """Open a hot room as a process with these keys would."""
 
-    async def make(secret_keys: str, digest_key: str | None = None) -> SigningEngine:
+    async def make(secret_keys: str, digest_key: str | None = None) -> SigningServices:
         kept = SecretStr(digest_key) if digest_key else None
         return await open_room(secret_keys=SecretStr(secret_keys), digest_key=kept)
 

@@ -6,11 +6,12 @@ from uuid import UUID
 import httpx
 
 from app.kit.database.session import Database, committing
-from app.kit.settings import Settings
+from app.settings import Settings
 from app.signatures.background import consents, runner
 from app.signatures.engine import transitions
-from app.signatures.engine.scan import Passes
+from app.signatures.engine.scan import ScanProgress
 from app.signatures.engine.transitions import Confirmation
+from tests.support.application import services_for
 from tests.support.databases import run
 from tests.support.factories import person
 from tests.support.invalidations import change_state, claimed_lane, draft_invalidation, prepared_signing, sign_all
@@ -38,15 +39,15 @@ async def test_whoever_confirms_with_a_consent_while_personal_data_is_destroyed_
     async with claimed_lane(database) as destroying, claimed_lane(database) as confirming:
         async with committing(confirming.connection):
             await transitions.confirm(confirming, [Confirmation(*late[:3])])
-            working = asyncio.create_task(runner.work_slice(destroying, RING, passes := Passes()))
+            working = asyncio.create_task(runner.run_chunk(destroying, RING, progress := ScanProgress()))
             await wait_for_blocked(confirming.connection)
         assert await working
         assert await run(database, "SELECT personal_data_destroyed_at FROM petitions") == [(None,)]
         # Until the consent is entered nothing is done; then it is a reason to keep them.
-        assert not await runner.work_slice(destroying, RING, passes)
+        assert not await runner.run_chunk(destroying, RING, progress)
         async with database.transaction() as session:
-            assert await consents.ConsentEntering(RING)(session) == [late.signer]
-        while await runner.work_slice(destroying, RING, passes):
+            assert await consents.ConsentRecorder(RING)(session) == [late.signer]
+        while await runner.run_chunk(destroying, RING, progress):
             continue
     assert (await run(database, "SELECT personal_data_destroyed_at IS NOT NULL FROM petitions"))[0][0]
     assert (await run(database, "SELECT signer, octet_length(sealed) > 0 FROM signatures")) == [(late.signer, True)]
@@ -65,7 +66,7 @@ async def test_a_worker_whose_connection_is_lost_goes_on_with_another_and_keeps_
         async with committing(holding.connection):
             await holding.connection.execute("LOCK TABLE signatures IN EXCLUSIVE MODE")
             quick = settings.model_copy(update={"sweep_seconds": 0.05})
-            working = asyncio.create_task(runner.work(own, quick, RING, ending))
+            working = asyncio.create_task(runner.work(services_for(own, quick), ending))
             (pid,) = await wait_for_blocked(holding.connection)
             await holding.connection.execute("SELECT pg_terminate_backend($1)", pid)
         async with asyncio.timeout(30):

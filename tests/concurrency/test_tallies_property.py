@@ -22,11 +22,11 @@ from app.kit.database.session import Database
 from app.people.fields.emails import canonical
 from app.petitions import service as petitions
 from app.signatures import service
-from app.signatures.engine.engine import SigningEngine
 from app.signatures.engine.lanes import Lane, claim
 from app.signatures.importing import Import, Line
 from app.signatures.schemas import ImportedSigning, SigningBody
 from app.signatures.service import PetitionNotOpen
+from app.signatures.services import SigningServices
 from app.signatures.signing.sealing import write_receipt
 from tests.support.databases import run
 from tests.support.factories import insert_petition, person
@@ -110,7 +110,7 @@ class World:
     """The two rooms, an importer's lane, and what the model knows."""
 
     database: Database
-    rooms: list[SigningEngine]
+    rooms: list[SigningServices]
     lane: Lane
     petitions: list[Petition]
     importing: asyncio.Lock = field(default_factory=asyncio.Lock)
@@ -133,14 +133,14 @@ class World:
             case Bring(_, people, signed_at):
                 return await self._bring(petition, people, signed_at)
 
-    async def _sign(self, room: SigningEngine, petition: Petition, body: dict[str, Any]) -> UUID | None:
+    async def _sign(self, room: SigningServices, petition: Petition, body: dict[str, Any]) -> UUID | None:
         try:
             _, signing = await service.sign(room, petition.slug, SigningBody.model_validate(body))
         except PetitionNotOpen:
             return None
         return signing.id
 
-    async def _withdraw(self, room: SigningEngine, petition: Petition, receipt: int) -> tuple[int, UUID] | None:
+    async def _withdraw(self, room: SigningServices, petition: Petition, receipt: int) -> tuple[int, UUID] | None:
         if not petition.receipts:
             return None
         number, id_ = petition.receipts[receipt % len(petition.receipts)]
@@ -167,7 +167,7 @@ class World:
 
 
 @pytest.fixture
-async def world(database: Database, rooms: list[SigningEngine]) -> Any:
+async def world(database: Database, rooms: list[SigningServices]) -> Any:
     lane = await claim(database, FINGERPRINT)
     yield World(database, rooms, lane, [])
     await lane.release()

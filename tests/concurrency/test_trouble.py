@@ -10,9 +10,9 @@ import pytest
 
 from app.kit.database.session import Database, driver_url
 from app.kit.problems import Unavailable
-from app.kit.settings import Settings
-from app.signatures.engine.engine import SigningEngine
+from app.settings import Settings
 from app.signatures.engine.insert import Signing
+from app.signatures.services import SigningServices
 from tests.support.application import serving
 from tests.support.databases import run
 from tests.support.factories import people_like, person
@@ -20,7 +20,7 @@ from tests.support.postgres import Cluster
 from tests.support.signing_engine import SLUG, commit_failures, sign, signatures_locked, wait_for_blocked
 from tests.support.tallies import dump_signatures, exact_counts
 
-OpenRoom = Callable[..., Awaitable[SigningEngine]]
+OpenRoom = Callable[..., Awaitable[SigningServices]]
 AT = f"/v1/petitions/{SLUG}/signatures"
 
 
@@ -67,7 +67,7 @@ async def _first(posts: list[asyncio.Task[httpx.Response]], number: int) -> list
 
 
 async def test_a_connection_lost_in_the_middle_of_a_batch_is_told_once_and_counted_once(
-    rooms: list[SigningEngine], database: Database, petition_id: UUID
+    rooms: list[SigningServices], database: Database, petition_id: UUID
 ) -> None:
     await sign(rooms[0], person(1000))
     failed = commit_failures()
@@ -81,7 +81,7 @@ async def test_a_connection_lost_in_the_middle_of_a_batch_is_told_once_and_count
 
 
 async def test_connections_lost_again_and_again_count_everybody_once(
-    rooms: list[SigningEngine], database: Database, petition_id: UUID
+    rooms: list[SigningServices], database: Database, petition_id: UUID
 ) -> None:
     connection = await database.pin()
     query = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'multitude api'"
@@ -158,7 +158,7 @@ async def test_a_signature_the_database_will_not_take_does_not_cost_its_neighbou
 
 
 async def test_whoever_leaves_before_the_answer_is_counted_and_costs_nobody(
-    rooms: list[SigningEngine], database: Database, petition_id: UUID
+    rooms: list[SigningServices], database: Database, petition_id: UUID
 ) -> None:
     await sign(rooms[0], person(1000))
     async with signatures_locked(database) as holder:
@@ -173,7 +173,7 @@ async def test_whoever_leaves_before_the_answer_is_counted_and_costs_nobody(
 
 
 async def test_closing_settles_everything_that_was_taken(
-    rooms: list[SigningEngine], database: Database, petition_id: UUID
+    rooms: list[SigningServices], database: Database, petition_id: UUID
 ) -> None:
     await sign(rooms[0], person(1000))
     async with signatures_locked(database) as holder:
@@ -190,7 +190,7 @@ async def test_closing_settles_everything_that_was_taken(
 
 
 async def test_a_room_with_another_ring_may_not_write(
-    rooms: list[SigningEngine], open_room: OpenRoom, database: Database, petition_id: UUID, settings: Settings
+    rooms: list[SigningServices], open_room: OpenRoom, database: Database, petition_id: UUID, settings: Settings
 ) -> None:
     await sign(rooms[0], person(1))
     other = Settings.model_validate(

@@ -7,12 +7,12 @@ from uuid import uuid4
 import pytest
 
 from app.kit.database.session import Database
-from app.kit.settings import Settings
 from app.organizations.principals import STAFF_ROLES
 from app.organizations.queries import find
 from app.organizations.service import create_key, create_organization
 from app.people.account.service import remember
 from app.people.account.sessions import begin
+from app.settings import Settings
 from tests.support.api_surface import BODY_LIMIT, House
 from tests.support.application import serving
 from tests.support.postgres import Cluster

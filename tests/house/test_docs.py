@@ -14,7 +14,7 @@ from prometheus_client.metrics import MetricWrapperBase
 from app.cli import cli
 from app.kit import metrics
 from app.kit.problems import Problem
-from app.kit.settings import Settings
+from app.settings import Settings
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"

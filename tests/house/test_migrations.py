@@ -18,7 +18,7 @@ from sqlalchemy import Connection
 
 from app.kit.database import schema_version
 from app.kit.database.session import Database
-from app.models import metadata
+from app.rooms import metadata
 from tests.support.postgres import Cluster
 from tests.support.services import command
 

@@ -1,8 +1,11 @@
 """Who may call what: one table for the whole service. A route that is not in it does not pass."""
 
 import pytest
+from fastapi.routing import APIRoute, iter_route_contexts
 
-from tests.support.api_surface import OPERATIONS, House, by_no_key, filled
+from app.organizations.auth import roles_of
+from tests.support.api_surface import DESCRIBED, OPERATIONS, House, by_no_key, filled
+from tests.support.docs_programs import list_roles
 
 ALL = frozenset({"anonymous", "owner", "campaigner", "analyst", "data_officer", "partner", "person"})
 STAFF = ALL - {"anonymous", "partner", "person"}
@@ -18,6 +21,7 @@ MAY = {
     "GET /healthz": ALL,
     "GET /readyz": ALL,
     "GET /metrics": ALL,
+    "GET /v1/mail-failures": DATA_OFFICERS,
     "GET /v1/organizations": STAFF,
     "POST /v1/organizations": OWNERS,
     "GET /v1/organizations/{organization}": STAFF,
@@ -140,3 +144,16 @@ def test_the_description_says_the_same() -> None:
         assert ({} in told) == any("anonymous" in roles for roles in allowed)
         assert by_no_key(operation) == (allowed == [SIGNED])
         assert all(roles == ALL for roles in allowed) or by_no_key(operation) or {"key": []} in told
+
+
+def test_the_roles_read_off_the_routes_are_those_of_the_table() -> None:
+    for context in iter_route_contexts(DESCRIBED.routes):
+        if isinstance(context.original_route, APIRoute) and context.original_route.include_in_schema:
+            for method in context.methods or ():
+                call = f"{method} {context.path}"
+                allowed = frozenset().union(*(roles for one, roles in MAY.items() if one.partition("?")[0] == call))
+                assert roles_of(context.original_route.dependant) == (None if allowed in {ALL, SIGNED} else allowed)
+
+
+def test_the_page_of_roles_is_current() -> None:
+    assert list_roles.PAGE.read_text() == list_roles.table(DESCRIBED)

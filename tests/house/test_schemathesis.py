@@ -14,11 +14,11 @@ import uvicorn
 from hypothesis import HealthCheck, settings
 
 from app.kit.database.session import Database
-from app.kit.settings import Settings
 from app.main import create_api, wrap_middleware
 from app.organizations.queries import find
 from app.organizations.service import create_key
 from app.serving import options
+from app.settings import Settings
 from tests.support.factories import insert_petition
 
 EXAMPLES = 25

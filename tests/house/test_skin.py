@@ -84,7 +84,7 @@ async def test_pages_for_people_load_nothing_from_elsewhere(house: House) -> Non
 async def broken(house: House) -> AsyncIterator[httpx.AsyncClient]:
     """A service whose routes fail in every way there is, quoting personal data while they do."""
     api = create_api(house.settings)
-    api.state.database = house.database
+    api.state.services = house.api.state.services
 
     @api.get("/broken/raise")
     async def fail() -> None:
@@ -118,7 +118,7 @@ async def broken(house: House) -> AsyncIterator[httpx.AsyncClient]:
 
         return StreamingResponse(parts())
 
-    transport = httpx.ASGITransport(app=wrap_middleware(api), raise_app_exceptions=False)
+    transport = httpx.ASGITransport(app=wrap_middleware(api, house.settings), raise_app_exceptions=False)
     async with httpx.AsyncClient(transport=transport, base_url="http://multitude.test") as client:
         yield client
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from app.kit.database.session import Base
-from app.models import metadata
+from app.rooms import metadata
 
 APP = Path(__file__).parents[2] / "app"
 SOURCES = {str(path.relative_to(APP)): path.read_text(encoding="utf-8") for path in sorted(APP.rglob("*.py"))}

@@ -14,10 +14,11 @@ from sqlalchemy import event
 from app.kit.clock import now
 from app.kit.database.ids import uuid7
 from app.kit.database.session import Connection
-from app.models import metadata
 from app.people.account.sessions import begin
+from app.rooms import metadata
 from app.signatures.background import withdrawal_messages
 from app.signatures.engine import insert, tallies, transitions
+from app.signatures.services import SigningServices
 from tests.support.api_surface import OPERATIONS, House
 from tests.support.application import sweep
 from tests.support.databases import run
@@ -28,6 +29,7 @@ CAMPAIGN, PETITION, PARTNER = "equal-everywhere", "repeal-the-act", "sisters-of-
 # Statements at the most, without the look-up of a key.
 READS = {
     "/v1/organizations": 1,
+    "/v1/mail-failures": 1,
     f"/v1/organizations/{PARTNER}": 1,
     f"/v1/organizations/{PARTNER}/api-keys": 2,
     f"/v1/organizations/{PARTNER}/consent-texts": 2,
@@ -61,6 +63,7 @@ READS = {
 # Not lists of anything, or looked at elsewhere.
 ONE_THING = (
     "osdi/petitions",
+    "mail-failures",
     CAMPAIGN,
     PETITION,
     PARTNER,
@@ -85,7 +88,10 @@ Statement = tuple[str, Any]
 @contextmanager
 def statements_of(house: House) -> Iterator[list[Statement]]:
     """What the application asks its database, through both of its pools, while the block runs."""
-    engines = [d.engine.sync_engine for d in (house.api.state.database, house.api.state.hot_database)]
+    engines = [
+        d.engine.sync_engine
+        for d in (house.api.state.services.database, house.api.state.services.of(SigningServices).database)
+    ]
     asked: list[Statement] = []
 
     def note(_connection: Any, _cursor: Any, statement: str, parameters: Any, *_: Any) -> None:
@@ -224,7 +230,7 @@ async def test_a_crowd_asking_for_the_count_costs_one_read_a_second(
 async def test_a_batch_needs_as_many_statements_for_many_as_for_one(
     house: House, counted: dict[str, tuple[int, int, int]]
 ) -> None:
-    connection = house.api.state.hot.writer._lane.connection
+    connection = house.api.state.services.of(SigningServices).engine.writer._lane.connection
 
     async def sign(numbers: range) -> list[str]:
         asked: list[str] = []
@@ -234,10 +240,10 @@ async def test_a_batch_needs_as_many_statements_for_many_as_for_one(
         assert {answer.status_code for answer in answers} == {201}
         return asked
 
-    for statement in (insert.SIGN, insert._KNOWN, tallies._MOVE):
+    for statement in (insert.FROM_SIGNER, insert._EXISTING, tallies._UPSERT):
         assert (await sign(range(1000, 1001))).count(statement) == 1
     # All but the first wait for the first one's commit, and share the next.
-    assert (await sign(range(2000, 2100))).count(insert.SIGN) <= 3
+    assert (await sign(range(2000, 2100))).count(insert.FROM_SIGNER) <= 3
 
 
 def _nodes(plan: Json) -> Iterator[Json]:
@@ -315,7 +321,7 @@ def _signings(petition_id: UUID, count: int = 3) -> list[Any]:
     return [petition_id, *columns, [now()] * count, *([[None] * count] * len(insert.AbuseSignals._fields))]
 
 
-@pytest.mark.parametrize("statement", [insert.SIGN, insert.IMPORT], ids=["SIGN", "IMPORT"])
+@pytest.mark.parametrize("statement", [insert.FROM_SIGNER, insert.FROM_IMPORT], ids=["SIGN", "IMPORT"])
 async def test_signing_goes_by_keys(explaining: Connection, grown: UUID, statement: str) -> None:
     plan = await _explain(explaining, statement, *_signings(grown))
     assert plan.arbiters == {"pk_signatures"}
@@ -324,7 +330,7 @@ async def test_signing_goes_by_keys(explaining: Connection, grown: UUID, stateme
 
 
 async def test_finding_who_has_signed_goes_by_the_key(explaining: Connection, grown: UUID) -> None:
-    plan = await _explain(explaining, insert._KNOWN, grown, [b"x" * 16, b"y" * 16])
+    plan = await _explain(explaining, insert._EXISTING, grown, [b"x" * 16, b"y" * 16])
     assert "pk_signatures" in plan.indexes <= {"pk_signatures", "pk_petitions"}
     assert plan.scanned == set()
 
@@ -336,7 +342,7 @@ async def test_what_becomes_of_a_signature_goes_by_the_key(explaining: Connectio
         plan = await _explain(explaining, statement, grown, [b"x" * 16], *attempts)
         assert plan.scanned == set()
         assert "pk_signatures" in plan.indexes <= {"pk_signatures", "pk_petitions"}
-    for statement in (transitions._TOUCH, insert._REMIND):
+    for statement in (transitions._PAD_TIMING, insert._REMIND):
         plan = await _explain(explaining, statement, grown, b"x" * 16, uuid7())
         assert plan.scanned == set()
         assert "pk_signatures" in plan.indexes <= {"pk_signatures", "pk_petitions"}
@@ -348,14 +354,18 @@ async def test_finding_what_was_withdrawn_goes_by_its_index(explaining: Connecti
 
 
 async def test_moving_tallies_goes_by_the_key(explaining: Connection, grown: UUID) -> None:
-    plan = await _explain(explaining, tallies._MOVE, grown, 0, ["country", "total"], ["UG", ""], [1, 1])
+    plan = await _explain(explaining, tallies._UPSERT, grown, 0, ["country", "total"], ["UG", ""], [1, 1])
     assert (plan.arbiters, plan.scanned) == ({"pk_signature_tallies"}, set())
 
 
 @pytest.mark.parametrize("role", ["anonymous", "owner"])
 @pytest.mark.parametrize("url", [*READS, f"/v1/petitions/{PETITION}/count"])
 async def test_reads_go_by_keys(house: House, grown: UUID, explaining: Connection, url: str, role: str) -> None:
-    for room in (house.api.state.hot.directory, house.api.state.hot.counts._parts, house.api.state.hot.breakdowns):
+    for room in (
+        house.api.state.services.of(SigningServices).directory,
+        house.api.state.services.of(SigningServices).counts._parts,
+        house.api.state.services.of(SigningServices).breakdowns,
+    ):
         room._kept.clear()
     with statements_of(house) as asked:
         headers = house.allowed(url) if role == "owner" else {}

@@ -13,8 +13,8 @@ from pydantic import SecretStr
 from structlog.testing import capture_logs
 
 from app.kit.database.session import Database
-from app.kit.settings import Settings
 from app.people.fields.emails import canonical
+from app.settings import Settings
 from tests.support.application import running_worker
 from tests.support.databases import run, wait_until
 from tests.support.factories import insert_petition, person

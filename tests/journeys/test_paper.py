@@ -8,7 +8,7 @@ from pathlib import Path
 import httpx
 
 from app.kit.database.session import Database
-from app.kit.settings import Settings
+from app.settings import Settings
 from tests.support.databases import run
 from tests.support.factories import insert_petition, person
 from tests.support.services import command

@@ -28,7 +28,7 @@ from app.partners.adapters.osdi import schemas as osdi_schemas
 from app.partners.inbound.secrets import schemas as secret_schemas
 from app.partners.outbound.endpoints import schemas as endpoint_schemas
 from app.partners.outbound.feed import schemas as signer_schemas
-from app.partners.outbound.message_types.schemas import PAYLOADS
+from app.partners.outbound.message_types.types import MESSAGE_TYPES
 from app.partners.partnerships import schemas as partnership_schemas
 from tests.support.docs_examples import Reader, Running, blocks_of, json_examples, unnamed_programs
 from tests.support.services import PATIENCE, ROOT, Service, free_port, open_folder
@@ -37,6 +37,8 @@ from tests.support.types import Json
 GUIDE, STAFF = (ROOT / "docs" / page for page in ("partners.md", "staff.md"))
 PETITION = "repeal-the-laws"
 _ROW = re.compile(r"^\| `([a-z-]+)` \| (\d{3}) \|", re.MULTILINE)
+
+PAYLOADS = {one.name: one.payload for one in MESSAGE_TYPES}
 
 needs_node = pytest.mark.skipif(shutil.which("node") is None, reason="the JavaScript examples need node")
 

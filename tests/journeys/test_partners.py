@@ -19,7 +19,7 @@ from pydantic import SecretStr
 from standardwebhooks.webhooks import Webhook
 
 from app.kit.database.session import Database
-from app.kit.settings import Settings
+from app.settings import Settings
 from tests.support.application import running_worker
 from tests.support.databases import wait_until
 from tests.support.factories import person

@@ -1,13 +1,17 @@
-"""Dispatching: each mail's end is written down before its connection takes the next; trouble is waited out."""
+"""The mail sender: each mail's end is written down before its connection takes the next; trouble is waited out."""
 
 import asyncio
 from collections.abc import Callable, Sequence
+from uuid import UUID
 
 import pytest
+from prometheus_client import REGISTRY
+from structlog.testing import capture_logs
 
 from app.kit.mail import sender
 from app.kit.mail.message import Mail, Sender
-from app.kit.mail.sender import ClaimedMail, MailSender, Outcome, Result
+from app.kit.mail.outcome import Outcome, SendResult
+from app.kit.mail.sender import ClaimedMail, MailSender, Result
 from app.kit.mail.smtp import SmtpTransport
 from tests.support.smtp import SmtpServer
 
@@ -16,14 +20,20 @@ def mail(number: int) -> Mail:
     return Mail(f"person.{number}@example.org", "Hello", "Text", "<p>Text</p>", f"<{number}@example.org>", "en")
 
 
+def claimed(number: int, *, unsent: SendResult | None = None, is_wanted: bool = True) -> ClaimedMail:
+    sendable = mail(number) if is_wanted and unsent is None else None
+    return ClaimedMail(number, sendable, UUID(int=number), "confirm_signature", 1, unsent)
+
+
 class Pile:
-    """A source of so many letters, which remembers how they ended; what was not sent is claimed again."""
+    """A source of so many mails, which remembers how they ended; what was not sent is claimed again."""
 
     name = "pile"
 
-    def __init__(self, letters: Sequence[ClaimedMail], done: Callable[["Pile"], bool]) -> None:
-        self._due = list(letters)
+    def __init__(self, mails: Sequence[ClaimedMail], done: Callable[["Pile"], bool]) -> None:
+        self._due = list(mails)
         self.ends: list[tuple[int, Outcome]] = []
+        self.results: list[Result] = []
         self.claims = 0
         self.finished = asyncio.Event()
         self._done = done
@@ -34,18 +44,19 @@ class Pile:
         return claimed
 
     async def settle(self, settled: Sequence[Result]) -> Sequence[None]:
-        for letter, end in settled:
-            self.ends.append((letter.key, end))
-            if end in {Outcome.LATER, Outcome.UNKNOWN}:
-                self._due.append(letter)
+        self.results += settled
+        for result in settled:
+            self.ends.append((result.claimed.key, result.outcome))
+            if result.outcome in {Outcome.LATER, Outcome.UNKNOWN}:
+                self._due.append(result.claimed)
         if self._done(self):
             self.finished.set()
         return [None] * len(settled)
 
 
-async def run(pile: Pile, url: str, connections: int = 3) -> None:
+async def run(pile: Pile, url: str, connections: int = 3, transport: type[SmtpTransport] = SmtpTransport) -> None:
     ending = asyncio.Event()
-    post = SmtpTransport(url, Sender.parse("no-reply@example.org"), connections=connections)
+    post = transport(url, Sender.parse("no-reply@example.org"), connections=connections)
     task = asyncio.create_task(MailSender(pile, post, connections).run(ending, 0.01))
     async with asyncio.timeout(20):
         await pile.finished.wait()
@@ -59,15 +70,15 @@ def sent(count: int) -> Callable[[Pile], bool]:
 
 
 async def test_every_letter_is_sent_once_and_its_end_written_down() -> None:
-    pile = Pile([ClaimedMail(number, mail(number)) for number in range(50)], sent(50))
+    pile = Pile([claimed(number) for number in range(50)], sent(50))
     with SmtpServer() as mailbox:
         await run(pile, mailbox.url)
         assert set(mailbox.counts().values()) == {1}
     assert sorted(pile.ends) == [(number, Outcome.SENT) for number in range(50)]
 
 
-async def test_a_letter_without_a_mail_is_let_go_and_a_refused_one_too() -> None:
-    pile = Pile([ClaimedMail(0, None), ClaimedMail(1, mail(1)), ClaimedMail(2, mail(2))], sent(3))
+async def test_a_mail_without_a_mail_is_let_go_and_a_refused_one_too() -> None:
+    pile = Pile([claimed(0, is_wanted=False), claimed(1), claimed(2)], sent(3))
     with SmtpServer() as mailbox:
         mailbox.answer("person.1@example.org", "550 nobody here")
         await run(pile, mailbox.url)
@@ -76,7 +87,7 @@ async def test_a_letter_without_a_mail_is_let_go_and_a_refused_one_too() -> None
 
 
 async def test_what_was_not_handed_over_and_what_may_have_been_are_told_apart() -> None:
-    pile = Pile([ClaimedMail(1, mail(1)), ClaimedMail(2, mail(2))], sent(2))
+    pile = Pile([claimed(1), claimed(2)], sent(2))
     with SmtpServer() as mailbox:
         mailbox.answer("person.1@example.org", "451 later", times=1)
         mailbox.answer("person.2@example.org", "drop", times=1, at_data=True)
@@ -87,19 +98,19 @@ async def test_what_was_not_handed_over_and_what_may_have_been_are_told_apart() 
 async def test_a_mail_server_that_is_gone_is_left_alone_and_nothing_is_lost(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sender, "_FIRST_PAUSE", 0.00001)
     monkeypatch.setattr(sender, "_LONGEST_PAUSE", 0.0001)
-    letters = [ClaimedMail(number, mail(number)) for number in range(100)]
+    mails = [claimed(number) for number in range(100)]
     with SmtpServer() as mailbox:
         url = mailbox.url
     # Long enough for any doubling without a bound to overflow.
-    pile = Pile(letters, lambda pile: pile.claims > 1100)
+    pile = Pile(mails, lambda pile: pile.claims > 1100)
     await run(pile, url, connections=1)
     assert {end for _, end in pile.ends} == {Outcome.LATER}
     assert {key for key, _ in pile.ends} == set(range(100))
 
 
 async def test_whoever_ends_gives_back_what_is_not_begun() -> None:
-    letters = [ClaimedMail(number, mail(number)) for number in range(200)]
-    pile = Pile(letters, lambda pile: len(pile.ends) >= 5)
+    mails = [claimed(number) for number in range(200)]
+    pile = Pile(mails, lambda pile: len(pile.ends) >= 5)
     with SmtpServer() as mailbox:
         await run(pile, mailbox.url, connections=1)
         arrived = len(mailbox.mails)
@@ -107,5 +118,65 @@ async def test_whoever_ends_gives_back_what_is_not_begun() -> None:
     assert sum(end is Outcome.SENT for _, end in pile.ends) == arrived < 200
 
 
-def test_an_address_is_not_part_of_a_letters_looks() -> None:
-    assert "person.1" not in repr(ClaimedMail(1, mail(1)))
+async def test_every_result_is_logged_once_and_counted_by_its_reason() -> None:
+    unreadable = SendResult(Outcome.UNREADABLE, "unreadable")
+    pile = Pile(
+        [claimed(0, unsent=unreadable), claimed(1), claimed(2), claimed(3, is_wanted=False)],
+        lambda pile: len(pile.ends) == 4,
+    )
+    before = counted("pile", "smtp-refused-recipient-550"), counted("pile", "unreadable")
+    with SmtpServer() as mailbox, capture_logs() as logs:
+        mailbox.answer("person.1@example.org", "550 person.1@example.org is nobody")
+        await run(pile, mailbox.url)
+    told = {log["id"]: (log["event"], log["end"], log.get("reason")) for log in logs if log["event"].startswith("mail")}
+    assert told == {
+        str(UUID(int=0)): ("mail failed", "unreadable", "unreadable"),
+        str(UUID(int=1)): ("mail failed", "refused", "smtp-refused-recipient-550"),
+        str(UUID(int=2)): ("mail sent", "sent", None),
+        str(UUID(int=3)): ("mail not needed", "refused", "not-needed"),
+    }
+    assert len(logs) == 4
+    assert {(log["source"], log["kind"], log["attempt"]) for log in logs} == {("pile", "confirm_signature", 1)}
+    assert all(0 <= log["seconds"] < 20 for log in logs)
+    assert "example.org" not in repr(logs)
+    after = counted("pile", "smtp-refused-recipient-550"), counted("pile", "unreadable")
+    assert after == (before[0] + 1, before[1] + 1)
+
+
+def counted(source: str, reason: str) -> float:
+    return REGISTRY.get_sample_value("multitude_mail_failures_total", {"source": source, "reason": reason}) or 0.0
+
+
+async def test_what_cannot_be_written_holds_up_nothing_that_can() -> None:
+    """More of them than the failures after which a connection is given a rest."""
+    unreadable = SendResult(Outcome.UNREADABLE, "unreadable")
+    mails = [*(claimed(number, unsent=unreadable) for number in range(50)), *(claimed(50 + n) for n in range(5))]
+    pile = Pile(mails, lambda pile: len(pile.ends) >= len(mails))
+    with SmtpServer() as mailbox:
+        await run(pile, mailbox.url, connections=2)
+        assert len(mailbox.mails) == 5
+    assert sum(end is Outcome.UNREADABLE for _, end in pile.ends) == 50
+    assert sum(end is Outcome.SENT for _, end in pile.ends) == 5
+    assert pile.claims <= 2
+
+
+class BrokenTransport(SmtpTransport):
+    """Raises for one mail what nobody has thought of."""
+
+    async def send(self, mail: Mail) -> SendResult:
+        if mail.message_id == "<1@example.org>":
+            raise ZeroDivisionError
+        return await super().send(mail)
+
+
+async def test_a_transport_that_raises_costs_one_mail_its_sending_and_no_other() -> None:
+    pile = Pile([claimed(number) for number in range(5)], sent(4))
+    with SmtpServer() as mailbox:
+        await run(pile, mailbox.url, connections=1, transport=BrokenTransport)
+        assert len(mailbox.mails) == 4
+    assert {(one.claimed.key, one.reason) for one in pile.results if one.reason} == {(1, "unwritable")}
+    assert {key for key, end in pile.ends if end is Outcome.UNKNOWN} == {1}
+
+
+def test_an_address_is_not_part_of_a_mails_looks() -> None:
+    assert "person.1" not in repr(claimed(1))

@@ -4,12 +4,13 @@ from typing import Any
 
 import httpx
 import pytest
+from fastapi import APIRouter, FastAPI, Request, Response
 
 from app.kit.database.session import Database
-from app.kit.settings import Settings
-from app.kit.web.fast_lane import FastLane
+from app.kit.web.fast_lane import FastLane, FastLaneConflictError
 from app.kit.web.middleware import RequestMiddleware
 from app.main import create_api
+from app.settings import Settings
 from app.signatures.routes import signing_router
 from tests.support.factories import insert_petition, person
 
@@ -69,3 +70,36 @@ async def test_a_signature_counts_by_either_way(ways: list[httpx.AsyncClient]) -
         assert answer.status_code == 201
         assert set(answer.json()) == {"id", "status", "receipt", "links"}
         assert (await client.get(f"{AT}/count")).json()["signature_count"] == number + 1
+
+
+def _router(*paths: str) -> APIRouter:
+    router = APIRouter()
+
+    async def answer(request: Request) -> Response:
+        return Response()
+
+    for path in paths:
+        router.get(path)(answer)
+    return router
+
+
+@pytest.mark.parametrize(
+    ("ordinary", "fast"),
+    [
+        ([], ["/v1/petitions/{petition}/count", "/v1/groups/{group}/count"]),
+        (["/v1/petitions/all/count"], ["/v1/petitions/{petition}/count"]),
+    ],
+)
+def test_a_route_that_would_shadow_another_fails_at_start(ordinary: list[str], fast: list[str]) -> None:
+    api, lane = FastAPI(), _router(*fast)
+    api.include_router(_router(*ordinary))
+    api.include_router(lane)
+    with pytest.raises(FastLaneConflictError):
+        FastLane(api, [lane])
+
+
+def test_routes_that_end_alike_and_are_not_met_by_it_are_left_alone() -> None:
+    api, lane = FastAPI(), _router("/v1/petitions/{petition}/count")
+    api.include_router(_router("/v1/groups/{group}/count", "/count"))
+    api.include_router(lane)
+    FastLane(api, [lane])

@@ -14,7 +14,7 @@ from structlog.testing import capture_logs
 
 from app.kit.abuse import valkey
 from app.kit.abuse.rate_limits import Limiter, MemoryStorage, TooManyRequests, open_limiter
-from app.kit.settings import Settings
+from app.settings import Settings
 
 Result = TypeVar("Result")
 Talk = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Coroutine[Any, Any, None]]

@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from app.kit.webhooks import client as outgoing
-from app.kit.webhooks.client import KEPT, CheckedTransport, Response, WebhookClient
+from app.kit.webhooks import response_handler
+from app.kit.webhooks.client import KEPT, Response, WebhookClient
 from app.kit.webhooks.egress import Address, EgressPolicy, Target
-from app.kit.webhooks.http1 import MOST_ANSWER, MOST_BODY, Connection
+from app.kit.webhooks.response_handler import MOST_BODY, MOST_RESPONSE, BoundedHandler
 from tests.support.certificates import Authority
 from tests.support.webhooks import Receiver, http_response, receiving, responses_in_turn
 
@@ -38,8 +38,8 @@ async def posting(
     *, seconds: float = 5, tls: ssl.SSLContext | None = None, found: EgressPolicy | None = None
 ) -> AsyncIterator[WebhookClient]:
     known = found or EgressPolicy(here, loopback=True)
-    async with CheckedTransport(known, tls) as transport:
-        yield WebhookClient(transport, known, seconds)
+    async with WebhookClient(known, seconds, tls) as out:
+        yield out
 
 
 async def post(receiver: Receiver, *, seconds: float = 5) -> Response:
@@ -63,7 +63,9 @@ async def test_what_is_posted_arrives_as_it_is() -> None:
     }
 
 
-@pytest.mark.parametrize("path", ["/a/../b/./c?x=../", "/%zz?%", "/a//b/", "/?'", "/;a=@b", "/%2e%2E/a", "/a'b(c)"])
+@pytest.mark.parametrize(
+    "path", ["/a/../b/./c?x=../", "/%zz?%", "/a//b/", "/?'", "/x?", "/;a=@b", "/%2e%2E/a", "/a'b(c)"]
+)
 async def test_the_path_is_sent_as_it_was_given(path: str) -> None:
     async with receiving() as receiver, posting() as out:
         assert (await out.post(receiver.url(path), {}, b"")).error is None
@@ -90,13 +92,13 @@ async def test_connections_are_kept_for_a_while_and_no_longer(monkeypatch: pytes
         for _ in range(3):
             await out.post(receiver.url(), {}, b"")
         assert receiver.connections == 1
-        monkeypatch.setattr(outgoing, "LIFE", 0.0)
+        monkeypatch.setattr(response_handler, "LIFETIME", 0.0)
         await out.post(receiver.url(), {}, b"")
         assert receiver.connections == 2
 
 
 async def test_a_connection_nobody_needs_any_more_is_closed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(outgoing, "LIFE", 0.05)
+    monkeypatch.setattr(response_handler, "LIFETIME", 0.05)
     async with receiving() as receiver, posting() as out:
         await out.post(receiver.url(), {}, b"")
         async with asyncio.timeout(5):
@@ -238,7 +240,7 @@ async def test_an_answer_that_frames_nothing_without_end_is_ended(head: bytes, p
         assert (await out.post(url, {}, b"")).error == "too-large"
         assert time.perf_counter() - began < 2
     # What the sockets hold comes on top of what was looked at.
-    assert MOST_ANSWER < taken < 20 * 1024 * 1024
+    assert MOST_RESPONSE < taken < 20 * 1024 * 1024
 
 
 POISONS = [
@@ -271,9 +273,66 @@ async def test_what_is_left_over_of_an_answer_is_not_the_next_one() -> None:
         assert (len(receiver.received), receiver.connections) == (3, 2)
 
 
+@pytest.mark.parametrize("said", POISONS[:2])
+async def test_where_an_answer_is_cut_on_its_way_makes_no_difference(said: bytes) -> None:
+    end = 0
+
+    async def in_two(_received: object) -> bytes:
+        for writer in receiver._writers:
+            writer.write(said[:end])
+        await asyncio.sleep(0.005)
+        return said[end:]
+
+    async with receiving(in_two) as receiver, posting() as out:
+        for end in range(len(said)):
+            got = await out.post(receiver.url(), {}, b"")
+            assert (got.status_code, got.error) == (204, None), end
+
+
+async def test_what_comes_unasked_is_not_the_next_answer() -> None:
+    async with receiving() as receiver, posting() as out:
+        await out.post(receiver.url(), {}, b"")
+        for writer in receiver._writers:
+            writer.write(http_response(500, b"unasked"))
+        async with asyncio.timeout(5):
+            await receiver.left.wait()
+        assert (await out.post(receiver.url(), {}, b"")).status_code == 200
+        assert (len(receiver.received), receiver.connections) == (2, 2)
+
+
+async def test_what_was_closed_in_place_of_an_answer_is_sent_once_more_and_no_more() -> None:
+    async with receiving() as receiver, posting() as out:
+        await asyncio.gather(*(out.post(receiver.url(), {}, b"") for _ in range(3)))
+        assert receiver.connections == 3
+        receiver.say = lambda _received: receiver.hang_up()
+        assert (await out.post(receiver.url(), {}, b"")).error == "connection"
+        assert len(receiver.received) == 3 + 2
+
+
+@pytest.mark.parametrize(
+    ("said", "error"),
+    [
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nab", "connection"),
+        (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nab", "connection"),
+        (b"HTTP/1.1 200 OK\r\nContent-Le", "connection"),
+        (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nno\r\n", "protocol"),
+    ],
+)
+async def test_a_body_that_is_cut_off_is_a_failure(said: bytes, error: str) -> None:
+    async with receiving() as receiver:
+
+        async def cut(*_: object) -> bytes:
+            asyncio.get_running_loop().call_later(0.05, lambda: [w.close() for w in receiver._writers])
+            return said
+
+        receiver.say = cut
+        got = await post(receiver)
+        assert (got.status_code, got.error) == (None, error)
+
+
 def _alive() -> int:
     gc.collect()
-    return sum(isinstance(one, Connection) for one in gc.get_objects())
+    return sum(isinstance(one, BoundedHandler) for one in gc.get_objects())
 
 
 async def test_a_connection_that_was_closed_is_forgotten(authority: Authority) -> None:

@@ -6,9 +6,9 @@ import pytest
 from pydantic import ValidationError
 
 from app.kit.problems import OperatorError
-from app.kit.settings import ENV_FILE, Settings, load
 from app.kit.text.urls import url_of
-from app.up import completed
+from app.settings import ENV_FILE, Settings, load
+from app.up import with_defaults
 
 URL, KEY = "postgresql://somebody:hidden-password@127.0.0.1/movement", "a-secret-that-is-only-for-tests-0001"
 
@@ -158,7 +158,7 @@ def test_the_front_ends_page_of_a_petition_has_a_place_for_its_name(bare: pytest
 def test_up_says_an_address_that_can_be_opened(bare: pytest.MonkeyPatch, tmp_path: Path, host: str, url: str) -> None:
     bare.setenv("DATABASE_URL", URL)
     assert url_of(host, 80) == url
-    settings = completed(Settings(), tmp_path, url)
+    settings = with_defaults(Settings(), tmp_path, url)
     assert settings.as_environment()["PUBLIC_URL"] == settings.public_url == url
 
 
@@ -166,26 +166,26 @@ def test_only_up_lets_webhooks_go_to_this_machine(bare: pytest.MonkeyPatch, tmp_
     bare.setenv("DATABASE_URL", URL)
     url = url_of("127.0.0.1", 80)
     assert not Settings().may_call_loopback
-    settings = completed(Settings(), tmp_path, url)
+    settings = with_defaults(Settings(), tmp_path, url)
     assert settings.may_call_loopback
     for name, value in settings.as_environment().items():
         bare.setenv(name, value)
     assert Settings().may_call_loopback
     bare.setenv("PUBLIC_URL", "https://movement.example")
     assert not Settings().may_call_loopback
-    assert not completed(Settings(), tmp_path, url).may_call_loopback
+    assert not with_defaults(Settings(), tmp_path, url).may_call_loopback
     bare.setenv("PUBLIC_URL", url)
     bare.setenv("MULTITUDE_WEBHOOK_LOOPBACK", "false")
-    assert not completed(Settings(), tmp_path, url).may_call_loopback
+    assert not with_defaults(Settings(), tmp_path, url).may_call_loopback
 
 
 def test_up_wants_to_be_told_what_it_cannot_make_a_link_of(bare: pytest.MonkeyPatch, tmp_path: Path) -> None:
     bare.setenv("DATABASE_URL", URL)
     url = url_of("fe80::1%eth0", 80)
     with pytest.raises(OperatorError, match="PUBLIC_URL"):
-        completed(Settings(), tmp_path, url)
+        with_defaults(Settings(), tmp_path, url)
     bare.setenv("PUBLIC_URL", "https://movement.example/")
-    assert completed(Settings(), tmp_path, url).public_url == "https://movement.example"
+    assert with_defaults(Settings(), tmp_path, url).public_url == "https://movement.example"
 
 
 def test_no_key_is_an_error_when_one_is_needed(bare: pytest.MonkeyPatch) -> None:

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from standardwebhooks.webhooks import Webhook, WebhookVerificationError
 
-from app.kit.webhooks.signing import LONGEST_ID, Claim, MalformedError, read_headers, sign, signer_of
+from app.kit.webhooks.signing import LONGEST_ID, MalformedHeadersError, SignatureHeaders, find_key, read_headers, sign
 
 # Fixed: several processes that run the tests must give them the same names.
 KEY, OTHER = bytes(range(32)), bytes(range(100, 124))
@@ -62,24 +62,24 @@ def test_we_take_what_the_library_signs(id_: str, body: bytes) -> None:
     signature = _library(KEY).sign(id_, moment, body.decode())
     claim = read_headers(_headers(id_, int(moment.timestamp()), signature))
     assert (claim.id, claim.timestamp) == (id_, int(moment.timestamp()))
-    assert signer_of([OTHER, KEY], claim, body) == 1
-    assert signer_of([KEY, OTHER], claim, body) == 0
-    assert signer_of([OTHER], claim, body) is None
-    assert signer_of([], claim, body) is None
-    assert signer_of([KEY], claim, body + b"\n") is None
+    assert find_key([OTHER, KEY], claim, body) == 1
+    assert find_key([KEY, OTHER], claim, body) == 0
+    assert find_key([OTHER], claim, body) is None
+    assert find_key([], claim, body) is None
+    assert find_key([KEY], claim, body + b"\n") is None
     renamed = read_headers(_headers(id_, int(moment.timestamp()) + 1, signature))
-    assert signer_of([KEY], renamed, body) is None
+    assert find_key([KEY], renamed, body) is None
 
 
 def test_one_right_signature_among_others_is_enough() -> None:
     body, wrong = b"{}", base64.b64encode(bytes(32)).decode()
     signature = f"v1a,{wrong} v1,{wrong} {sign([KEY], 'a.b', 1_700_000_000, body)} v2,{wrong}"
-    assert signer_of([KEY], read_headers(_headers("a.b", 1_700_000_000, signature)), body) == 0
+    assert find_key([KEY], read_headers(_headers("a.b", 1_700_000_000, signature)), body) == 0
 
 
 def test_signatures_of_other_versions_are_not_ours() -> None:
     signature = sign([KEY], "a", 1, b"{}").replace("v1,", "v2,")
-    assert signer_of([KEY], read_headers(_headers("a", 1, signature)), b"{}") is None
+    assert find_key([KEY], read_headers(_headers("a", 1, signature)), b"{}") is None
 
 
 GOOD = sign([KEY], "msg_1", 1_700_000_000, b"{}")
@@ -122,7 +122,7 @@ GOOD = sign([KEY], "msg_1", 1_700_000_000, b"{}")
     ],
 )
 def test_headers_no_library_writes_are_malformed(id_: str, timestamp: str, signature: str) -> None:
-    with pytest.raises(MalformedError):
+    with pytest.raises(MalformedHeadersError):
         read_headers(_headers(id_, timestamp, signature))
 
 
@@ -130,9 +130,9 @@ def test_headers_no_library_writes_are_malformed(id_: str, timestamp: str, signa
 def test_a_header_is_there_once(name: bytes) -> None:
     headers = _headers("msg_1", 1_700_000_000, GOOD)
     read_headers(headers)
-    with pytest.raises(MalformedError):
+    with pytest.raises(MalformedHeadersError):
         read_headers([one for one in headers if one[0] != name])
-    with pytest.raises(MalformedError):
+    with pytest.raises(MalformedHeadersError):
         read_headers([*headers, next(one for one in headers if one[0] == name)])
 
 
@@ -142,12 +142,12 @@ def test_whatever_the_headers_hold_is_a_claim_or_malformed(id_: bytes, timestamp
     headers = [(b"webhook-id", id_), (b"webhook-timestamp", timestamp), (b"webhook-signature", signature)]
     try:
         claim = read_headers(headers)
-    except MalformedError:
+    except MalformedHeadersError:
         return
-    assert signer_of([KEY], claim, b"{}") is None
+    assert find_key([KEY], claim, b"{}") is None
 
 
 @pytest.mark.parametrize(("difference", "timely"), [(0, True), (-300, True), (300, True), (-301, False), (301, False)])
 def test_five_minutes_both_ways_are_timely(difference: int, timely: bool) -> None:
     moment = 1_700_000_000
-    assert Claim("msg_1", moment + difference, [], b"").is_timely(moment) is timely
+    assert SignatureHeaders("msg_1", moment + difference, [], b"").is_timely(moment) is timely

@@ -3,9 +3,9 @@
 import pytest
 
 from app.kit.database.session import Database
-from app.kit.settings import Settings
 from app.organizations.models import Organization
 from app.partners.inbound.secrets.service import add
+from app.settings import Settings
 from tests.support.factories import insert_petition
 from tests.support.partners import PETITION, SLUG, Partner, campaign_of, insert_partner, insert_partnership
 from tests.support.types import Headers

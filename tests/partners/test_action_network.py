@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from app.kit.database.session import Database
 from app.kit.metrics import exposition
-from app.kit.settings import Settings
+from app.settings import Settings
 from tests.support.databases import run
 from tests.support.factories import insert_petition, person
 from tests.support.foreign_payloads import (

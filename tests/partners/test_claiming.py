@@ -7,8 +7,8 @@ import pytest
 from sqlalchemy import text
 
 from app.kit.database.session import Database
-from app.kit.settings import Settings
-from app.partners.outbound.delivery.leases import Held, claim
+from app.partners.outbound.delivery.leases import LeasedEndpoint, claim
+from app.settings import Settings
 from tests.support.databases import run
 from tests.support.webhooks import insert_endpoint
 
@@ -32,7 +32,7 @@ async def filled(database: Database, settings: Settings) -> None:
     await run(database, "ANALYZE webhook_endpoints")
 
 
-async def claimed(database: Database) -> tuple[list[Held], int]:
+async def claimed(database: Database) -> tuple[list[LeasedEndpoint], int]:
     """What is held, and how many messages were read for it."""
     async with database.transaction() as session:
         before = (await session.execute(text(READ))).scalar_one()

@@ -12,7 +12,7 @@ from hypothesis import settings as trying
 from hypothesis import strategies as st
 
 from app.kit.database.session import Database
-from app.kit.settings import Settings
+from app.settings import Settings
 from tests.support.databases import run
 from tests.support.factories import insert_petition, person
 from tests.support.foreign_payloads import (

@@ -14,10 +14,11 @@ import pytest
 
 from app.kit.database.group_commit import QueueFull
 from app.kit.database.session import Database
-from app.kit.settings import Settings
 from app.kit.web.large_bodies import SMALL
-from app.partners.inbound.fair_share import AT_ONCE, FEW_AT_ONCE, FEW_WAITING, WAITING
-from app.partners.inbound.idempotency import Received
+from app.partners.inbound.fair_share import LARGE_AT_ONCE, LARGE_WAITING, SMALL_AT_ONCE, SMALL_WAITING
+from app.partners.inbound.idempotency import Webhook
+from app.partners.inbound.services import InboundServices
+from app.settings import Settings
 from tests.support.application import serving
 from tests.support.databases import run, wait_until
 from tests.support.foreign_payloads import ACTION_NETWORK, new_secret
@@ -117,17 +118,18 @@ async def test_the_longest_signature_that_is_one_is_not_too_large(poster: Poster
 
 
 @pytest.mark.parametrize(
-    ("size", "working", "waiting"), [(SMALL, FEW_AT_ONCE, FEW_WAITING), (SMALL + 1, AT_ONCE, WAITING)]
+    ("size", "working", "waiting"), [(SMALL, SMALL_AT_ONCE, SMALL_WAITING), (SMALL + 1, LARGE_AT_ONCE, LARGE_WAITING)]
 )
 async def test_so_many_posts_are_taken_at_once_and_one_more_is_asked_to_come_again(
     settings: Settings, partnership: Partner, database: Database, size: int, working: int, waiting: int
 ) -> None:
     async with serving(settings) as (api, _, client), AsyncExitStack() as held:
-        places, poster = api.state.desk.courtesy.places(size), Poster(client, partnership)
+        places = api.state.services.of(InboundServices).fair_share.admission(size)
+        poster = Poster(client, partnership)
         for _ in range(working):
-            await held.enter_async_context(places.working)
+            await held.enter_async_context(places.slots)
         for _ in range(working + waiting - 3):
-            places.take()
+            places.enter()
             held.callback(places.leave)
         posts = [asyncio.create_task(poster.post(lines(item(number)).ljust(size))) for number in range(3)]
         # All three are claimed, and wait.
@@ -153,29 +155,29 @@ async def test_a_crowd_of_small_posts_is_taken(poster: Poster, database: Databas
 def test_the_guides_name_the_places_there_are() -> None:
     docs = Path(__file__).parents[2] / "docs"
     partners, operations = (" ".join((docs / name).read_text().split()) for name in ("partners.md", "operations.md"))
-    small = FEW_AT_ONCE + FEW_WAITING
-    assert f"of up to 64 KiB {small}, of larger ones {AT_ONCE + WAITING}" in partners
-    assert f"{AT_ONCE} large posts are worked on at once and {WAITING} more wait" in operations
+    small = SMALL_AT_ONCE + SMALL_WAITING
+    assert f"of up to 64 KiB {small}, of larger ones {LARGE_AT_ONCE + LARGE_WAITING}" in partners
+    assert f"{LARGE_AT_ONCE} large posts are worked on at once and {LARGE_WAITING} more wait" in operations
     assert f"for those of up to 64 KiB there are {small} places" in operations
 
 
 async def test_what_is_still_worked_on_is_still_accounted_for(served: Any, partnership: Partner) -> None:
-    desk, ended = served.api.state.desk, asyncio.Event()
+    desk, ended = served.api.state.services.of(InboundServices), asyncio.Event()
 
-    async def bring(_received: Received) -> bytes:
+    async def bring(_received: Webhook) -> bytes:
         await ended.wait()
         return b"{}"
 
     with desk.bodies.share() as share:
         share.is_of(partnership.organization_id)
         share.take(MEBIBYTE)
-        receiving = desk.reception.receive(partnership.organization_id, "x:1", b"digest", bring, share)
+        receiving = desk.receiver.receive(partnership.organization_id, "x:1", b"digest", bring, share)
         # Whoever is gone has not ended it.
         with pytest.raises(TimeoutError):
             await asyncio.wait_for(receiving, 0.1)
     assert desk.bodies.filled == MEBIBYTE - SMALL
     ended.set()
-    again = await desk.reception.receive(partnership.organization_id, "x:1", b"digest", bring)
+    again = await desk.receiver.receive(partnership.organization_id, "x:1", b"digest", bring)
     assert (again, desk.bodies.filled) == (b"{}", 0)
 
 
@@ -183,7 +185,7 @@ async def test_a_crowd_of_large_bodies_keeps_neither_small_ones_nor_other_partne
     settings: Settings, partnership: Partner
 ) -> None:
     async with serving(settings.model_copy(update={"partner_max_body_bytes": MEBIBYTE})) as (api, _, client):
-        bodies, poster = api.state.desk.bodies, Poster(client, partnership)
+        bodies, poster = api.state.services.of(InboundServices).bodies, Poster(client, partnership)
         large = lines(item(1)).ljust(MEBIBYTE)
         with bodies.share() as share, bodies.share() as of_others:
             of_others.is_of("somebody else")
@@ -208,7 +210,7 @@ async def test_of_what_nobody_can_have_signed_nothing_is_held(
         await run(database, "UPDATE webhook_secrets SET revoked_at = now()")
         who = partnership.slug
     async with serving(settings) as (api, _, client):
-        bodies, sent = api.state.desk.bodies, asyncio.Event()
+        bodies, sent = api.state.services.of(InboundServices).bodies, asyncio.Event()
 
         async def slowly() -> AsyncIterator[bytes]:
             for _ in range(4):

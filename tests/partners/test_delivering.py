@@ -12,9 +12,9 @@ from standardwebhooks.webhooks import Webhook, WebhookVerificationError
 
 from app.kit.clock import now
 from app.kit.database.session import Database
-from app.kit.settings import Settings
 from app.partners.outbound.backoff import due_again
 from app.partners.retention import forget_webhooks
+from app.settings import Settings
 from tests.support.databases import run, wait_until
 from tests.support.time_travel import make_messages_due
 from tests.support.webhooks import (

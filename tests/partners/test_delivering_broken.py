@@ -8,14 +8,15 @@ import pytest
 from structlog.testing import capture_logs
 
 from app.kit.database.session import Database
-from app.kit.settings import Settings
-from app.kit.webhooks.client import CheckedTransport, Response, WebhookClient
+from app.kit.webhooks.client import Response, WebhookClient
 from app.kit.webhooks.egress import EgressPolicy, SystemResolver
-from app.partners.outbound.delivery.worker import Delivery
+from app.partners.outbound.delivery.worker import DeliveryWorker
+from app.settings import Settings
 from tests.support.databases import run, wait_until
 from tests.support.time_travel import make_messages_due
 from tests.support.webhooks import (
     OK,
+    TYPES,
     ReceivedWebhook,
     ResponseBytes,
     delivering,
@@ -35,8 +36,7 @@ class Broken(WebhookClient):
     """What posts, if it did not fail in a way nobody has thought of."""
 
     def __init__(self, settings: Settings) -> None:
-        targets = EgressPolicy(SystemResolver())
-        super().__init__(CheckedTransport(targets), targets, settings.webhook_timeout_seconds)
+        super().__init__(EgressPolicy(SystemResolver()), settings.webhook_timeout_seconds)
         self.count = 0
 
     async def post(self, url: str, headers: Mapping[str, str], body: bytes) -> Response:
@@ -51,7 +51,7 @@ async def test_what_fails_in_an_unknown_way_is_a_failure_like_others(database: D
     await insert_messages(database, endpoint_id, 2, "person.erased")
     outgoing, ending = Broken(settings), asyncio.Event()
     with capture_logs() as logs:
-        task = asyncio.create_task(Delivery(database, settings, outgoing).run(ending, 0.01))
+        task = asyncio.create_task(DeliveryWorker(database, settings, TYPES, outgoing).run(ending, 0.01))
         await wait_for_attempts(database, 2)
         await wait_until(database, "SELECT count(*) = 1 FROM webhook_endpoints WHERE leased_until <= now()")
         ending.set()
@@ -72,7 +72,7 @@ async def test_what_fails_in_an_unknown_way_is_a_failure_like_others(database: D
 async def test_what_cannot_be_recorded_is_not_sent_again_at_once(
     database: Database, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("app.partners.outbound.delivery.sending.RECORDING_PATIENCE", 0.1)
+    monkeypatch.setattr("app.partners.outbound.delivery.sending.RECORD_TIMEOUT", 0.1)
     await run(database, "ALTER TABLE delivery_attempts ADD CONSTRAINT ck_test CHECK (false) NOT VALID")
     try:
         async with receiving() as receiver, delivering(settings):
@@ -133,7 +133,7 @@ async def test_a_claim_that_fails_is_not_tried_again_and_again(database: Databas
 async def test_a_worker_that_ends_does_not_wait_for_who_is_slow(
     database: Database, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("app.partners.outbound.delivery.worker._LEAVING", 0.05)
+    monkeypatch.setattr("app.partners.outbound.delivery.worker._DRAIN_TIMEOUT", 0.05)
     async with receiving(lambda _received: None) as receiver:
         await insert_messages(database, await insert_endpoint(database, settings, receiver.url()))
         async with asyncio.timeout(20), delivering(settings, webhook_timeout_seconds=60.0):

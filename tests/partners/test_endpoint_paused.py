@@ -7,7 +7,7 @@ import httpx
 from pydantic import SecretStr
 
 from app.kit.database.session import Database
-from app.kit.settings import Settings
+from app.settings import Settings
 from tests.support.application import running_worker
 from tests.support.databases import run, wait_until
 from tests.support.smtp import SmtpServer

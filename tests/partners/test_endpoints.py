@@ -9,15 +9,14 @@ import httpx
 import pytest
 
 from app.kit.database.session import Database
-from app.kit.settings import Settings
 from app.kit.webhooks.egress import EgressPolicy
 from app.partners.outbound.endpoints.cleanup import BATCH, clear_endpoints
 from app.partners.outbound.endpoints.service import MOST
-from app.partners.outbound.message_types.types import TYPES
+from app.settings import Settings
 from tests.support.databases import run
 from tests.support.partners import SLUG, Partner
 from tests.support.types import Headers
-from tests.support.webhooks import insert_endpoint, insert_messages
+from tests.support.webhooks import TYPES, insert_endpoint, insert_messages
 
 URL = f"/v1/organizations/{SLUG}/webhook-endpoints"
 HOOK = "https://hooks.example.org/multitude?token=secret-9"
@@ -42,7 +41,7 @@ async def resolve(host: str, port: int) -> Sequence[str]:
 @pytest.fixture(autouse=True)
 def known(served: Any) -> None:
     """A network in which these names are known, and this machine is not to be called."""
-    served.api.state.targets = EgressPolicy(resolve)
+    served.api.state.services = served.api.state.services.with_service(EgressPolicy(resolve))
 
 
 async def make(client: httpx.AsyncClient, key: Headers, **more: object) -> httpx.Response:
@@ -147,7 +146,7 @@ async def test_an_address_that_must_not_be_called_is_refused(
 async def test_a_name_server_that_hangs_holds_nobody(
     client: httpx.AsyncClient, partner: Headers, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("app.partners.outbound.endpoints.routes._PATIENCE", 0.05)
+    monkeypatch.setattr("app.partners.outbound.endpoints.routes._RESOLVE_TIMEOUT", 0.05)
     answer = await make(client, partner, url="https://slow.example.org/")
     assert answer.json()["type"] == "urn:multitude:problem:target-unresolvable"
 
@@ -175,8 +174,8 @@ async def test_what_makes_no_endpoint_is_refused(
 
 
 async def test_every_type_can_be_asked_for(client: httpx.AsyncClient, partner: Headers) -> None:
-    made = await make(client, partner, types=[*TYPES, *TYPES])
-    assert made.json()["types"] == sorted(TYPES)
+    made = await make(client, partner, types=[*TYPES.subscribable, *TYPES.subscribable])
+    assert made.json()["types"] == sorted(TYPES.subscribable)
 
 
 async def test_twenty_endpoints_are_the_most_also_when_they_are_made_at_once(

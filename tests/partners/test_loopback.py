@@ -6,7 +6,8 @@ import httpx
 import pytest
 
 from app.kit.database.session import Database
-from app.kit.settings import Settings
+from app.kit.webhooks.egress import EgressPolicy, SystemResolver
+from app.settings import Settings
 from tests.support.databases import run
 from tests.support.webhooks import attempts, delivering, insert_endpoint, insert_messages, receiving, wait_for_attempts
 
@@ -35,7 +36,9 @@ async def test_the_worker_calls_nobody_on_its_own_machine(
 async def test_no_endpoint_is_made_on_this_machine(
     served: Any, owner: dict[str, str], database: Database, settings: Settings, more: dict[str, object]
 ) -> None:
-    served.api.state.settings = settings.model_copy(update=more)
+    chosen = settings.model_copy(update=more)
+    policy = EgressPolicy(SystemResolver(), loopback=chosen.may_call_loopback)
+    served.api.state.services = served.api.state.services.with_service(policy)
     for url, slug in (("http://127.0.0.1:9/", "target-invalid"), ("https://127.0.0.1:9/", "target-refused")):
         body = {"url": url, "types": ["petition.published"]}
         refused = await served.client.post(URL, json=body, headers=owner)

@@ -7,7 +7,7 @@ import httpx
 import pytest
 
 from app.kit.database.session import Database
-from app.kit.settings import Settings
+from app.settings import Settings
 from tests.support.application import serving
 from tests.support.databases import run
 from tests.support.factories import insert_petition, person

@@ -20,6 +20,7 @@ from tests.support.outbox import (
     pending_types,
     publish_all,
     sign_with_consent,
+    spread,
     withdrawal,
 )
 from tests.support.partners import Partner
@@ -127,7 +128,7 @@ async def test_of_a_backlog_only_a_little_is_kept_from_being_erased_at_a_time(
     connection = await database.pin()
     try:
         async with database.transaction() as session:
-            assert len(await fan_out.spread(session)) == fan_out.BATCH
+            assert len(await spread(session)) == fan_out.BATCH
             free = await connection.fetch("SELECT id FROM consents FOR UPDATE SKIP LOCKED")
         assert len(free) == 1200 - 500
     finally:

@@ -13,7 +13,7 @@ from sqlalchemy import event
 
 from app.kit.clock import now
 from app.kit.database.session import Database
-from app.partners.partnerships.terms import fed_petitions, receiving_campaigns, terms_of
+from app.partners.partnerships.terms import covered_petitions, receiving_campaigns, terms_of
 from tests.support.databases import run
 from tests.support.factories import insert_petition
 from tests.support.partners import (
@@ -363,7 +363,7 @@ async def ask(database: Database, partnership: Partner) -> list[Any]:
 async def feeds(database: Database, organization_id: UUID, *refs: str) -> set[str]:
     """Which of these petitions the organization may feed."""
     async with database.transaction() as session:
-        found = await fed_petitions(session, organization_id, refs)
+        found = await covered_petitions(session, organization_id, refs)
     return set(found)
 
 
@@ -383,7 +383,7 @@ async def test_a_partner_feeds_the_public_petitions_of_its_campaign_and_no_other
     assert await feeds(database, organization_id, *public, *hidden) == public
     assert await feeds(database, organization_id, str(partnership.petition_id).upper()) != set()
     async with database.transaction() as session:
-        fed = (await fed_petitions(session, organization_id, ["repeal-the-act"]))["repeal-the-act"]
+        fed = (await covered_petitions(session, organization_id, ["repeal-the-act"]))["repeal-the-act"]
     assert (fed.id, fed.campaign_id, fed.confirmation) == (partnership.petition_id, campaign_id, "none")
     assert fed.terms.partnership_id == partnership.partnership_id
 

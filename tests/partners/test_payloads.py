@@ -2,7 +2,7 @@
 
 import json
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, get_args
 
 import httpx
 import pytest
@@ -13,17 +13,17 @@ from app.kit.database.ids import uuid7
 from app.kit.database.outbox import NewMessage
 from app.kit.database.session import Database
 from app.partners.outbound.feed.feed import KeyMissingError
-from app.partners.outbound.message_types import payloads
-from app.partners.outbound.message_types.schemas import PAYLOADS
-from app.partners.outbound.message_types.types import TEST, TYPES
+from app.partners.outbound.message_types.bodies import bodies_of
 from app.people.pseudonyms import person_id
 from app.signatures.engine.insert import Signing
 from app.signatures.schemas import ImportedSigning
+from app.signatures.services import SigningServices
 from app.signatures.signing.prepare import prepare
 from tests.support.application import sweep
 from tests.support.databases import run
 from tests.support.factories import insert_petition, person
 from tests.support.outbox import (
+    TYPES,
     fan_out_all,
     insert_mute_endpoint,
     movement_id,
@@ -59,8 +59,10 @@ async def signers(database: Database, endpoint_id: Any) -> list[Json]:
     return [signer for data in await pending_data(database, endpoint_id, COUNTED) for signer in data["signatures"]]
 
 
-def test_there_is_a_body_for_every_type() -> None:
-    assert set(PAYLOADS) == {*TYPES, TEST} == set(payloads._TELLING)
+def test_the_body_of_every_type_says_which_type_it_is() -> None:
+    assert {one.name for one in TYPES} == {*TYPES.subscribable, "webhook.test"}
+    for one in TYPES:
+        assert get_args(one.payload.model_fields["type"].annotation) == (one.name,)
 
 
 async def test_a_petition_is_told_as_it_is_now(
@@ -306,7 +308,7 @@ async def test_the_reference_is_told_to_who_brought_the_signature_and_to_nobody_
     brought: Signing = prepare(
         RING, partnership.petition_id, body, now(), partner_id=partnership.organization_id, reference="crm:4711"
     )
-    await served.api.state.hot.bulk.bring([brought])
+    await served.api.state.services.of(SigningServices).engine.submit_bulk([brought])
     await sweep(database)
     assert [signer["reference"] for signer in await signers(database, listening)] == ["crm:4711"]
     assert [signer["reference"] for signer in await signers(database, others)] == [None]
@@ -361,7 +363,7 @@ async def test_of_petitions_that_the_terms_do_not_name_partners_are_told_no_sign
 
 async def test_a_test_says_so_and_what_is_unknown_says_nothing(database: Database, partnership: Partner) -> None:
     await insert_mute_endpoint(database, partnership.organization_id)
-    for type_ in (TEST, "event.held"):
+    for type_ in ("webhook.test", "event.held"):
         await run(
             database,
             "INSERT INTO webhook_messages"
@@ -392,7 +394,7 @@ async def test_many_messages_are_written_with_as_few_statements_as_one(
     event.listen(database.engine.sync_engine, "before_cursor_execute", note)
     try:
         async with database.transaction() as session:
-            written = await payloads.bodies_of(session, RING, messages)
+            written = await bodies_of(session, RING, TYPES, messages)
     finally:
         event.remove(database.engine.sync_engine, "before_cursor_execute", note)
     assert all(written)

@@ -15,14 +15,15 @@ from app.kit.clock import now
 from app.kit.database.ids import uuid7
 from app.kit.database.session import Database
 from app.kit.problems import Problem
-from app.kit.settings import Settings
 from app.organizations.models import Organization
 from app.partners.inbound.fair_share import SLICE
-from app.partners.inbound.idempotency import Received
-from app.partners.inbound.ingest import bring
+from app.partners.inbound.idempotency import Webhook
+from app.partners.inbound.ingest import ingest
 from app.partners.inbound.items import NoSignature
+from app.partners.inbound.services import InboundServices
 from app.people.fields.emails import canonical
-from app.signatures.engine.bulk import CHUNK
+from app.settings import Settings
+from app.signatures.engine.bulk import BATCH_LIMIT
 from app.signatures.signing.sealing import write_link
 from tests.support.application import sweep
 from tests.support.databases import run
@@ -69,12 +70,12 @@ async def test_what_is_pending_is_not_replaced_by_its_own_partner_and_keeps_its_
 
 
 async def test_somebody_twice_is_pending_once_wherever_a_batch_ends(poster: Poster, database: Database) -> None:
-    items = [item(number) for number in range(CHUNK + 3)]
+    items = [item(number) for number in range(BATCH_LIMIT + 3)]
     items[5] = items[2] | {"id": "crm:twin"}
-    items[CHUNK + 2] = items[2] | {"id": "crm:late-twin"}
+    items[BATCH_LIMIT + 2] = items[2] | {"id": "crm:late-twin"}
     results = await poster.bring(*items)
     twins = [index for index, result in enumerate(results) if result["status"] == "duplicate"]
-    assert twins == [5, CHUNK + 2]
+    assert twins == [5, BATCH_LIMIT + 2]
     assert {result["status"] for index, result in enumerate(results) if index not in twins} == {"pending"}
     ids = {result["signature_id"] for result in results if result["status"] == "pending"}
     assert ids == {str(row.id) for row in await _rows(database)}
@@ -90,7 +91,7 @@ async def test_petitions_that_are_unknown_are_asked_for_together(
         asked += 1
 
     items = [item(number, f"unheard-of-{number}") for number in range(MOST_ITEMS)]
-    engine = served.api.state.database.engine.sync_engine
+    engine = served.api.state.services.database.engine.sync_engine
     event.listen(engine, "before_cursor_execute", note)
     answer = await poster.post(lines(*items))
     event.remove(engine, "before_cursor_execute", note)
@@ -121,7 +122,8 @@ async def test_after_each_item_that_takes_long_to_read_others_have_their_turn(
     async with database.transaction() as session:
         organization = await session.get_one(Organization, poster.partner.organization_id)
     task = asyncio.create_task(others())
-    answer = await bring(served.api.state.desk, organization, Received(uuid7(), now()), items())
+    own = served.api.state.services.of(InboundServices)
+    answer = await ingest(own, organization, Webhook(uuid7(), now()), items())
     reading = False
     await task
     assert json.loads(answer)["refused"] == 50

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from app.kit.web.bodies import TooLarge
 from app.kit.web.large_bodies import BrokenGzip, gunzip, is_utf8
-from app.partners.inbound.items import has_each_key_once, read_items
-from app.partners.inbound.json_split import DuplicateKeys, NothingSent, NotJsonText, look_closely
+from app.partners.inbound.items import NothingSent, has_each_key_once, read_items
+from app.partners.inbound.strict_json import DuplicateKeys, NotJsonText, decode
 from app.partners.schemas import PartnerSigning
 from tests.support.partner_posts import item
 
@@ -63,7 +63,7 @@ def _signings(draw: st.DrawFn) -> str:
 def test_a_key_that_is_there_twice_is_never_overlooked(text: str) -> None:
     read = PartnerSigning.model_validate_json(text.encode())
     try:
-        look_closely(text.encode())
+        decode(text.encode())
     except DuplicateKeys:
         assert not has_each_key_once(text.encode(), read)
         with pytest.raises(DuplicateKeys):

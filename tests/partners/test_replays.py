@@ -13,10 +13,11 @@ import pytest
 
 from app.kit.clock import now
 from app.kit.database.session import Database
-from app.kit.settings import Settings
 from app.organizations.models import Organization
-from app.partners.inbound.idempotency import Received
+from app.partners.inbound.idempotency import Webhook
 from app.partners.inbound.secrets.service import add
+from app.partners.inbound.services import InboundServices
+from app.settings import Settings
 from tests.support.application import serving, sweep
 from tests.support.databases import run, wait_until
 from tests.support.partner_posts import Poster, fresh_id, item, lines, signed, signed_as_bytes
@@ -83,7 +84,7 @@ async def test_what_is_sent_while_it_is_worked_on_is_not_worked_on_again(
 ) -> None:
     begun, ended, brought = asyncio.Event(), asyncio.Event(), 0
 
-    async def bring(_received: Received) -> bytes:
+    async def bring(_received: Webhook) -> bytes:
         nonlocal brought
         brought += 1
         begun.set()
@@ -91,7 +92,9 @@ async def test_what_is_sent_while_it_is_worked_on_is_not_worked_on_again(
         return b"{}"
 
     async def receive() -> bytes:
-        return await served.api.state.desk.reception.receive(partnership.organization_id, "x:1", b"digest", bring)
+        return await served.api.state.services.of(InboundServices).receiver.receive(
+            partnership.organization_id, "x:1", b"digest", bring
+        )
 
     first = asyncio.create_task(receive())
     await begun.wait()

@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from app.kit.database.session import Database
-from app.kit.settings import Settings
+from app.settings import Settings
 from tests.support.databases import run, wait_until
 from tests.support.webhooks import (
     OK,

@@ -9,7 +9,7 @@ from app.kit.database.outbox import NewMessage
 from app.kit.database.session import Database
 from app.partners.outbound.message_types import fan_out
 from app.people.personal_data.data_rights import erased
-from app.signatures.background.consents import ConsentEntering
+from app.signatures.background.consents import ConsentRecorder
 from tests.support.application import sweep
 from tests.support.databases import run
 from tests.support.factories import insert_petition
@@ -24,6 +24,7 @@ from tests.support.outbox import (
     publish_all,
     sign_with_consent,
     signer_of,
+    spread,
     withdrawal,
 )
 from tests.support.partners import Partner, campaign_of, insert_further_petition, insert_partner, insert_partnership
@@ -291,7 +292,7 @@ async def test_a_batch_leaves_the_rest_to_the_next(
     taken = []
     for _ in range(4):
         async with database.transaction() as session:
-            taken.append(len(await fan_out.spread(session)))
+            taken.append(len(await spread(session)))
     assert taken == [2, 2, 1, 0]
     assert len(await pending(database, listening)) == 5
 
@@ -303,13 +304,13 @@ async def test_a_consent_that_is_being_erased_holds_nobody_up_and_is_not_told_of
     await sign_with_consent(client, 1)
     await sign_with_consent(client, 2)
     async with database.transaction() as session:
-        await ConsentEntering(RING)(session)
+        await ConsentRecorder(RING)(session)
     connection = await database.pin()
     try:
         async with connection.transaction():
             await connection.execute("DELETE FROM consents WHERE signer = $1", signer_of(1))
             async with database.transaction() as session:
-                assert len(await fan_out.spread(session)) == 1
+                assert len(await spread(session)) == 1
         await fan_out_all(database)
     finally:
         await connection.close()
@@ -324,14 +325,14 @@ async def test_an_erasure_that_is_taken_back_leaves_the_consent_to_be_told_of(
     await insert_mute_endpoint(database, partnership.organization_id)
     await sign_with_consent(client, 1)
     async with database.transaction() as session:
-        await ConsentEntering(RING)(session)
+        await ConsentRecorder(RING)(session)
     connection = await database.pin()
     try:
         erasing = connection.transaction()
         await erasing.start()
         await connection.execute("DELETE FROM consents")
         async with database.transaction() as session:
-            assert await fan_out.spread(session) == []
+            assert await spread(session) == []
         await erasing.rollback()
     finally:
         await connection.close()

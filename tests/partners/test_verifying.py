@@ -9,10 +9,10 @@ import pytest
 
 from app.kit.clock import now
 from app.kit.database.session import Database
-from app.kit.settings import Settings
 from app.organizations.models import Organization
 from app.organizations.queries import find
 from app.partners.inbound.secrets.service import add
+from app.settings import Settings
 from tests.support.databases import run
 from tests.support.partner_posts import LINES, Poster, fresh_id, item, lines, signed
 from tests.support.partners import PETITION, Partner, insert_partner

@@ -8,11 +8,11 @@ import pytest
 from app.kit.abuse.rate_limits import Limiter, MemoryStorage
 from app.kit.database.session import Database
 from app.kit.mail.templates import MailTemplates
-from app.kit.settings import Settings
 from app.organizations.models import Organization
 from app.people.mailing import PeopleMails
-from app.signatures.me.service import Signers
-from tests.support.application import serving
+from app.settings import Settings
+from app.signatures.me.service import SignatureStore
+from tests.support.application import services_for, serving
 from tests.support.databases import run
 from tests.support.factories import insert_petition
 from tests.support.factories import person as somebody
@@ -24,7 +24,11 @@ SignUp = Callable[..., Awaitable[Headers]]
 
 @pytest.fixture
 def postman(database: Database, settings: Settings) -> Postman:
-    return Postman(PeopleMails(database, settings, MailTemplates(), Limiter(MemoryStorage()), [Signers()]))
+    return Postman(
+        PeopleMails(
+            database, settings, MailTemplates(), Limiter(MemoryStorage()), [SignatureStore(services_for(database))]
+        )
+    )
 
 
 @pytest.fixture

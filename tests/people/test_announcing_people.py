@@ -11,12 +11,12 @@ import pytest
 from app.kit.clock import now
 from app.kit.database.ids import uuid7
 from app.kit.database.session import Database
-from app.kit.settings import Settings
 from app.organizations.models import Organization
 from app.people.consents.service import Entry, enter
 from app.people.personal_data import data_rights
 from app.people.pseudonyms import person_id
 from app.people.queries import movement_id
+from app.settings import Settings
 from tests.support.databases import run
 from tests.support.factories import insert_petition
 from tests.support.people_mails import AMINA

@@ -12,7 +12,6 @@ from sqlalchemy.exc import DBAPIError
 from app.kit.clock import now
 from app.kit.crypto.sealing import KeyRing
 from app.kit.database.session import Database
-from app.kit.settings import Settings
 from app.organizations.models import Organization
 from app.people.account.service import remember
 from app.people.consents import service as consents
@@ -21,7 +20,8 @@ from app.people.consents.service import Entry, consenting, enter
 from app.people.fields.emails import canonical
 from app.people.queries import HAS_CONSENT_SQL
 from app.people.schemas import Consent
-from app.signatures.background.consents import ConsentEntering
+from app.settings import Settings
+from app.signatures.background.consents import ConsentRecorder
 from tests.support.databases import run
 from tests.support.factories import person as somebody
 from tests.support.people_mails import AMINA, Postman
@@ -396,6 +396,7 @@ async def test_what_is_asked_of_the_ledger_agrees_with_it(
 
 async def test_remembering_fills_in_and_never_overwrites(database: Database, ring: KeyRing) -> None:
     from app.people.account.service import change, details_of
+    from app.people.sealing import Details
 
     signer = ring.digest(AMINA)
     async with database.transaction() as session:
@@ -405,7 +406,7 @@ async def test_remembering_fills_in_and_never_overwrites(database: Database, rin
         await change(session, ring, signer, {"family_name": None})
         await remember(session, ring, signer, email=AMINA, family_name="Okello", locale="sw")
         details = await details_of(session, ring, signer)
-    assert details == (AMINA, "Amina", "", "sw", None, None)
+    assert details == Details(AMINA, "Amina", "", "sw", None, None)
 
 
 async def test_consents_given_with_a_signature_reach_the_ledger(
@@ -415,7 +416,7 @@ async def test_consents_given_with_a_signature_reach_the_ledger(
     consent = {"organization": "sisters", "given": True, "text_version": "en-1", "page": "example.org/sign"}
     await sign(consents=[consent])
     async with database.transaction() as session:
-        await ConsentEntering(ring)(session)
+        await ConsentRecorder(ring)(session)
     query = (
         "SELECT c.signer, c.organization_id, c.given, t.version, c.page, c.petition_id IS NOT NULL, c.proven "
         "FROM consents c JOIN consent_texts t ON t.id = c.text_id"

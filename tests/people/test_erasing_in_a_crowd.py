@@ -8,7 +8,7 @@ import pytest
 from sqlalchemy import text
 
 from app.kit.database.session import Database
-from app.kit.settings import Settings
+from app.settings import Settings
 from tests.support.databases import run
 from tests.support.people_mails import AMINA, Asked
 from tests.support.tallies import exact_counts

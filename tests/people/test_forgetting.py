@@ -11,12 +11,12 @@ from sqlalchemy import text
 from app.kit.clock import now
 from app.kit.crypto.sealing import KeyRing
 from app.kit.database.session import Database
-from app.kit.settings import Settings
 from app.organizations.models import Organization
 from app.people.account.service import remember
 from app.people.account.sessions import begin
 from app.people.consents.service import Entry, enter
 from app.people.personal_data.retention import forget_people
+from app.settings import Settings
 from tests.support.databases import run
 from tests.support.people_mails import AMINA, Postman
 from tests.support.types import Headers, Json

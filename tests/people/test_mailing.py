@@ -8,14 +8,15 @@ from sqlalchemy import event
 
 from app.kit.abuse.rate_limits import Limiter, MemoryStorage
 from app.kit.database.session import Database
-from app.kit.mail.sender import Outcome
+from app.kit.mail.outcome import Outcome
 from app.kit.mail.templates import MailTemplates
-from app.kit.settings import Settings
+from app.kit.rooms import KnowsPeople
 from app.organizations.models import Organization
 from app.people.mailing import PeopleMails
+from app.settings import Settings
 from app.signatures.background.mails import SignatureMails
-from app.signatures.me.service import Signers
-from tests.support.application import sweep
+from app.signatures.me.service import SignatureStore
+from tests.support.application import services_for, sweep
 from tests.support.databases import run
 from tests.support.factories import insert_petition
 from tests.support.people_mails import AMINA, Postman, token_in
@@ -37,6 +38,10 @@ class Clock:
         return self.seconds
 
 
+def knowing(database: Database) -> list[KnowsPeople]:
+    return [SignatureStore(services_for(database))]
+
+
 @pytest.fixture
 def clock() -> Clock:
     return Clock()
@@ -54,7 +59,7 @@ def settings(settings: Settings) -> Settings:
 
 @pytest.fixture
 def postman(database: Database, settings: Settings, limiter: Limiter) -> Postman:
-    return Postman(PeopleMails(database, settings, MailTemplates(), limiter, [Signers()]))
+    return Postman(PeopleMails(database, settings, MailTemplates(), limiter, knowing(database)))
 
 
 @pytest.fixture
@@ -187,7 +192,7 @@ async def test_mails_about_signatures_and_welcomes_are_counted_together(
 ) -> None:
     await insert_petition(database, "confirmed-by-mail", confirmation="email")
     asking = Postman(SignatureMails(database, settings, MailTemplates(), limiter))  # type: ignore[arg-type]  # a source too
-    welcoming = Postman(PeopleMails(database, settings, MailTemplates(), limiter, [Signers()]))
+    welcoming = Postman(PeopleMails(database, settings, MailTemplates(), limiter, knowing(database)))
     consents = [{"organization": slug, "given": True} for slug in organizations]
     body = {"given_name": "A", "family_name": "B", "email": AMINA, "country": "UG", "consents": consents}
     assert (await client.post("/v1/petitions/confirmed-by-mail/signatures", json=body)).status_code == 201
@@ -217,5 +222,5 @@ class LostStore(MemoryStorage):
 
 async def test_while_limits_cannot_be_shared_mails_are_sent(join: Join, database: Database, settings: Settings) -> None:
     await join(5)
-    postman = Postman(PeopleMails(database, settings, MailTemplates(), Limiter(LostStore()), [Signers()]))
+    postman = Postman(PeopleMails(database, settings, MailTemplates(), Limiter(LostStore()), knowing(database)))
     assert len(await postman.bring()) == 5

@@ -12,10 +12,10 @@ import pytest
 from app.kit.clock import now
 from app.kit.database.session import Database
 from app.kit.metrics import exposition
-from app.kit.settings import Settings
 from app.organizations.models import Organization
 from app.people.consents.service import Entry, enter
 from app.people.queries import movement_id
+from app.settings import Settings
 from tests.support.databases import run
 from tests.support.people_mails import AMINA, Postman, link_in
 from tests.support.tallies import exact_counts

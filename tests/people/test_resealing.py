@@ -30,4 +30,4 @@ async def test_people_and_mails_come_under_the_newest_key(
     ((signer, sealed),) = await run(database, "SELECT signer, sealed FROM people")
     assert open_details(alone, signer, sealed).email == AMINA
     ((id_, mail),) = await run(database, "SELECT id, sealed FROM mails")
-    assert open_mail(alone, id_, mail)["email"] == AMINA
+    assert open_mail(alone, id_, mail).email == AMINA

@@ -10,10 +10,11 @@ import pytest
 from app.kit.crypto.sealing import KeyRing
 from app.kit.database.ids import uuid7
 from app.kit.database.session import Database
-from app.kit.mail.sender import LEASE_SECONDS, Outcome
-from app.kit.settings import Settings
+from app.kit.mail.outcome import Outcome
+from app.kit.mail.sender import LEASE_SECONDS
 from app.people.account.sessions import forget_sign_ins
 from app.people.sealing import SignInToken, write_sign_in_token
+from app.settings import Settings
 from tests.support.application import serving
 from tests.support.databases import run
 from tests.support.factories import insert_petition, person

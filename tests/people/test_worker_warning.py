@@ -7,7 +7,7 @@ from pydantic import SecretStr
 from structlog.testing import capture_logs
 
 from app import worker
-from app.kit.settings import Settings
+from app.settings import Settings
 
 WARNING = {"event": "links in mails lead nowhere: set PUBLIC_URL", "log_level": "warning"}
 

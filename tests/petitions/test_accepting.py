@@ -1,4 +1,4 @@
-"""Whether a petition accepts signatures is said twice, for SQLAlchemy and for the hot room: both say the same."""
+"""Whether a petition accepts signatures is one condition, for SQLAlchemy and compiled to text: both say the same."""
 
 from collections.abc import Iterator
 from datetime import datetime, timedelta

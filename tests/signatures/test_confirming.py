@@ -14,9 +14,10 @@ from pydantic import SecretStr
 from app.kit.abuse.rate_limits import open_limiter
 from app.kit.clock import now
 from app.kit.database.session import Database
-from app.kit.mail.sender import Outcome, Result
+from app.kit.mail.outcome import Outcome
+from app.kit.mail.sender import Result
 from app.kit.mail.templates import MailTemplates
-from app.kit.settings import Settings
+from app.settings import Settings
 from app.signatures.background.mails import SignatureMails
 from app.signatures.signing.sealing import unseal, write_link
 from tests.support.application import running_worker

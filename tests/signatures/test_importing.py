@@ -14,15 +14,15 @@ import pytest
 from app.commands.console import CommandError
 from app.commands.imports import _import
 from app.kit.database.session import Database
-from app.kit.settings import Settings
 from app.petitions.directory import open_directory
 from app.petitions.service import PetitionNotFound
+from app.settings import Settings
 from app.signatures import importing
 from app.signatures.engine.lanes import claim
 from app.signatures.importing import Import, Line, Summary, UnreadableFileError, read_lines
 from app.signatures.schemas import ImportedSigning
 from app.signatures.service import PetitionNotOpen
-from app.signatures.signing.sealing import unseal
+from app.signatures.signing.sealing import Personal, unseal
 from tests.support.databases import run
 from tests.support.factories import insert_petition, person
 from tests.support.settings import FINGERPRINT
@@ -111,7 +111,7 @@ async def test_every_field_of_a_line_arrives(bring: Bring, database: Database, s
     assert (row.country, row.region, row.source) == ("UG", "Gulu", "paper")
     assert row.signed_at.isoformat() == "2019-03-21T00:30:00+00:00"
     told = unseal(settings.key_ring, row.petition_id, row.signer, row.sealed)
-    assert told == ('A "B" C', "Okello, Jr", "amina@example.org", "256", "sw", "one\ntwo", "Otto", "", "")
+    assert told == Personal('A "B" C', "Okello, Jr", "amina@example.org", "256", "sw", "one\ntwo", referral="Otto")
     hours = await run(database, "SELECT key FROM signature_tallies WHERE dimension = 'hour'")
     assert [row.key for row in hours] == ["2019-03-21T00:00:00Z"]
 

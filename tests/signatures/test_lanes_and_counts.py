@@ -1,8 +1,9 @@
 """A process that lost its lane believes nothing of it: counts are right a second later, whoever writes there now."""
 
 from app.kit.database.session import Database
-from app.kit.settings import Settings
+from app.settings import Settings
 from app.signatures.reading.counts import Counts
+from app.signatures.services import SigningServices
 from tests.support.application import serving
 from tests.support.databases import run
 from tests.support.factories import insert_petition, person
@@ -23,7 +24,7 @@ async def test_a_lane_that_changed_hands_misleads_nobody(settings: Settings, dat
         )
         for number in range(2, 22):
             assert (await second.post(f"{AT}/signatures", json=person(number))).status_code == 201
-        assert await api.state.hot.counts.fresh(petition_id) == 22
+        assert await api.state.services.of(SigningServices).counts.fresh(petition_id) == 22
 
 
 async def test_what_was_committed_after_a_read_began_is_laid_over_it(database: Database) -> None:

@@ -12,13 +12,14 @@ from structlog.testing import capture_logs
 
 from app.kit.clock import now
 from app.kit.database.session import Database
-from app.kit.settings import Settings
 from app.organizations import queries as organizations
 from app.people.consents.service import Entry, enter
+from app.settings import Settings
 from app.signatures.background import consents, runner
 from app.signatures.engine import chunks, transitions
 from app.signatures.engine.transitions import Withdrawal
-from app.signatures.moderation.retention import Watch
+from app.signatures.moderation.retention import RetentionMonitor
+from tests.support.application import services_for
 from tests.support.databases import run
 from tests.support.factories import insert_petition, person
 from tests.support.invalidations import (
@@ -39,7 +40,7 @@ DAY = timedelta(days=1)
 
 @pytest.fixture(autouse=True)
 def _small_slices(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(chunks, "SLICE", 4)
+    monkeypatch.setattr(chunks, "CHUNK_SIZE", 4)
 
 
 async def consent(database: Database, signers: list[bytes], *, given: bool = True) -> None:
@@ -73,7 +74,7 @@ async def test_once_the_day_has_come_only_those_with_a_consent_are_kept(
     client: httpx.AsyncClient, database: Database, petition_id: UUID, data_officer: Headers, campaigner: Headers
 ) -> None:
     people = [prepared_signing(petition_id, person(n, ("UG", "FR")[n % 2], region=f"R{n % 3}")) for n in range(20)]
-    pending = [prepared_signing(petition_id, person(n), held=True) for n in range(20, 24)]
+    pending = [prepared_signing(petition_id, person(n), on_hold=True) for n in range(20, 24)]
     await sign_all(database, [*people, *pending])
     async with claimed_lane(database) as lane:
         await transitions.withdraw(lane, [Withdrawal(*one[:3]) for one in people[18:]])
@@ -124,16 +125,16 @@ async def test_consents_given_with_a_signature_are_entered_first(
     await turn(database, 0)
     assert await apply_all(database, petition_id) == []
     async with database.transaction() as session:
-        assert len(await consents.ConsentEntering(RING)(session)) == 6
+        assert len(await consents.ConsentRecorder(RING)(session)) == 6
     assert (await apply_all(database, petition_id))[-1] == 7
     assert await kept(database) == {one.signer for one in people[:3]}
 
 
-async def watched(database: Database, watch: Watch) -> list[Any]:
+async def watched(database: Database, monitor: RetentionMonitor) -> list[Any]:
     """What a look tells the log."""
     with capture_logs() as logs:
         async with database.transaction() as session:
-            await watch(session)
+            await monitor(session)
     return [(line["log_level"], line["event"], line["petition"], line["signatures"]) for line in logs]
 
 
@@ -145,18 +146,18 @@ async def test_a_petition_that_waits_for_consents_no_key_opens_is_told_once_an_h
     lost = [prepared_signing(id_, person(n, consents=given)) for n in range(3) for id_ in (petition_id, *others)]
     await sign_all(database, [*lost, prepared_signing(petition_id, person(100))])
     await run(database, "UPDATE signatures SET sealed = 'broken' WHERE consents_due")
-    watch = Watch()
-    assert await watched(database, Watch()) == []
+    monitor = RetentionMonitor()
+    assert await watched(database, RetentionMonitor()) == []
     await turn(database, 0)
     await run(database, "UPDATE petitions SET personal_data_until = NULL WHERE slug = 'another'")
     await run(database, "UPDATE petitions SET state = 'open' WHERE slug = 'running'")
     async with database.transaction() as session:
-        await consents.ConsentEntering(RING)(session)
+        await consents.ConsentRecorder(RING)(session)
     assert await apply_all(database, petition_id) == []
     told = [("warning", "retention waits for consents", str(petition_id), 3)]
-    assert await watched(database, watch) == told
-    assert await watched(database, watch) == []
-    often = Watch(every=timedelta(0))
+    assert await watched(database, monitor) == told
+    assert await watched(database, monitor) == []
+    often = RetentionMonitor(every=timedelta(0))
     assert [await watched(database, often) for _ in range(2)] == [told, told]
     # As operators are told to, when the key is gone for good.
     await run(
@@ -164,7 +165,7 @@ async def test_a_petition_that_waits_for_consents_no_key_opens_is_told_once_an_h
         "UPDATE signatures SET consents_due = NULL WHERE petition_id = :id AND consents_due AND state = 'confirmed'",
         id=petition_id,
     )
-    assert await watched(database, Watch()) == []
+    assert await watched(database, RetentionMonitor()) == []
     assert (await apply_all(database, petition_id))[-1] == 4
     assert not {one.signer for one in lost if one.petition_id == petition_id} & {
         row[0] for row in await run(database, "SELECT signer FROM signatures WHERE petition_id = :id", id=petition_id)
@@ -179,7 +180,7 @@ async def test_the_worker_is_who_tells_it(database: Database, petition_id: UUID,
     await turn(database, 0)
     quick, ending = settings.model_copy(update={"sweep_seconds": 0.01}), asyncio.Event()
     with capture_logs() as logs:
-        working = asyncio.create_task(runner.work(database, quick, RING, ending))
+        working = asyncio.create_task(runner.work(services_for(database, quick), ending))
         async with asyncio.timeout(10):
             while not logs:
                 await run(database, "SELECT 1")

@@ -11,9 +11,9 @@ from structlog.testing import capture_logs
 
 from app.kit.crypto.sealing import KeyRing, SealBrokenError
 from app.kit.database.session import Database, driver_url
-from app.kit.settings import Settings
+from app.settings import Settings
 from app.signatures.signing.prepare import consents_of
-from app.signatures.signing.sealing import Personal, unseal
+from app.signatures.signing.sealing import texts_of, unseal
 from tests.support.databases import run
 from tests.support.factories import person
 from tests.support.postgres import Cluster
@@ -80,7 +80,7 @@ async def test_what_is_sealed_opens_with_the_ring_alone_and_only_in_its_place(
         assert getattr(mine, name) == value
     assert mine.locale == "sw"
     assert [consent.model_dump() for consent in consents_of(mine)] == [CONSENT]
-    assert Personal._fields == (*list(SECRETS)[:4], "locale", "comment", "referral", "consents", "reference")
+    assert set(texts_of(mine)) == {*list(SECRETS)[:4], "locale", "comment", "referral", "consents", "reference"}
     (petition_id, one, sealed), (_, other, _) = rows
     rings = (ring, KeyRing.parse("another-secret-that-is-only-for-tests"))
     for opening, signer, value in ((rings[1], one, sealed), (ring, other, sealed), (ring, one, sealed[:-1] + b"x")):

@@ -7,8 +7,8 @@ from typing import Any
 import httpx
 
 from app.kit.database.session import Database
-from app.kit.settings import Settings
 from app.kit.text.countries import COUNTRIES
+from app.settings import Settings
 from app.signatures.signing.sealing import unseal
 from tests.support.application import serving
 from tests.support.databases import run

@@ -23,12 +23,12 @@ BRIN_RANGES = (
 )
 
 
-def at(domain: str, count: int, petition_id: UUID, *, ago: timedelta = timedelta(0), **traces: Any) -> list[Any]:
+def at(domain: str, count: int, petition_id: UUID, *, ago: timedelta = timedelta(0), **signals: Any) -> list[Any]:
     """So many people of one domain who signed so long ago."""
     bodies = [
         person(n, email=f"{n}@{domain}", source="letter", signed_at=(now() - ago).isoformat()) for n in range(count)
     ]
-    return [prepared_signing(petition_id, body, **traces) for body in bodies]
+    return [prepared_signing(petition_id, body, **signals) for body in bodies]
 
 
 async def trends(client: httpx.AsyncClient, headers: Headers, minutes: int | None = None) -> Any:
@@ -44,7 +44,7 @@ async def test_staff_see_which_addresses_domains_and_sources_the_last_signatures
         database,
         [
             *at("farm.example", 7, petition_id, address_digest=FARM),
-            *at("mailinator.com", 5, petition_id, held=True),
+            *at("mailinator.com", 5, petition_id, on_hold=True),
             *at("amina-okello.example", 4, petition_id, address_digest=b"homehome"),
             *at("long.ago.example", 9, petition_id, ago=timedelta(minutes=20)),
         ],

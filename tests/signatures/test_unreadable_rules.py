@@ -11,11 +11,12 @@ from sqlalchemy import text
 from structlog.testing import capture_logs
 
 from app.kit.database.session import Database
-from app.kit.settings import Settings
+from app.settings import Settings
 from app.signatures.background import runner
 from app.signatures.engine import chunks
-from app.signatures.engine.scan import Passes, Unreadable
+from app.signatures.engine.scan import ScanProgress, UnreadableRules
 from app.signatures.moderation import apply
+from tests.support.application import services_for
 from tests.support.databases import run
 from tests.support.factories import person
 from tests.support.invalidations import (
@@ -34,7 +35,7 @@ from tests.support.types import Headers, Json
 
 @pytest.fixture(autouse=True)
 def _small_slices(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(chunks, "SLICE", 4)
+    monkeypatch.setattr(chunks, "CHUNK_SIZE", 4)
 
 
 def crowd(petition_id: UUID, count: int) -> list[Any]:
@@ -53,7 +54,7 @@ async def test_a_rule_that_cannot_be_opened_is_passed_over_and_holds_up_nothing_
     client: httpx.AsyncClient, database: Database, petition_id: UUID, campaigner: Headers
 ) -> None:
     await sign_all(database, crowd(petition_id, 30))
-    await sign_all(database, [prepared_signing(petition_id, person(n), held=True) for n in range(100, 104)])
+    await sign_all(database, [prepared_signing(petition_id, person(n), on_hold=True) for n in range(100, 104)])
     broken, settling, other, undone = [
         await draft_invalidation(client, campaigner, countries=[c]) for c in ("UG", "DE", "FR", "FR")
     ]
@@ -89,20 +90,22 @@ async def test_a_worker_told_of_a_rule_it_cannot_open_looks_again_when_its_time_
     view = await draft_invalidation(client, campaigner, countries=["UG"])
     await change_state(client, campaigner, view, "apply")
     sealed = await spoil(database, view)
-    passes = Passes(Unreadable(let_lie=timedelta(seconds=1)))
+    progress = ScanProgress(UnreadableRules(retry_after=timedelta(seconds=1)))
     due = text(f"SELECT {apply.DUE}")
     async with claimed_lane(database) as lane:
-        assert not await runner.work_slice(lane, RING, passes)
+        assert not await runner.run_chunk(lane, RING, progress)
         async with database.transaction() as session:
-            assert [bool(await session.scalar(due, {"passed_over": ids})) for ids in (passes.unreadable.ids(), [])] == [
+            assert [
+                bool(await session.scalar(due, {"passed_over": ids})) for ids in (progress.unreadable.ids(), [])
+            ] == [
                 False,
                 True,
             ]
         await run(database, "UPDATE invalidations SET sealed = :sealed", sealed=sealed)
         async with asyncio.timeout(10):
-            while passes.unreadable.ids():
+            while progress.unreadable.ids():
                 await run(database, "SELECT pg_sleep(0.05)")
-        assert await runner.work_slice(lane, RING, passes)
+        assert await runner.run_chunk(lane, RING, progress)
 
 
 async def test_a_worker_tells_of_a_rule_it_cannot_open_once_and_goes_on_looking(
@@ -114,7 +117,7 @@ async def test_a_worker_tells_of_a_rule_it_cannot_open_once_and_goes_on_looking(
     await spoil(database, broken)
     quick, ending = settings.model_copy(update={"sweep_seconds": 0.01}), asyncio.Event()
     with capture_logs() as logs:
-        working = asyncio.create_task(runner.work(database, quick, RING, ending))
+        working = asyncio.create_task(runner.work(services_for(database, quick), ending))
         async with asyncio.timeout(20):
             while not [line for line in logs if line["event"] == "slices done"]:
                 await run(database, "SELECT 1")

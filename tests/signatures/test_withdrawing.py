@@ -7,7 +7,7 @@ import httpx
 from app.kit.crypto.sealing import KeyRing
 from app.kit.database.ids import uuid7
 from app.kit.database.session import Database
-from app.kit.settings import Settings
+from app.settings import Settings
 from app.signatures.signing.sealing import write_receipt
 from tests.support.databases import run
 from tests.support.factories import insert_petition, person

@@ -9,8 +9,8 @@ import pytest
 from fastapi import FastAPI
 
 from app.kit.database.session import Database
-from app.kit.settings import Settings
 from app.main import create_api
+from app.settings import Settings
 from tests.support.types import Headers, Json
 
 BODY_LIMIT = 64 * 1024

@@ -12,10 +12,12 @@ from starlette.datastructures import State
 
 from app import worker
 from app.kit.database.session import Database
-from app.kit.settings import Settings
+from app.kit.rooms import Services
 from app.kit.web.middleware import Asgi
 from app.main import create_api, wrap_middleware
-from tests.support.settings import RING
+from app.rooms import ROOMS
+from app.settings import Settings
+from tests.support.settings import settings_for
 
 
 class Served(NamedTuple):
@@ -52,7 +54,7 @@ async def serving(settings: Settings) -> AsyncIterator[Served]:
     taken = _take(settings)
     api = taken.api
     api.state = State(dict(taken.state._state))
-    app = wrap_middleware(api)
+    app = wrap_middleware(api, settings)
     transport = httpx.ASGITransport(app=app, raise_app_exceptions=False)  # type: ignore[arg-type]
     async with (
         api.router.lifespan_context(api),
@@ -62,9 +64,17 @@ async def serving(settings: Settings) -> AsyncIterator[Served]:
     _IDLE.append(taken)
 
 
+def services_for(database: Database, settings: Settings | None = None, *opened: object) -> Services:
+    """Services over this database, as a process would have them, with what is `opened` of its rooms."""
+    services = Services(settings or settings_for("postgresql://unused"), database, ROOMS)
+    for service in opened:
+        services = services.with_service(service)
+    return services
+
+
 async def sweep(database: Database) -> None:
     """One round of all that the worker does by itself, but for mails and rules."""
-    await worker.sweep_once(database, worker.sweeps_of(RING))
+    await worker.sweep_once(database, worker.sweeps_of(services_for(database)))
 
 
 @asynccontextmanager

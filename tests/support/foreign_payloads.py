@@ -5,9 +5,9 @@ import hmac
 from typing import Any
 
 from app.kit.database.session import Database
-from app.kit.settings import Settings
 from app.organizations.models import Organization
 from app.partners.inbound.secrets.service import add
+from app.settings import Settings
 from app.signatures.signing.sealing import Personal, unseal
 from tests.support.application import sweep
 from tests.support.databases import run

@@ -1,4 +1,4 @@
-"""What the stories about rules share: signatures with traces of their own, and a worker that carries things out."""
+"""What the stories about rules share: signatures with signals of their own, and a worker that carries things out."""
 
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
@@ -13,7 +13,7 @@ from app.signatures.background import runner
 from app.signatures.engine import insert
 from app.signatures.engine.insert import Signing
 from app.signatures.engine.lanes import Lane, claim
-from app.signatures.engine.scan import Passes
+from app.signatures.engine.scan import ScanProgress
 from app.signatures.schemas import ImportedSigning
 from app.signatures.signing.prepare import prepare
 from tests.support.settings import FINGERPRINT, RING
@@ -33,11 +33,11 @@ async def claimed_lane(database: Database) -> AsyncIterator[Lane]:
         lane.drop()
 
 
-def prepared_signing(petition_id: UUID, body: Json, **traces: Any) -> Signing:
-    """One person's signature; `signed_at` in the body, traces as they are kept."""
+def prepared_signing(petition_id: UUID, body: Json, **signals: Any) -> Signing:
+    """One person's signature; `signed_at` in the body, signals as they are stored."""
     read = ImportedSigning.model_validate(body)
     prepared = prepare(RING, petition_id, read, read.signed_at or now())
-    return prepared._replace(traces=prepared.traces._replace(**traces))
+    return prepared._replace(signals=prepared.signals._replace(**signals))
 
 
 async def sign_all(database: Database, signings: Iterable[Signing]) -> None:
@@ -48,9 +48,9 @@ async def sign_all(database: Database, signings: Iterable[Signing]) -> None:
 
 async def apply_all(database: Database, petition_id: UUID) -> list[int]:
     """Carry out all there is; the count after each slice, proven each time."""
-    counts, passes = [], Passes()
+    counts, progress = [], ScanProgress()
     async with claimed_lane(database) as lane:
-        while await runner.work_slice(lane, RING, passes):
+        while await runner.run_chunk(lane, RING, progress):
             async with database.snapshot() as session:
                 counts.append(await exact_count(session, petition_id))
     return counts

@@ -10,11 +10,12 @@ from app.kit.clock import now
 from app.kit.database.ids import uuid7
 from app.kit.database.outbox import NewMessage, publish
 from app.kit.database.session import Database
+from app.kit.webhooks.message_types import MessageTypes
 from app.organizations.queries import find
 from app.partners.models import WebhookEndpoint
-from app.partners.outbound.message_types import payloads
-from app.partners.outbound.message_types.fan_out import spread
-from app.partners.outbound.message_types.types import TYPES
+from app.partners.outbound.message_types.bodies import bodies_of
+from app.partners.outbound.message_types.fan_out import FanOut
+from app.partners.outbound.message_types.types import MESSAGE_TYPES
 from app.people.fields.emails import canonical
 from app.signatures.background.withdrawal_messages import SIGNATURE_WITHDRAWN
 from tests.support.databases import run
@@ -22,6 +23,9 @@ from tests.support.factories import person
 from tests.support.partners import PETITION, SLUG
 from tests.support.settings import RING
 from tests.support.types import Json
+
+TYPES = MessageTypes(MESSAGE_TYPES)
+spread = FanOut(TYPES)
 
 
 class PendingMessage(NamedTuple):
@@ -46,7 +50,7 @@ async def insert_mute_endpoint(database: Database, organization_id: UUID, *types
     """An endpoint that wants these types, all of them if none is named; its id."""
     async with database.transaction() as session:
         made = WebhookEndpoint(
-            organization_id=organization_id, sealed=b"sealed", types=list(types or TYPES), state=state
+            organization_id=organization_id, sealed=b"sealed", types=list(types or TYPES.subscribable), state=state
         )
         session.add(made)
         await session.flush()
@@ -110,7 +114,7 @@ async def pending_bodies(database: Database, endpoint_id: UUID | None = None) ->
     """What would be sent now, message by message."""
     messages = await pending(database, endpoint_id)
     async with database.transaction() as session:
-        written = await payloads.bodies_of(session, RING, messages)
+        written = await bodies_of(session, RING, TYPES, messages)
     return [json.loads(body) if body is not None else None for body in written]
 
 

@@ -5,7 +5,8 @@ from dataclasses import dataclass, field
 from urllib.parse import parse_qs, urlsplit
 
 from app.kit.mail.message import Mail
-from app.kit.mail.sender import Outcome, Result
+from app.kit.mail.outcome import NOT_NEEDED, Outcome, SendResult
+from app.kit.mail.sender import Result
 from app.people.mailing import PeopleMails
 
 AMINA = "amina@example.org"
@@ -32,9 +33,12 @@ class Postman:
     brought: list[Mail] = field(default_factory=list)
 
     async def bring(self, end: Outcome = Outcome.SENT) -> list[Mail]:
-        letters = await self.source.claim(100)
-        await self.source.settle([Result(letter, end if letter.mail else Outcome.REFUSED) for letter in letters])
-        mails = [letter.mail for letter in letters if letter.mail]
+        claimed = await self.source.claim(100)
+        refused = SendResult(Outcome.REFUSED, NOT_NEEDED)
+        await self.source.settle(
+            [Result(one, *(SendResult(end) if one.mail else one.unsent or refused)) for one in claimed]
+        )
+        mails = [one.mail for one in claimed if one.mail]
         self.brought += mails
         return mails
 

@@ -3,7 +3,7 @@
 from functools import cache
 
 from app.kit.crypto.sealing import KeyRing
-from app.kit.settings import Settings
+from app.settings import Settings
 
 SECRET_KEYS = "a-secret-that-is-only-for-tests-0001"
 RING = KeyRing.parse(SECRET_KEYS)

@@ -10,9 +10,9 @@ from app.kit.clock import now
 from app.kit.crypto.sealing import KeyRing
 from app.kit.database.session import Connection, Database, committing
 from app.signatures import service
-from app.signatures.engine.engine import SigningEngine
 from app.signatures.engine.insert import Signing
 from app.signatures.schemas import SigningBody
+from app.signatures.services import SigningServices
 from app.signatures.signing.prepare import prepare
 from tests.support.databases import run
 from tests.support.types import Json
@@ -20,7 +20,7 @@ from tests.support.types import Json
 SLUG = "end-the-ban"
 
 
-async def sign(room: SigningEngine, body: Json, slug: str = SLUG) -> Signing:
+async def sign(room: SigningServices, body: Json, slug: str = SLUG) -> Signing:
     _, signing = await service.sign(room, slug, SigningBody.model_validate(body))
     return signing
 

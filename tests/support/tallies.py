@@ -7,7 +7,7 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.kit.database.session import Database
-from app.signatures.engine.tallies import DIMENSIONS
+from app.signatures.dimensions import NAMES
 from app.signatures.reading.recount import differences, recount
 from tests.support.databases import run
 
@@ -30,7 +30,7 @@ async def exact_count(session: AsyncSession, petition_id: UUID) -> int:
     of = {dimension: int(summed) for dimension, summed in sums}
     rows = text("SELECT count(*) FROM signatures WHERE petition_id = :petition_id AND state = 'confirmed'")
     count = int((await session.execute(rows, values)).scalar_one())
-    assert {of.get(dimension, 0) for dimension in DIMENSIONS} == {count}
+    assert {of.get(dimension, 0) for dimension in NAMES} == {count}
     assert await differences(session, petition_id) == []
     return count
 

@@ -11,18 +11,21 @@ from uuid import UUID
 from app.kit.clock import now
 from app.kit.database.ids import uuid7
 from app.kit.database.session import Database
-from app.kit.settings import Settings
+from app.kit.webhooks.message_types import MessageTypes
 from app.organizations.models import Organization
 from app.organizations.queries import find
 from app.partners.models import WebhookMessage
 from app.partners.outbound.delivery.worker import deliver
 from app.partners.outbound.endpoints import service as endpoints
-from app.partners.outbound.message_types.types import ORDERED
+from app.partners.outbound.message_types.types import MESSAGE_TYPES
+from app.settings import Settings
+from tests.support.application import services_for
 from tests.support.databases import run, wait_until
 from tests.support.time_travel import in_days
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 TEST = "webhook.test"
+TYPES = MessageTypes(MESSAGE_TYPES)
 
 
 def http_response(status: int, body: bytes = b"", *headers: str) -> bytes:
@@ -154,7 +157,7 @@ async def insert_messages(
             id=uuid7(),
             endpoint_id=endpoint_id,
             type=type_,
-            ordered=type_ in ORDERED,
+            ordered=type_ in TYPES.ordered,
             content=said,
             retried_until=in_days(3),
         )
@@ -172,7 +175,7 @@ async def delivering(settings: Settings, **more: Any) -> AsyncIterator[None]:
     resolver = more.pop("resolver", None)
     chosen = settings.model_copy(update={"sweep_seconds": 0.02, "webhook_timeout_seconds": 5.0, **more})
     own = Database(chosen.database_url.get_secret_value(), name="worker")
-    task = asyncio.create_task(deliver(own, chosen, ending, resolver=resolver))
+    task = asyncio.create_task(deliver(services_for(own, chosen), ending, resolver=resolver))
     try:
         yield
     finally:

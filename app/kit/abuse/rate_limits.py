@@ -17,10 +17,10 @@ from limits import RateLimitItem, parse
 from limits.aio.storage import Storage
 from limits.aio.strategies import FixedWindowRateLimiter
 
+from app.kit.abuse.settings import AbuseSettings
 from app.kit.clock import now
 from app.kit.logs import failure_of, log
 from app.kit.problems import Problem
-from app.kit.settings import Settings
 
 if TYPE_CHECKING:
     from app.kit.abuse.valkey import ValkeyStorage
@@ -167,7 +167,7 @@ class Limiter:
         await self._storage.close()
 
 
-def open_limiter(settings: Settings) -> Limiter:
+def open_limiter(settings: AbuseSettings) -> Limiter:
     """The limiter of this process: shared when `RATE_LIMIT_URL` is set. Nothing is connected before the first hit."""
     url = settings.rate_limit_url
     if url is None:

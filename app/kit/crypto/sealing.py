@@ -17,6 +17,8 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
+from app.kit.text import base64url
+
 NONCE_BYTES = 12
 KEY_ID_BYTES = 2
 MINIMUM_SECRET_LENGTH = 32
@@ -109,6 +111,18 @@ class KeyRing:
             return _open(self.token_ciphers, sealed, identity)
         except SealBrokenError:
             return _open(self.ciphers, sealed, identity)
+
+    def write_token(self, plain: bytes, identity: bytes) -> str:
+        """A sealed token as it stands in a link: base64url, 40 characters and four for three bytes."""
+        return base64url.encode(self.seal_token(plain, identity))
+
+    def read_token(self, token: str, identity: bytes) -> bytes:
+        """What a token from a link holds; SealBrokenError when we have not written it."""
+        try:
+            sealed = base64url.decode(token)
+        except ValueError:
+            raise SealBrokenError from None
+        return self.open_token(sealed, identity)
 
     def digest(self, value: str) -> bytes:
         """A keyed digest: the same value gives the same one, and nobody without the key can make it."""

@@ -1,7 +1,5 @@
 """Keyset pagination: newest first, by id. Ids are UUIDv7, so their order is that of their making."""
 
-import base64
-import binascii
 from collections.abc import Callable, Sequence
 from typing import Annotated, Any, Generic, TypeVar
 from uuid import UUID
@@ -13,6 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import InstrumentedAttribute
 
 from app.kit.problems import Invalid
+from app.kit.text import base64url
 
 Row = TypeVar("Row")
 Item = TypeVar("Item")
@@ -45,14 +44,14 @@ class Paging(BaseModel):
         if self.cursor is None:
             return None
         try:
-            return UUID(bytes=base64.urlsafe_b64decode(self.cursor + "=="))
-        except (ValueError, binascii.Error):
+            return UUID(bytes=base64url.decode(self.cursor))
+        except ValueError:
             raise UnknownCursor from None
 
 
 def cursor_of(id_: UUID) -> str:
     """What a client sends to see what comes behind this id; 22 URL-safe characters."""
-    return base64.urlsafe_b64encode(id_.bytes).decode().rstrip("=")
+    return base64url.encode(id_.bytes)
 
 
 async def page_of(

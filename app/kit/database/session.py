@@ -143,7 +143,7 @@ async def committing(connection: Connection) -> AsyncIterator[None]:
 
 async def transaction(request: Request) -> AsyncIterator[AsyncSession]:
     """The request's unit of work, committed before the answer is sent."""
-    database: Database = request.app.state.database
+    database: Database = request.app.state.services.database
     async with database.transaction() as session:
         yield session
 

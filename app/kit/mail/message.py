@@ -1,4 +1,4 @@
-"""What a mail is, and what may become of it.
+"""A mail message (RFC 5322), who it is from, and what a mail transport is.
 
 A mail goes to one person. Its `message_id` is given by whoever sends it and stays the same when it is sent again, so
 that a mailbox that got it twice can show it once. Nothing a mail says about its recipient is ever part of an error.
@@ -13,7 +13,6 @@ from datetime import datetime
 from email.header import Header
 from email.policy import SMTP
 from email.utils import format_datetime, formataddr
-from enum import Enum
 from functools import cached_property
 from hashlib import sha256
 from ipaddress import ip_address
@@ -21,6 +20,8 @@ from typing import Any, Protocol
 from urllib.parse import SplitResult, unquote, urlsplit
 
 from email_validator import EmailNotValidError, validate_email
+
+from app.kit.mail.outcome import SendResult
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 _MESSAGE_ID = re.compile(r"<[A-Za-z0-9!#$%&'*+/=?^_`{|}~.-]+@[A-Za-z0-9.-]+>")
@@ -227,31 +228,14 @@ def _is_loopback(host: str) -> bool:
         return host == "localhost"
 
 
-class Delivery(Enum):
-    """What became of a mail."""
-
-    SENT = "sent"
-    """A server has taken it, and answers for it from here on."""
-    REFUSED = "refused"
-    """It will never be taken for this recipient: do not try again."""
-
-
-class MailDeliveryError(Exception):
-    """The mail was not sent now: try later. `maybe_sent`: the connection was lost before the server's last word.
-
-    Its message is a word of ours or an SMTP code, never what the server said: servers repeat addresses.
-    """
-
-    def __init__(self, message: str, *, maybe_sent: bool = False) -> None:
-        super().__init__(message)
-        self.maybe_sent = maybe_sent
-
-
 class MailTransport(Protocol):
     """A way to send mails; many may be on their way at once."""
 
-    async def send(self, mail: Mail) -> Delivery:
-        """Hand over one mail; PostFailed when that is worth another try later."""
+    async def send(self, mail: Mail) -> SendResult:
+        """Hand over one mail. It does not raise: whatever goes wrong is the result's reason."""
+
+    async def check(self) -> str | None:
+        """Why no mail can be handed over at the moment; None when it can."""
 
     async def close(self) -> None:
         """Finish what is on its way and let go of everything; no mail is taken afterwards."""

@@ -1,9 +1,9 @@
-"""A page for whoever develops or tries the service without a mail server: the mails that would have been sent.
+"""The preview page: it shows the mails that would have been sent, to whoever develops without a mail server.
 
-It shows links by which anybody can be confirmed and signed in, so that it is there only when the outbox is, where
-nobody else is served (`PUBLIC_URL`) and no mail sent, and only for a browser on this very machine: neither for one that
-comes through a proxy, nor for a page elsewhere that has given its own name this machine's address. A proxy need not say
-that it is one, and may name this machine as the host: that is what `PUBLIC_URL` is asked for.
+It shows links by which anybody can be confirmed and signed in. So it exists only where mails are stored and not sent,
+where nobody else is served (`PUBLIC_URL` is this machine), and only for a browser on this machine. A request that comes
+through a proxy is refused, and so is one whose Host is another name: a page elsewhere could give its own name this
+machine's address. A proxy need not say that it is one, and may name this machine as the host: hence `PUBLIC_URL`.
 """
 
 import asyncio
@@ -17,8 +17,8 @@ from fastapi.responses import HTMLResponse
 from jinja2 import DictLoader, Environment, StrictUndefined
 
 from app.kit.mail import file_transport
+from app.kit.mail.settings import MailSettings
 from app.kit.problems import NotFound
-from app.kit.settings import Settings
 from app.kit.text.urls import is_here
 
 router = APIRouter(include_in_schema=False)
@@ -62,10 +62,10 @@ _LIST = """{% extends "frame" %}{% block content %}
   {% endfor %}
 </table>
 {% endblock %}"""
-_LETTER = """{% extends "frame" %}{% block content %}
+_MAIL = """{% extends "frame" %}{% block content %}
 <p><a href="/outbox">Outbox</a></p>
-<h1 dir="auto">{{ letter.kept.subject }}</h1>
-<p>To {{ letter.kept.to }}, {{ letter.kept.at.isoformat(" ", "seconds") }}</p>
+<h1 dir="auto">{{ parsed.stored.subject }}</h1>
+<p>To {{ parsed.stored.to }}, {{ parsed.stored.at.isoformat(" ", "seconds") }}</p>
 <h2>Links</h2>
 <ul>
   {% for link in links %}
@@ -73,18 +73,18 @@ _LETTER = """{% extends "frame" %}{% block content %}
   {% endfor %}
 </ul>
 <h2>HTML</h2>
-<iframe title="HTML" sandbox srcdoc="{{ letter.html }}"></iframe>
+<iframe title="HTML" sandbox srcdoc="{{ parsed.html }}"></iframe>
 <h2>Text</h2>
-<pre dir="auto">{{ letter.text }}</pre>
+<pre dir="auto">{{ parsed.text }}</pre>
 {% endblock %}"""
 _pages = Environment(
-    loader=DictLoader({"frame": _FRAME, "list": _LIST, "letter": _LETTER}), undefined=StrictUndefined, autoescape=True
+    loader=DictLoader({"frame": _FRAME, "list": _LIST, "mail": _MAIL}), undefined=StrictUndefined, autoescape=True
 )
 
 
 async def _folder(request: Request) -> Path:
-    """The outbox's folder; NotFound for everybody but a browser on this machine."""
-    settings: Settings = request.app.state.settings
+    """The folder of the stored mails; NotFound for everybody but a browser on this machine."""
+    settings: MailSettings = request.app.state.services.settings
     folder = settings.shown_outbox
     client = request.client.host if request.client else ""
     host = urlsplit(f"//{request.headers.get('host', '')}").hostname or ""
@@ -99,17 +99,17 @@ Folder = Annotated[Path, Depends(_folder)]
 @router.get("/outbox")
 async def mails(folder: Folder) -> HTMLResponse:
     """The latest mails, newest first."""
-    return _page("list", {"mails": await asyncio.to_thread(file_transport.kept_in, folder)})
+    return _page("list", {"mails": await asyncio.to_thread(file_transport.list_mails, folder)})
 
 
 @router.get("/outbox/{mail}")
 async def mail(mail: str, folder: Folder) -> HTMLResponse:
-    """One mail: its links, and both its forms."""
-    letter = await asyncio.to_thread(file_transport.letter_in, folder, mail)
-    if letter is None:
+    """One mail: its links, its HTML and its text."""
+    parsed = await asyncio.to_thread(file_transport.read_mail, folder, mail)
+    if parsed is None:
         raise NotFound
-    links = [link for link in letter.links if link.startswith(("https://", "http://"))]
-    return _page("letter", {"letter": letter, "links": links})
+    links = [link for link in parsed.links if link.startswith(("https://", "http://"))]
+    return _page("mail", {"parsed": parsed, "links": links})
 
 
 def _page(name: str, values: Mapping[str, Any]) -> HTMLResponse:

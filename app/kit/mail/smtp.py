@@ -1,14 +1,16 @@
-"""Sending mails over SMTP, on a few connections that are each used for many mails.
+"""The SMTP transport: a pool of a few connections to one server, each used for many mails.
 
-A mail costs four round trips on a connection that is open, so that connections are kept, reopened when the server has
-closed them, and given back when nothing was sent for a while.
+A mail costs four round trips on a connection that is open. So connections are kept, reopened when the server has closed
+them, and given back when nothing was sent for a while.
 """
 
 import asyncio
 import re
+from ssl import SSLError
 
 from aiosmtplib import (
     SMTP,
+    SMTPAuthenticationError,
     SMTPException,
     SMTPRecipientRefused,
     SMTPResponseException,
@@ -17,25 +19,33 @@ from aiosmtplib import (
 )
 
 from app.kit.clock import now
+from app.kit.mail import outcome
 from app.kit.mail.file_transport import FileTransport
-from app.kit.mail.message import Delivery, Mail, MailDeliveryError, MailTransport, Sender, SmtpUrl
-from app.kit.settings import Settings
+from app.kit.mail.message import Mail, MailTransport, Sender, SmtpUrl
+from app.kit.mail.outcome import SENT, Outcome, SendResult
+from app.kit.mail.settings import MailSettings
 
 _IDLE_SECONDS = 30.0
 _TIMEOUT_SECONDS = 30.0
 # A server that is given up on after the last byte may have taken the mail, and gets it again: RFC 5321, section
 # 4.5.3.2.6, asks for patience here.
 _PATIENCE_FACTOR = 10
+# Log in first, or in another way.
+_AUTH = {530, 534, 535, 538}
 # A 5xx that speaks of us and not of the recipient: no such command, wrong order, no mail taken here, log in first.
-_ABOUT_US = {500, 502, 503, 504, 521, 530, 534, 535, 538}
+_ABOUT_US = {500, 502, 503, 504, 521, *_AUTH}
 # Security and policy (RFC 3463, section 3.8): above all a relay that does not know us yet.
 _POLICY = re.compile(r"5\.7\.\d")
 _PERMANENT = 500
 _CLOSING = 421
 
 
+class _LostAtEndError(Exception):
+    """The connection was lost after the mail was handed over, before the server's last word. Its cause says how."""
+
+
 class SmtpTransport:
-    """A post that hands mails to one SMTP server, over at most `connections` connections at once."""
+    """A mail transport that hands mails to one SMTP server, over at most `connections` connections at once."""
 
     def __init__(
         self,
@@ -57,49 +67,56 @@ class SmtpTransport:
         self._leaving: set[asyncio.Task[None]] = set()
         self._closed = False
 
-    async def send(self, mail: Mail) -> Delivery:
-        """Hand over one mail; PostFailed when the server cannot be reached or asks to come again."""
+    async def send(self, mail: Mail) -> SendResult:
+        """Hand over one mail, as soon as a connection is free."""
         async with self._free:
             if self._closed:
-                raise MailDeliveryError("closed")
+                return SendResult(Outcome.LATER, outcome.CLOSING)
             try:
                 return await self._send(mail)
-            except SMTPResponseException as error:
-                raise MailDeliveryError(f"answered {error.code}") from None
-            except TimeoutError:
-                raise MailDeliveryError("timed out") from None
+            except _LostAtEndError as error:
+                return SendResult(Outcome.UNKNOWN, _reason(error.__cause__))
             except (SMTPException, OSError) as error:
-                raise MailDeliveryError(type(error).__name__) from None
+                return SendResult(Outcome.LATER, _reason(error))
 
-    async def _send(self, mail: Mail) -> Delivery:
+    async def check(self) -> str | None:
+        """Open a connection and log in; the reason when that fails. The connection is kept for the next mail."""
+        async with self._free:
+            try:
+                self._rest(await self._open())
+            except (SMTPException, OSError) as error:
+                return _reason(error)
+        return None
+
+    async def _send(self, mail: Mail) -> SendResult:
         written = mail.as_bytes(self._sender, now())
-        smtp, begun = await self._begin(mail)
+        smtp, refusal = await self._begin(mail)
         try:
-            delivery = begun or await self._hand_over(smtp, mail, written)
+            result = refusal or await self._hand_over(smtp, mail, written)
         except SMTPResponseException:
-            await self._start_over(smtp)
+            await self._reset(smtp)
             raise
         except BaseException:
-            # Interrupted in the middle of a command, whose answer would be taken for the next one's.
+            # It broke off in the middle of a command, whose answer would be taken for the next one's.
             smtp.close()
             raise
-        if delivery is Delivery.REFUSED:
-            await self._start_over(smtp)
+        if result.outcome is Outcome.REFUSED:
+            await self._reset(smtp)
         else:
             self._rest(smtp)
-        return delivery
+        return result
 
-    async def _begin(self, mail: Mail) -> tuple[SMTP, Delivery | None]:
-        """A connection on which this mail was announced. One that a server closed while it rested is replaced."""
+    async def _begin(self, mail: Mail) -> tuple[SMTP, SendResult | None]:
+        """A connection on which MAIL FROM was accepted. One that the server closed while it rested is replaced."""
         while self._resting:
             smtp, timer = self._resting.popitem()
             timer.cancel()
             try:
-                return smtp, await self._announce(smtp, mail)
+                return smtp, await self._mail_from(smtp, mail)
             except SMTPServerDisconnected:
                 smtp.close()
             except SMTPSenderRefused as error:
-                await self._start_over(smtp)
+                await self._reset(smtp)
                 if error.code != _CLOSING:
                     raise
             except BaseException:
@@ -107,7 +124,7 @@ class SmtpTransport:
                 raise
         smtp = await self._open()
         try:
-            return smtp, await self._announce(smtp, mail)
+            return smtp, await self._mail_from(smtp, mail)
         except BaseException:
             smtp.close()
             raise
@@ -128,39 +145,39 @@ class SmtpTransport:
         await smtp.connect()
         return smtp
 
-    async def _announce(self, smtp: SMTP, mail: Mail) -> Delivery | None:
-        """MAIL FROM; REFUSED when the server cannot spell this recipient."""
+    async def _mail_from(self, smtp: SMTP, mail: Mail) -> SendResult | None:
+        """Send MAIL FROM; a refusal when the server cannot spell this recipient."""
         if not mail.needs_utf8:
             await smtp.mail(self._sender.address)
             return None
         if smtp.is_ehlo_or_helo_needed:
             await smtp.ehlo()
         if not smtp.supports_extension("smtputf8"):
-            return Delivery.REFUSED
+            return SendResult(Outcome.REFUSED, outcome.NO_UTF8)
         await smtp.mail(self._sender.address, options=["SMTPUTF8"])
         return None
 
-    async def _hand_over(self, smtp: SMTP, mail: Mail, written: bytes) -> Delivery:
+    async def _hand_over(self, smtp: SMTP, mail: Mail, written: bytes) -> SendResult:
         try:
             await smtp.rcpt(mail.envelope_recipient, encoding="utf-8")
             await self._data(smtp, written)
         except SMTPResponseException as error:
             if not _is_final(error):
                 raise
-            return Delivery.REFUSED
-        return Delivery.SENT
+            return SendResult(Outcome.REFUSED, f"{outcome.REFUSED_RECIPIENT}-{error.code}")
+        return SENT
 
     async def _data(self, smtp: SMTP, written: bytes) -> None:
-        """Send the mail itself. Without the server's last word nobody knows whether it has it."""
+        """Send DATA, the mail itself. Without the server's last word nobody knows whether it has taken it."""
         try:
             await smtp.data(written, timeout=self._timeout_seconds * _PATIENCE_FACTOR)
         except SMTPResponseException:
             raise
         except (SMTPException, OSError, TimeoutError) as error:
-            raise MailDeliveryError(type(error).__name__, maybe_sent=True) from None
+            raise _LostAtEndError from error
 
-    async def _start_over(self, smtp: SMTP) -> None:
-        """Forget the mail under way, and keep the connection if the server does."""
+    async def _reset(self, smtp: SMTP) -> None:
+        """Send RSET, which forgets the mail under way, and keep the connection if the server does."""
         try:
             await smtp.rset()
         except (SMTPException, OSError):
@@ -197,7 +214,7 @@ async def _quit(smtp: SMTP) -> None:
     try:
         await smtp.quit()
     except (SMTPException, OSError):
-        # It is gone already, which is what was asked for.
+        # It is closed already, which is what was asked for.
         return
     finally:
         smtp.close()
@@ -209,8 +226,29 @@ def _is_final(error: SMTPResponseException) -> bool:
     return error.code >= _PERMANENT and not about_us
 
 
-def open_transport(settings: Settings) -> MailTransport | None:
-    """The post the settings name: SMTP, else the outbox folder, else None. To be called where it will be used."""
+def _reason(error: BaseException | None) -> str:
+    """The short code for what the SMTP library raised. Its message is not used: it may quote an address."""
+    if isinstance(error, SMTPResponseException):
+        return _reason_of_answer(error)
+    if isinstance(error, SSLError) or (error and isinstance(error.__cause__, SSLError)):
+        return outcome.TLS_FAILED
+    if isinstance(error, TimeoutError):
+        return outcome.TIMEOUT
+    if isinstance(error, SMTPServerDisconnected):
+        return outcome.CONNECTION_LOST
+    return outcome.CONNECT_FAILED if isinstance(error, OSError) else outcome.UNSUPPORTED
+
+
+def _reason_of_answer(error: SMTPResponseException) -> str:
+    if error.code < _PERMANENT:
+        return f"{outcome.TRY_LATER}-{error.code}"
+    if error.code in _AUTH or isinstance(error, SMTPAuthenticationError):
+        return outcome.AUTH_FAILED
+    return f"{outcome.REFUSED_US}-{error.code}"
+
+
+def open_transport(settings: MailSettings) -> MailTransport | None:
+    """The mail transport the settings name: SMTP, else files, else None. To be called in the loop that uses it."""
     sender = Sender.parse(settings.mail_from)
     if settings.smtp_url:
         return SmtpTransport(settings.smtp_url.get_secret_value(), sender, connections=settings.mail_connections)

@@ -1,4 +1,4 @@
-"""The words of our mails: Jinja2 templates per kind and locale, which an operator can replace file by file.
+"""Mail templates: Jinja2, per kind of mail and locale. An operator can replace them file by file.
 
 `app/mail_texts/{kind}/{locale}.txt` and `.html`. The first line of the `.txt` is the subject. A file of the same name
 in the operator's own folder wins; a locale is on offer as soon as both of its files are there.
@@ -21,7 +21,7 @@ from app.kit.text.locales import canonical, negotiate
 _OURS = Path(__file__).parents[2] / "mail_texts"
 FALLBACK = "en"
 _RIGHT_TO_LEFT = {"ar", "ckb", "dv", "fa", "he", "ps", "sd", "ug", "ur", "yi"}
-# A mail client makes a link of it, and somebody who signs up strangers would send them there in our name.
+# A mail client makes a link of these. Whoever signs up strangers could send them there in our name.
 _LIKE_A_LINK = re.compile(r"[/@:\\]|www|\w[.\u3002]\w\w", re.IGNORECASE)
 # A number to call, or an account to send money to.
 _MOST_DIGITS = 4
@@ -35,7 +35,7 @@ class MailTemplateError(OperatorError):
 
 @dataclass(frozen=True)
 class Rendered:
-    """The words of one mail, and the locale they are in."""
+    """A rendered template: subject and both bodies of one mail, and the locale they are in."""
 
     subject: str
     text: str
@@ -44,10 +44,10 @@ class Rendered:
 
 
 class MailTemplates:
-    """All templates, each compiled once: a changed file is seen by the next process."""
+    """All mail templates, each compiled once: a changed file is seen by the next process."""
 
     def __init__(self, own_folder: Path | None = None) -> None:
-        """With an operator's own folder before ours; TextBroken when it is missing or one of its files is broken."""
+        """With an operator's own folder before ours; MailTemplateError when it is missing or has a broken file."""
         folders = [_OURS] if own_folder is None else [own_folder, _OURS]
         self._env = _environment(ChoiceLoader([FileSystemLoader(folder) for folder in folders]))
         self._offered = cache(self._locales)
@@ -60,26 +60,26 @@ class MailTemplates:
             raise MailTemplateError("The folder in MULTITUDE_MAIL_TEXTS_DIR does not exist.")
         for name in FileSystemLoader(folder).list_templates():
             if name.endswith((".txt", ".html")):
-                _told(name, partial(self._compiled, name))
+                _naming(name, partial(self._compiled, name))
 
     def render(self, kind: str, locale: str, context: Mapping[str, str], otherwise: Iterable[str] = ()) -> Rendered:
         """One mail in the nearest locale on offer to `locale`, else to one of `otherwise`, else in English.
 
-        LookupError when there is no such kind; TextBroken when a template asks for what `context` does not have.
+        LookupError when there is no such kind; MailTemplateError when a template asks for what `context` does not have.
         """
         offered = self._offered(kind)
         found = negotiate(",".join([locale, *otherwise]), offered, FALLBACK)
         values = {**context, "locale": found, "direction": direction(found)}
         text, html = f"{kind}/{found}.txt", f"{kind}/{found}.html"
-        subject, body = (_told(text, partial(part.render, values)) for part in self._told_parts(text))
-        (page,) = self._told_parts(html)
+        subject, body = (_naming(text, partial(part.render, values)) for part in self._parts(text))
+        (page,) = self._parts(html)
         # A subject is one line, whatever was put into it.
         return Rendered(
-            " ".join(subject.split()), body.strip() + "\n", _told(html, partial(page.render, values)), found
+            " ".join(subject.split()), body.strip() + "\n", _naming(html, partial(page.render, values)), found
         )
 
-    def _told_parts(self, name: str) -> tuple[Template, ...]:
-        return _told(name, partial(self._compiled, name))
+    def _parts(self, name: str) -> tuple[Template, ...]:
+        return _naming(name, partial(self._compiled, name))
 
     def _locales(self, kind: str) -> list[str]:
         """Those with both files; LookupError when English is not among them."""
@@ -103,7 +103,7 @@ class MailTemplates:
 
 
 def _environment(loader: BaseLoader) -> Environment:
-    # Sandboxed: a translator's file should have no more power than words have.
+    # Sandboxed: whoever translates a template must not be able to run code by it.
     env = ImmutableSandboxedEnvironment(
         loader=loader,
         undefined=StrictUndefined,
@@ -117,10 +117,10 @@ def _environment(loader: BaseLoader) -> Environment:
     return env
 
 
-def _told(name: str, ask: Callable[[], T]) -> T:
-    """What `ask` gives, or TextBroken with the file's name."""
+def _naming(name: str, call: Callable[[], T]) -> T:
+    """What `call` returns; when the template fails, MailTemplateError with the file's name."""
     try:
-        return ask()
+        return call()
     except (TemplateError, UnicodeDecodeError, TypeError) as error:
         line = getattr(error, "lineno", None)
         at = f", line {line}" if line else ""
@@ -133,9 +133,10 @@ def direction(locale: str) -> str:
 
 
 def is_safe_greeting_name(name: str) -> bool:
-    """Whether a name given by anybody is fit to greet with: it is short, no number, and no mail client's link.
+    """Whether a mail may greet by this name, which anybody can have typed: it is short, no number and no link.
 
-    It is looked at as programs that make links do: one dot or digit for all its spellings, nothing that is not seen.
+    It is normalised first as mail clients do when they look for links: one spelling for every dot and digit (NFKC),
+    and without invisible characters.
     """
     seen = "".join(sign for sign in unicodedata.normalize("NFKC", name) if unicodedata.category(sign) != "Cf")
     digits = sum(map(str.isdigit, seen))

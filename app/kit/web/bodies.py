@@ -4,18 +4,21 @@ An ordinary FastAPI body costs twice as much. These functions also write the sch
 """
 
 import asyncio
-import re
+from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 from fastapi import Request
 from fastapi.exceptions import RequestValidationError
+from fastapi.routing import APIRoute, iter_route_contexts
 from pydantic import BaseModel, ValidationError
 from starlette.exceptions import HTTPException
+from starlette.routing import BaseRoute, compile_path
 
 from app.kit.problems import Problem
 from app.kit.web.middleware import Asgi, Message, Receive, Scope, Send
 
 Model = TypeVar("Model", bound=BaseModel)
+Endpoint = TypeVar("Endpoint", bound=Callable[..., Any])
 
 # Seconds. Whoever sends a byte now and then would otherwise hold memory for as long as they like.
 _PATIENCE = 10
@@ -42,20 +45,27 @@ class NotJson(Problem):
     slug = "unsupported-media-type"
 
 
+def reads_large_body(endpoint: Endpoint) -> Endpoint:
+    """Mark a route: it reads its body itself, within bounds of its own (`large_bodies.py`), larger than elsewhere."""
+    endpoint.reads_large_body = True  # type: ignore[attr-defined]
+    return endpoint
+
+
 class BodyLimit:
     """Ends the reading of a body that is too large, whatever length was announced.
 
-    FastAPI's own `max_body_size` does the same, but answers plain text. Paths that `own` matches keep a limit of their
-    own (`large_bodies.py`).
+    FastAPI's own `max_body_size` does the same, but answers plain text. Of `routes`, which are looked at once, when the
+    service starts, those that are marked by `reads_large_body` are left alone.
     """
 
-    def __init__(self, app: Asgi, limit: int, own: re.Pattern[str]) -> None:
+    def __init__(self, app: Asgi, limit: int, routes: Sequence[BaseRoute]) -> None:
         self._app = app
         self._limit = limit
-        self._own = own
+        self._large = [compile_path(path)[0] for path in _marked_paths(routes)]
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if self._own.fullmatch(scope.get("path", "")):
+        path = scope.get("path", "")
+        if any(pattern.match(path) for pattern in self._large):
             await self._app(scope, receive, send)
             return
         length = 0
@@ -69,6 +79,15 @@ class BodyLimit:
             return message
 
         await self._app(scope, limited, send)
+
+
+def _marked_paths(routes: Sequence[BaseRoute]) -> list[str]:
+    found = ((context.path or "", context.original_route) for context in iter_route_contexts(routes))
+    return [path for path, route in found if isinstance(route, APIRoute) and _is_marked(route.endpoint)]
+
+
+def _is_marked(endpoint: Callable[..., Any]) -> bool:
+    return getattr(endpoint, "reads_large_body", False)
 
 
 async def read_body(request: Request, model: type[Model], longest: int) -> Model:
@@ -91,7 +110,7 @@ def _is_json(request: Request) -> bool:
 
 async def _read(request: Request, longest: int) -> bytes:
     # The fast lane passes by `BodyLimit`, so the limit is kept here.
-    longest = min(longest, request.app.state.settings.max_body_bytes)
+    longest = min(longest, request.app.state.services.settings.max_body_bytes)
     message = await request.receive()
     body: bytes = message.get("body", b"")
     if message.get("more_body"):

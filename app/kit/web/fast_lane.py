@@ -5,33 +5,51 @@ The routes are ordinary ones (documented, tested and reachable as such); the lan
 function. So their functions take `request` and the path's parameters and return a `Response`, nothing else.
 """
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from typing import Any
 
 from fastapi import APIRouter, FastAPI, Request, Response
-from fastapi.routing import APIRoute
+from fastapi.routing import APIRoute, iter_route_contexts
 
 from app.kit.web.middleware import Asgi, Receive, Scope, Send
 
 Endpoint = Callable[..., Awaitable[Response]]
 
 
+class FastLaneConflictError(Exception):
+    """A route of the fast lane would answer what is another route's."""
+
+
 class FastLane:
-    """Answers the given routers' routes itself and passes everything else on to the application."""
+    """Answers the given routers' routes itself and passes everything else on to the application.
+
+    FastLaneConflictError, at the start, when one of them would shadow another route.
+    """
 
     def __init__(self, app: FastAPI, routers: Sequence[APIRouter]) -> None:
         self._app: Asgi = app
         self._handlers = app.exception_handlers
         self._routes: dict[tuple[str, str], APIRoute] = {}
-        for router in routers:
-            for route in router.routes:
-                assert isinstance(route, APIRoute)
-                for method in route.methods or ():
-                    self._routes[method, route.path.rpartition("/")[2]] = route
+        for route in _api_routes(routers):
+            for method in route.methods or ():
+                other = self._routes.setdefault((method, _last_part(route.path)), route)
+                if other is not route:
+                    raise FastLaneConflictError(f"{method} {route.path} and {other.path} end alike")
+        self._refuse_shadows(app)
+
+    def _refuse_shadows(self, app: FastAPI) -> None:
+        for context in iter_route_contexts(app.routes):
+            for method in context.methods or ():
+                fast = self._routes.get((method, _last_part(context.path or "")))
+                if fast is None or fast.path == context.path:
+                    continue
+                # A parameter's own braces are a fitting value for it.
+                if fast.path_regex.match(context.path or ""):
+                    raise FastLaneConflictError(f"{method} {fast.path} would shadow {context.path}")
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http":
-            route = self._routes.get((scope["method"], scope["path"].rpartition("/")[2]))
+            route = self._routes.get((scope["method"], _last_part(scope["path"])))
             match = route.path_regex.match(scope["path"]) if route else None
             if route and match:
                 scope["app"] = self._app
@@ -52,3 +70,14 @@ class FastLane:
                     answer: Response = await handler(request, error)
                     return answer
             raise
+
+
+def _last_part(path: str) -> str:
+    return path.rpartition("/")[2]
+
+
+def _api_routes(routers: Sequence[APIRouter]) -> Iterator[APIRoute]:
+    for router in routers:
+        for route in router.routes:
+            assert isinstance(route, APIRoute)
+            yield route

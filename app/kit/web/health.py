@@ -42,7 +42,7 @@ async def readyz(request: Request) -> Health:
     """The process can serve: the database answers and its schema is the one this version needs."""
     try:
         # A schema ahead of this code is fine: migrations run while the previous version is still serving.
-        if (await current(request.app.state.database) or "") < head():
+        if (await current(request.app.state.services.database) or "") < head():
             raise SchemaBehind
     except (SQLAlchemyError, OSError):
         raise DatabaseUnreachable from None

@@ -26,11 +26,11 @@ _SIGNATURE = re.compile(rb"v[0-9a-z]{1,8},[A-Za-z0-9+/=]{1,200}")
 _NAMES = frozenset(name.encode() for name in (ID, TIMESTAMP, SIGNATURE))
 
 
-class MalformedError(ValueError):
+class MalformedHeadersError(ValueError):
     """The headers are missing, doubled, or nothing that a library would write."""
 
 
-class Claim(NamedTuple):
+class SignatureHeaders(NamedTuple):
     """What the headers of a webhook claim. `signatures` are those of version 1; `signed` stands before the body."""
 
     id: str
@@ -49,48 +49,48 @@ def sign(keys: Sequence[bytes], id_: str, timestamp: int, body: bytes) -> str:
     return " ".join(f"v1,{base64.b64encode(_digest(key, signed, body)).decode()}" for key in keys)
 
 
-def read_headers(headers: Iterable[tuple[bytes, bytes]]) -> Claim:
-    """What these headers (names in lower case) claim; MalformedError."""
+def read_headers(headers: Iterable[tuple[bytes, bytes]]) -> SignatureHeaders:
+    """What these headers (names in lower case) claim; MalformedHeadersError."""
     found: defaultdict[bytes, list[bytes]] = defaultdict(list)
     for name, value in headers:
         if name in _NAMES:
             found[name].append(value)
     id_, timestamp, signatures = (_only(found[name.encode()]) for name in (ID, TIMESTAMP, SIGNATURE))
     if not (_ID.fullmatch(id_) and _TIMESTAMP.fullmatch(timestamp)):
-        raise MalformedError
-    return Claim(id_.decode("ascii"), int(timestamp), _signatures(signatures), b"%s.%s." % (id_, timestamp))
+        raise MalformedHeadersError
+    return SignatureHeaders(id_.decode("ascii"), int(timestamp), _signatures(signatures), b"%s.%s." % (id_, timestamp))
 
 
 def _only(values: Sequence[bytes]) -> bytes:
     if len(values) != 1:
-        raise MalformedError
+        raise MalformedHeadersError
     return values[0]
 
 
 def _signatures(header: bytes) -> list[bytes]:
     given = header.split(b" ")
     if len(given) > _MOST_SIGNATURES or not all(map(_SIGNATURE.fullmatch, given)):
-        raise MalformedError
+        raise MalformedHeadersError
     try:
         # Those of other versions, of asymmetric keys above all, are not for us.
         return [base64.b64decode(one[3:], validate=True) for one in given if one.startswith(b"v1,")]
     except binascii.Error:
-        raise MalformedError from None
+        raise MalformedHeadersError from None
 
 
-class Hearing:
+class BodyVerifier:
     """The digests of a body, one for each of these keys, made while it comes in."""
 
     def __init__(self, keys: Sequence[bytes], begins: bytes = b"") -> None:
         """`begins` is signed before the body."""
         self._made = [hmac.new(key, begins, hashlib.sha256) for key in keys]
 
-    def hear(self, part: bytes) -> None:
+    def update(self, part: bytes) -> None:
         """Go on with the body."""
         for made in self._made:
             made.update(part)
 
-    def signer(self, signatures: Sequence[bytes]) -> int | None:
+    def find_key(self, signatures: Sequence[bytes]) -> int | None:
         """Which of the keys has made one of these; None when none has. All are tried, in a time that tells nothing."""
         found = None
         for number, made in enumerate(self._made):
@@ -101,11 +101,11 @@ class Hearing:
         return found
 
 
-def signer_of(keys: Sequence[bytes], claim: Claim, body: bytes) -> int | None:
+def find_key(keys: Sequence[bytes], headers: SignatureHeaders, body: bytes) -> int | None:
     """Which of the keys has signed this body; None when none has."""
-    hearing = Hearing(keys, claim.signed)
-    hearing.hear(body)
-    return hearing.signer(claim.signatures)
+    verifier = BodyVerifier(keys, headers.signed)
+    verifier.update(body)
+    return verifier.find_key(headers.signatures)
 
 
 def _digest(key: bytes, signed: bytes, body: bytes) -> bytes:

@@ -1,4 +1,4 @@
-"""ControlShift's webhook: one event at a time, signed with an HMAC over its body.
+"""Adapter for ControlShift's webhook: one event at a time, signed with an HMAC over its body.
 
 It sends everything that happens to one address; what is not a new signature is no business of ours.
 """
@@ -6,7 +6,7 @@ It sends everything that happens to one address; what is not a new signature is 
 import re
 from collections.abc import Sequence
 
-from app.partners.adapters.translation import Frame, Json, Told, as_text, part, signing_of
+from app.partners.adapters.translation import Context, ForeignSignature, Json, as_text, part, translate
 from app.partners.inbound.items import Item
 
 HEADER = "x-controlshift-webhook-signature"
@@ -36,11 +36,11 @@ def identifier(event: Json) -> str | None:
     return found if isinstance(found, str) and found else None
 
 
-def read(frame: Frame, event: Json) -> Item:
+def read(context: Context, event: Json) -> Item:
     """The signature, or why it is none (NoSignature)."""
     data = part(event, "data")
     joins = data.get("join_organisation")
-    told = Told(
+    told = ForeignSignature(
         given_name=data.get("first_name"),
         family_name=data.get("last_name"),
         email=data.get("email"),
@@ -53,4 +53,4 @@ def read(frame: Frame, event: Json) -> Item:
         agrees=joins if isinstance(joins, bool) else None,
         named=_NAMED,
     )
-    return signing_of(frame, told)
+    return translate(context, told)

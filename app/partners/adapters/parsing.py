@@ -1,37 +1,30 @@
-"""JSON that other systems write, whatever its fields: one object, or an array read item by item.
+"""Parsing the JSON of other systems, whatever its fields: one object, or an array read item by item.
 
-What could be read in two ways is refused as a whole, as in `inbound/reading.py`.
+What could be read in two ways is refused as a whole, as in `inbound/items.py`.
 """
 
 from collections.abc import Iterator
 from typing import Any
 
 from app.kit.web.large_bodies import off_loop
-from app.partners.inbound.json_split import (
-    SPACE,
-    NothingSent,
-    NotJsonText,
-    behind_mark,
-    counted,
-    is_too_large,
-    look_closely,
-    values_of,
-)
+from app.partners.inbound import strict_json
+from app.partners.inbound.items import SPACE, NothingSent, after_mark, bounded, is_too_large, values_of
+from app.partners.inbound.strict_json import NotJsonText
 
-# Decoding goes through so many bytes in the time that others, such as hashing, take for one.
-SLOWER = 16
+# Decoding a byte takes as long as hashing so many.
+DECODING_COST = 16
 
 
 async def read_object(body: bytes) -> dict[str, Any]:
     """The one object that is the body; NotJsonText, DuplicateKeys, TooDeep, NothingSent."""
-    return await off_loop(len(body) * SLOWER, _object, body)
+    return await off_loop(len(body) * DECODING_COST, _object, body)
 
 
 def _object(body: bytes) -> dict[str, Any]:
-    text = body[behind_mark(body) :]
+    text = body[after_mark(body) :]
     if not text.strip(SPACE):
         raise NothingSent
-    value = look_closely(text)
+    value = strict_json.decode(text)
     if not isinstance(value, dict):
         raise NotJsonText("It must be an object.")
     return value
@@ -44,7 +37,7 @@ def read_array(body: bytes) -> Iterator[tuple[Any, bytes]]:
     NotJsonText, DuplicateKeys, TooDeep and TooManyItems, and ItemTooLarge of an item that has no end in sight, are
     about the whole of it, whenever they come.
     """
-    if not body[behind_mark(body) :].lstrip(SPACE).startswith(b"["):
+    if not body[after_mark(body) :].lstrip(SPACE).startswith(b"["):
         raise NotJsonText("It must be an array.") if body.strip(SPACE) else NothingSent
-    for text in counted(values_of(body)):
-        yield (None if is_too_large(text) else look_closely(text)), text
+    for text in bounded(values_of(body)):
+        yield (None if is_too_large(text) else strict_json.decode(text)), text

@@ -8,19 +8,23 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Request, Response, Security
 from fastapi.security import APIKeyHeader
 
-from app.kit.web.bodies import NotJson
+from app.kit.web.bodies import reads_large_body
 from app.kit.web.large_bodies import BodyReservation, off_loop
 from app.partners.adapters import action_network, controlshift
-from app.partners.adapters.dependencies import Feeding, by_secret, by_signature, feeding
-from app.partners.adapters.parsing import SLOWER, read_object
-from app.partners.inbound.idempotency import Received
-from app.partners.inbound.ingest import bring
-from app.partners.inbound.items import Item
-from app.partners.inbound.json_split import MOST_ITEMS
+from app.partners.adapters.dependencies import (
+    JSON,
+    PartnerPetition,
+    by_secret,
+    by_signature,
+    check_type,
+    partner_petition,
+)
+from app.partners.adapters.parsing import DECODING_COST, read_object
+from app.partners.inbound.idempotency import Webhook
+from app.partners.inbound.ingest import ingest
+from app.partners.inbound.items import MOST_ITEMS, Item
 from app.partners.inbound.services import InboundServices, inbound_services
 from app.partners.schemas import ReceivedView
-
-JSON = "application/json"
 
 router = APIRouter(tags=["partners"])
 
@@ -47,19 +51,20 @@ _documented = APIKeyHeader(
     response_model=ReceivedView,
     openapi_extra=_OF_ACTION_NETWORK,
 )
+@reads_large_body
 async def bring_from_action_network(request: Request, partner: str, petition: str, token: str) -> Response:
     """Take Action Network's webhook in. It can send no header of ours, so its address holds one of the partner's
     secrets. The same keys in the same order are the same webhook."""
-    desk = inbound_services(request)
-    organization = await by_secret(desk, partner, "action_network", partial(action_network.opened_by, token))
+    services = inbound_services(request)
+    organization = await by_secret(services, partner, "action_network", partial(action_network.opened_by, token))
     check_type(request, JSON)
-    found = await feeding(desk, organization, petition)
-    with desk.bodies.share() as share:
-        share.is_of(organization.id)
-        body = await desk.bodies.read(request, share)
-        keys = await off_loop(len(body) * SLOWER, action_network.keys_of, body)
-        items = action_network.read_items(found.frame, body)
-        answer = await _received(desk, found, "action_network", keys, items, share)
+    found = await partner_petition(services, organization, petition)
+    with services.bodies.share() as reservation:
+        reservation.is_of(organization.id)
+        body = await services.bodies.read(request, reservation)
+        keys = await off_loop(len(body) * DECODING_COST, action_network.keys_of, body)
+        items = action_network.read_items(found.context, body)
+        answer = await _received(services, found, "action_network", keys, items, reservation)
     return Response(answer, media_type=JSON)
 
 
@@ -72,34 +77,34 @@ async def bring_from_controlshift(
     request: Request, partner: str, petition: str, _scheme: Annotated[str | None, Security(_documented)] = None
 ) -> Response:
     """Take ControlShift's webhook in: `signature.created` is brought, every other type is answered and left."""
-    desk = inbound_services(request)
-    with desk.bodies.share() as share:
-        organization, body = await by_signature(desk, request, partner, share)
+    services = inbound_services(request)
+    with services.bodies.share() as reservation:
+        organization, body = await by_signature(services, request, partner, reservation)
         check_type(request, JSON)
         event = await read_object(body)
         if not controlshift.is_new_signature(event):
             return Response(_NOTHING, media_type=JSON)
-        found = await feeding(desk, organization, petition)
+        found = await partner_petition(services, organization, petition)
         name = (controlshift.identifier(event) or hashlib.sha256(body).hexdigest()).encode(errors="surrogatepass")
-        answer = await _received(desk, found, "controlshift", name, [controlshift.read(found.frame, event)], share)
+        answer = await _received(
+            services, found, "controlshift", name, [controlshift.read(found.context, event)], reservation
+        )
     return Response(answer, media_type=JSON)
 
 
 async def _received(
-    desk: InboundServices, found: Feeding, scheme: str, name: bytes, items: Iterable[Item], share: BodyReservation
+    services: InboundServices,
+    found: PartnerPetition,
+    scheme: str,
+    name: bytes,
+    items: Iterable[Item],
+    reservation: BodyReservation,
 ) -> bytes:
     """The answer to a webhook that its name alone tells from others: whatever else moves, it is the same again."""
 
-    def brought(received: Received) -> Awaitable[bytes]:
-        return bring(desk, found.organization, received, items)
+    def work(webhook: Webhook) -> Awaitable[bytes]:
+        return ingest(services, found.organization, webhook, items)
 
     id_ = f"{scheme}:{found.petition.id}:{hashlib.sha256(name).hexdigest()}"
-    digest = await off_loop(len(name), desk.reception.digest_of, name)
-    return await desk.reception.receive(found.organization.id, id_, digest, brought, share)
-
-
-def check_type(request: Request, *allowed: str) -> None:
-    """NotJson when the body is announced as anything else."""
-    given = request.headers.getlist("content-type")
-    if len(given) != 1 or given[0].partition(";")[0].strip().lower() not in allowed:
-        raise NotJson
+    digest = await off_loop(len(name), services.receiver.digest_of, name)
+    return await services.receiver.receive(found.organization.id, id_, digest, work, reservation)

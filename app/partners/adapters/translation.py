@@ -1,4 +1,4 @@
-"""What the translations from other systems' shapes share: how their words become ours, and what they say of consent.
+"""Translation from the shapes of other systems: how their fields become ours, and what they say of consent.
 
 Their senders send many fields that we have no use for: those are passed over. What a signature must have is judged as
 anybody's; what is optional and does not fit ours is left out, for it must never cost the signature.
@@ -31,8 +31,8 @@ _OPTIONAL: Mapping[str, Any] = {
 
 
 @dataclass(frozen=True, slots=True)
-class Frame:
-    """What a translation must know beside what was sent.
+class Context:
+    """The context of a translation: what it must know beside what was sent.
 
     `organization` is the partner's slug. `asks_in_words`: it has texts that people agree to, and none of these shapes
     says to which of them somebody has.
@@ -44,8 +44,8 @@ class Frame:
 
 
 @dataclass(frozen=True, slots=True)
-class Told:
-    """What a shape says of one signature, as it was sent: any of it may be missing or of the wrong type.
+class ForeignSignature:
+    """A foreign signature: what a shape says of it, as it was sent; any of it may be missing or of the wrong type.
 
     `optional` holds, for each, what may be taken for it, the best first. `agrees`: whether the signer wants to hear
     from the partner; None if they were not asked. `named` says where the sender finds what is named so here.
@@ -60,7 +60,7 @@ class Told:
     named: Mapping[str, tuple[str, ...]]
 
 
-def signing_of(frame: Frame, told: Told) -> Item:
+def translate(context: Context, told: ForeignSignature) -> Item:
     """The signature, or why it is none (NoSignature, which names fields as the sender does)."""
     required = {
         "given_name": told.given_name,
@@ -71,7 +71,7 @@ def signing_of(frame: Frame, told: Told) -> Item:
     optional = {name: _fitting(name, values) for name, values in told.optional.items()}
     fields = {name: value for name, value in (required | optional).items() if value is not None}
     try:
-        return PartnerSigning(petition=frame.petition, consents=_consents(frame, told.agrees), **fields)
+        return PartnerSigning(petition=context.petition, consents=_consents(context, told.agrees), **fields)
     except ValidationError as error:
         return _refused(error, told.named, optional.get("id"))
 
@@ -81,15 +81,15 @@ def _country(value: object) -> object:
     return value.strip() or None if isinstance(value, str) else value
 
 
-def _consents(frame: Frame, agrees: bool | None) -> Any:
+def _consents(context: Context, agrees: bool | None) -> Any:
     """What the signer told the partner of hearing from it.
 
     An organization that asks in texts of its own must name the one that was agreed to. No shape can, so the yes is
     left out rather than the signature refused; where the terms ask for it, the signature is refused for want of it.
     """
-    if agrees is None or (agrees and frame.asks_in_words):
+    if agrees is None or (agrees and context.asks_in_words):
         return []
-    return [{"organization": frame.organization, "given": agrees}]
+    return [{"organization": context.organization, "given": agrees}]
 
 
 @cache

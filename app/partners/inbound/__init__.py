@@ -1,1 +1,17 @@
-"""What comes in: verified, read, counted once however often it is sent, and answered item by item."""
+"""Webhooks that come in: verified, read, counted once however often they are sent, and answered item by item.
+
+A request for a partner (`routes.py`) is verified (`verification.py`: the partner has signed this body, just now) and
+claimed (`idempotency.py`: it has not been answered before, and nobody else works on it). From there one item of the
+body goes straight to the tally; no module is come back to:
+
+1. `items.py`: the body is split, and each part read as a signature.
+2. `acceptance.py`: the terms of the partnership allow it, and it is sealed (`signatures/signing/prepare.py`).
+3. `ingest.py`: once all items are prepared, they are submitted in large parts.
+4. `signatures/engine/bulk.py`: each part is one transaction.
+5. `signatures/engine/insert.py`: the rows are inserted.
+6. `signatures/engine/tallies.py`: what they change is added to the tallies.
+
+On the way back `ingest.py` writes one result per item, and `idempotency.py` records the answer before it is sent.
+`fair_share.py` is asked now and then whether to leave the event loop to others. `services.py` holds what all of this
+needs, one of each per process.
+"""

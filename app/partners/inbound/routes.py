@@ -1,18 +1,17 @@
 """Signatures that partners post, by Standard Webhooks."""
 
-from collections.abc import Awaitable
 from typing import Annotated, Any, NamedTuple
 
 from fastapi import APIRouter, Request, Response, Security
 from fastapi.security import APIKeyHeader
 
+from app.kit.web.bodies import reads_large_body
 from app.kit.web.large_bodies import BodyReservation, off_loop
 from app.kit.webhooks import signing as webhooks
 from app.organizations.models import Organization
-from app.partners.inbound.idempotency import Bring, Received
-from app.partners.inbound.ingest import bring
-from app.partners.inbound.items import read_items
-from app.partners.inbound.json_split import MOST_ITEMS
+from app.partners.inbound.idempotency import Work
+from app.partners.inbound.ingest import ingest
+from app.partners.inbound.items import MOST_ITEMS, read_items
 from app.partners.inbound.services import InboundServices, inbound_services
 from app.partners.inbound.verification import JSON, LINES, verify
 from app.partners.schemas import PartnerSigning, ReceivedView
@@ -64,16 +63,17 @@ _DESCRIBED: dict[str, Any] = {
 router = APIRouter(tags=["partners"])
 
 
-class _Webhook(NamedTuple):
+class _Received(NamedTuple):
     """What came in. Its body is gone as soon as its items have been read."""
 
     organization: Organization
     id: str
     digest: bytes
-    bring: Bring
+    work: Work
 
 
 @router.post("/v1/partners/{partner}/signatures", response_model=ReceivedView, openapi_extra=_DESCRIBED)
+@reads_large_body
 async def bring_signatures(
     request: Request, partner: str, _scheme: Annotated[str | None, Security(_documented)] = None
 ) -> Response:
@@ -81,20 +81,20 @@ async def bring_signatures(
 
     An item's fault costs no other item. The answer comes when everything is committed.
     """
-    desk = inbound_services(request)
-    with desk.bodies.share() as share:
-        webhook = await _taken_in(desk, request, partner, share)
-        id_ = f"standard:{webhook.id}"
-        answer = await desk.reception.receive(webhook.organization.id, id_, webhook.digest, webhook.bring, share)
+    services = inbound_services(request)
+    with services.bodies.share() as reservation:
+        received = await _received(services, request, partner, reservation)
+        id_ = f"standard:{received.id}"
+        answer = await services.receiver.receive(
+            received.organization.id, id_, received.digest, received.work, reservation
+        )
     return Response(answer, media_type=JSON)
 
 
-async def _taken_in(desk: InboundServices, request: Request, partner: str, share: BodyReservation) -> _Webhook:
-    organization, id_, body, lines = await verify(desk, request, partner, share)
-    digest = await off_loop(len(body), desk.reception.digest_of, body)
+async def _received(
+    services: InboundServices, request: Request, partner: str, reservation: BodyReservation
+) -> _Received:
+    organization, id_, body, lines = await verify(services, request, partner, reservation)
+    digest = await off_loop(len(body), services.receiver.digest_of, body)
     items = read_items(body, lines=lines)
-
-    def brought(received: Received) -> Awaitable[bytes]:
-        return bring(desk, organization, received, items)
-
-    return _Webhook(organization, id_, digest, brought)
+    return _Received(organization, id_, digest, lambda webhook: ingest(services, organization, webhook, items))

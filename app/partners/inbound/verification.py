@@ -1,13 +1,13 @@
-"""Verifying: who has signed a webhook, before anybody looks at what it says.
+"""Signature verification: who has signed a webhook, before anybody looks at what it says.
 
-A partner that is not known is told the same as a wrong signature, after the same work. Of a body that is not verified
-nothing is parsed.
+Of a body that is not verified nothing is parsed. Whoever posts for a partner that is not known gets the same answer as
+for a wrong signature. Sooner, perhaps: that time is not hidden, for which organizations there are is public anyway, by
+the texts in which they ask for consent.
 """
 
-import os
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple
 
 from fastapi import Request
 
@@ -16,13 +16,11 @@ from app.kit.problems import Problem, Unauthorized
 from app.kit.web.bodies import TooLarge
 from app.kit.web.large_bodies import BodyReservation, BrokenGzip, is_utf8, off_loop, promised_size
 from app.kit.webhooks import signing as webhooks
-from app.kit.webhooks.signing import Claim, Hearing, MalformedError
+from app.kit.webhooks.signing import BodyVerifier, MalformedHeadersError, SignatureHeaders
 from app.organizations import queries as organizations
 from app.organizations.models import Organization
 from app.partners.inbound.secrets.service import LIVE_LIMIT, LiveSecret, key_of, live_secrets, note_use
 from app.partners.inbound.services import InboundServices
-
-Key = TypeVar("Key")
 
 JSON, LINES = "application/json", "application/x-ndjson"
 # In the field lines go by several names; none is registered.
@@ -73,108 +71,110 @@ class Verified(NamedTuple):
     lines: bool
 
 
-class Signers(NamedTuple):
-    """Who may have signed what was posted to this name, and with what."""
+class Sender(NamedTuple):
+    """Who is said to have sent a webhook: the partner of this name, if there is one, and its live secrets."""
 
     name: str
     organization: Organization | None
     secrets: list[LiveSecret]
 
-    def filled_up(self, stranger: Callable[[], Key]) -> list[Key]:
-        """Nobody's keys, to stand in for those that a partner might have: the work is the same for every name."""
-        return [stranger() for _ in range(LIVE_LIMIT - len(self.secrets))]
-
-    def known(self, number: int | None) -> tuple[Organization, LiveSecret]:
+    def verified_by(self, number: int | None) -> tuple[Organization, LiveSecret]:
         """The partner, and its secret of this number; NotVerified."""
-        if self.organization is None or number is None or number >= len(self.secrets):
+        if self.organization is None or number is None:
             raise NotVerified
         return self.organization, self.secrets[number]
 
-    def send(self, share: BodyReservation, *, held: bool = True) -> None:
-        """Have what is read taken up for them: not at all, if nobody of this name can have signed it."""
-        share.is_of(self.organization.id if self.organization else self.name, held=held and bool(self.secrets))
+    def reserve(self, reservation: BodyReservation, *, held: bool = True) -> None:
+        """Have the body count as theirs; it is not held at all if nobody of this name can have signed it."""
+        own = self.organization.id if self.organization else self.name
+        reservation.is_of(own, held=held and bool(self.secrets))
 
 
-async def signers_of(desk: InboundServices, partner: str, scheme: str) -> Signers:
+async def find_sender(services: InboundServices, partner: str, scheme: str) -> Sender:
     """Who may sign in this scheme as the partner of this name."""
-    async with desk.database.transaction() as session:
+    async with services.database.transaction() as session:
         found = await organizations.find(session, partner)
         if found is None or found.kind != "partner":
-            return Signers(partner, None, [])
-        return Signers(partner, found, await live_secrets(session, desk.ring, found.id, scheme))
+            return Sender(partner, None, [])
+        return Sender(partner, found, await live_secrets(session, services.ring, found.id, scheme))
 
 
-async def verify(desk: InboundServices, request: Request, partner: str, share: BodyReservation) -> Verified:
+async def verify(services: InboundServices, request: Request, partner: str, reservation: BodyReservation) -> Verified:
     """The webhook, once it is shown that the partner has signed it, just now.
 
     NotVerified, NotABatch, UnknownEncoding, NotUtf8, TooLarge, TooSlow, BrokenGzip, QueueFull.
     """
-    claim = _claim_of(request)
+    headers = _signature_headers(request)
     lines, packed = _is_lines(request), _is_packed(request)
-    signers = await signers_of(desk, partner, "standard")
-    # Too late or too early it is heard to the end, for whoever has the secret is told which; but never read.
-    held = bool(claim.signatures) and (packed or claim.is_timely(now().timestamp()))
-    signers.send(share, held=held)
-    keys = [key_of(one.secret) for one in signers.secrets] + signers.filled_up(lambda: os.urandom(32))
-    body, number = await heard(desk, request, share, Hearing(keys, claim.signed), claim.signatures)
+    sender = await find_sender(services, partner, "standard")
+    # What is too old or too new is read to the end, for whoever has the secret is told which; but it is not held.
+    held = bool(headers.signatures) and (packed or headers.is_timely(now().timestamp()))
+    sender.reserve(reservation, held=held)
+    keys = [key_of(one.secret) for one in sender.secrets]
+    verifier = BodyVerifier(keys, headers.signed)
+    body, number = await read_verifying(services, request, reservation, verifier, headers.signatures)
     if packed:
-        body, number = await _unpacked(desk, share, body, number, partial(webhooks.signer_of, keys, claim))
-    organization, secret = signers.known(number)
-    _check_time(claim)
+        body, number = await _unpacked(services, reservation, body, number, partial(webhooks.find_key, keys, headers))
+    organization, secret = sender.verified_by(number)
+    _check_time(headers)
     if not await off_loop(len(body), is_utf8, body):
         raise NotUtf8
-    async with desk.database.transaction() as session:
+    async with services.database.transaction() as session:
         await note_use(session, secret.id)
-    return Verified(organization, claim.id, body, lines)
+    return Verified(organization, headers.id, body, lines)
 
 
-async def heard(
-    desk: InboundServices, request: Request, share: BodyReservation, hearing: Hearing, signatures: Sequence[bytes]
+async def read_verifying(
+    services: InboundServices,
+    request: Request,
+    reservation: BodyReservation,
+    verifier: BodyVerifier,
+    signatures: Sequence[bytes],
 ) -> tuple[bytes, int | None]:
     """The body, as far as it is held, and the number of the key that has signed it."""
 
-    async def hear(part: bytes) -> None:
-        await off_loop(len(part) * LIVE_LIMIT, hearing.hear, part)
+    async def update(part: bytes) -> None:
+        await off_loop(len(part) * LIVE_LIMIT, verifier.update, part)
 
-    body = await desk.bodies.read(request, share, hear)
-    return body, hearing.signer(signatures)
+    body = await services.bodies.read(request, reservation, update)
+    return body, verifier.find_key(signatures)
 
 
 async def _unpacked(
-    desk: InboundServices,
-    share: BodyReservation,
+    services: InboundServices,
+    reservation: BodyReservation,
     packed: bytes,
     number: int | None,
-    signer: Callable[[bytes], int | None],
+    find_key: Callable[[bytes], int | None],
 ) -> tuple[bytes, int | None]:
     """What is packed, and who has signed either. What a stranger may have packed is unpacked only if need be."""
     if number is not None:
-        return await desk.bodies.unpack(packed, share, signed=True), number
-    if promised_size(packed) > desk.bodies.longest:
+        return await services.bodies.unpack(packed, reservation, signed=True), number
+    if promised_size(packed) > services.bodies.longest:
         raise TooLarge
-    if not share.held:
+    if not reservation.held:
         raise NotVerified
     # Libraries that can sign nothing but text have signed what was packed afterwards.
     try:
-        plain = await desk.bodies.unpack(packed, share, signed=False)
+        plain = await services.bodies.unpack(packed, reservation, signed=False)
     except (TooLarge, BrokenGzip):
         # Nobody else would be told.
         raise NotVerified from None
-    return plain, await off_loop(len(plain) * LIVE_LIMIT, signer, plain)
+    return plain, await off_loop(len(plain) * LIVE_LIMIT, find_key, plain)
 
 
-def _claim_of(request: Request) -> Claim:
+def _signature_headers(request: Request) -> SignatureHeaders:
     try:
         return webhooks.read_headers(request.headers.raw)
-    except MalformedError:
+    except MalformedHeadersError:
         raise NotVerified from None
 
 
-def _check_time(claim: Claim) -> None:
+def _check_time(headers: SignatureHeaders) -> None:
     """NotVerified, which says why: only whoever has the secret is told."""
     moment = now().timestamp()
-    if not claim.is_timely(moment):
-        when = "in the past" if claim.timestamp < moment else "in the future"
+    if not headers.is_timely(moment):
+        when = "in the past" if headers.timestamp < moment else "in the future"
         raise NotVerified(f"It was signed more than five minutes {when}: send it again, signed anew.")
 
 

@@ -1,1 +1,5 @@
-"""What goes out: announced, made into messages, written when it is sent, delivered; and what can be pulled."""
+"""Webhooks that go out: outbox messages are fanned out to endpoints, rendered when they are sent, and delivered.
+
+`message_types/` says what can be told and to whom, `endpoints/` where, `delivery/` delivers, and `feed/` numbers the
+consents that are told of, so that partners can also pull them page by page.
+"""

@@ -1,4 +1,4 @@
-"""When a message that was not taken is sent again: soon at first, seldom later, for three days."""
+"""Backoff: a message that was not taken is sent again soon at first, less and less often later, for three days."""
 
 import random
 from datetime import UTC, datetime, timedelta
@@ -7,7 +7,7 @@ from email.utils import parsedate_to_datetime
 LIFETIME = timedelta(days=3)
 # Seconds after the first failure, the second, ...; the last again and again.
 _DELAYS = (5, 30, 120, 600, 1800, 3600, 2 * 3600, 4 * 3600, 8 * 3600, 12 * 3600)
-# Endpoints that failed together must not be asked together again.
+# Endpoints that failed together must not be tried again together.
 _JITTER = 0.2
 # How long a receiver can ask us to wait.
 _LONGEST_ASKED = timedelta(hours=12)
@@ -16,7 +16,7 @@ _LONGEST_TEXT = 64
 
 
 def due_again(moment: datetime, attempt_count: int, retry_after: str | None) -> datetime:
-    """When to send what has failed so often, this time included; `retry_after` is the header of that name."""
+    """When to send again after so many failed attempts; `retry_after` is the header of that name."""
     delay = _DELAYS[min(attempt_count, len(_DELAYS)) - 1] * random.uniform(1 - _JITTER, 1 + _JITTER)  # noqa: S311
     return moment + max(timedelta(seconds=delay), _asked(moment, retry_after))
 

@@ -32,9 +32,9 @@ async def find(session: AsyncSession, ref: str, principal: Principal | None) -> 
 
 
 async def lock_beside(session: AsyncSession, found: Partnership) -> list[Partnership]:
-    """This partnership and those of the same two that stand, as they are once whoever changes them has finished.
+    """This partnership and the open ones of the same two, read once they are locked.
 
-    All are locked, in one order: of two who accept and end at once, each sees what the other has done.
+    They are locked in one order: of two who accept and end at once, each sees what the other has done.
     """
     query = (
         select(Partnership)

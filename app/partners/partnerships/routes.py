@@ -10,7 +10,7 @@ from app.kit.database.paging import Page, Paging, page_of
 from app.kit.database.session import Session
 from app.kit.problems import Forbidden, Unauthorized
 from app.organizations import service as organizations
-from app.organizations.auth import AnyStaff, Caller, Campaigner, staff
+from app.organizations.auth import AnyStaff, Caller, Campaigner, for_roles, staff
 from app.organizations.principals import STAFF_ROLES, Principal
 from app.partners.models import Partnership
 from app.partners.partnerships import queries, service
@@ -22,6 +22,7 @@ _Reader = Annotated[Principal, Depends(staff(*STAFF_ROLES, "partner"))]
 _Ending = Annotated[Principal, Depends(staff("campaigner", "partner"))]
 
 
+@for_roles("partner")
 async def _partner(caller: Caller) -> Principal:
     """Somebody of a partner, and of nobody else: the movement does not accept in a partner's name."""
     if caller is None:

@@ -9,8 +9,8 @@ from pydantic import AfterValidator, Field
 
 from app.kit.text.countries import Country
 from app.kit.text.fields import Body, Flag, Line, Slug, Text, View
+from app.partners.models import PartnershipState
 
-State = Literal["invited", "active", "declined", "ended"]
 Answer = Annotated[
     Literal["given", "asked", "optional"],
     Field(description="a signature must bring a consent, must bring a yes or a no, or may bring either"),
@@ -62,7 +62,7 @@ class PartnershipView(View):
     campaign: Annotated[str, Field(examples=["equal-everywhere"])]
     organization_id: UUID
     organization: Annotated[str, Field(examples=["sisters-of-kampala"])]
-    state: State
+    state: PartnershipState
     terms: str
     petition_ids: Annotated[list[UUID] | None, Field(description="null is all of the campaign")]
     consents: list[ConsentTermView]

@@ -116,7 +116,7 @@ async def accept(session: AsyncSession, ref: str, by: Principal) -> Partnership:
     for former in standing:
         if former.state == "active":
             _end(former, by, moment)
-    # By itself and first: of two that are active at once the index would refuse the second.
+    # First, and flushed by itself: the index refuses a second active one.
     await session.flush()
     _answer(partnership, "active", by, moment)
     await session.flush()
@@ -146,7 +146,7 @@ async def end(session: AsyncSession, ref: str, by: Principal) -> Partnership:
 
 
 async def _lock(session: AsyncSession, ref: str, by: Principal) -> tuple[Partnership, list[Partnership]]:
-    """The partnership, and those of the same two that stand, nobody else's to change until the commit."""
+    """The partnership and the open ones of the same two, locked until the commit."""
     found = await find(session, ref, by)
     return found, await queries.lock_beside(session, found)
 

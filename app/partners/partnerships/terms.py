@@ -1,7 +1,7 @@
-"""What the terms of a partnership allow: which petitions it is about, what must be brought, who may be received.
+"""Terms of a partnership: which petitions it covers, which consents must be brought, whether signers are received.
 
-Everything that comes in is held against this, and what it does not allow is simply not there: a partner cannot tell a
-petition that is somebody else's from one that does not exist.
+Everything that comes in is checked against them. What they do not cover does not exist for the partner: it cannot tell
+a petition that is somebody else's from one that does not exist.
 """
 
 from collections.abc import Collection, Mapping
@@ -66,12 +66,12 @@ class Terms:
     default_country: str | None
 
     def covers(self, petition_id: UUID, campaign_id: UUID) -> bool:
-        """Whether they are about this petition: `has_partnership` says the same in SQL."""
+        """Whether they cover this petition: `has_partnership` says the same in SQL."""
         return campaign_id == self.campaign_id and (self.petition_ids is None or petition_id in self.petition_ids)
 
 
 @dataclass(frozen=True, slots=True)
-class Fed:
+class CoveredPetition:
     """A petition that a partner may feed, and under which terms. Whether it is open is decided by who inserts."""
 
     id: UUID
@@ -102,7 +102,9 @@ def _terms(partnership: Partnership) -> Terms:
     )
 
 
-async def fed_petitions(session: AsyncSession, organization_id: UUID, refs: Collection[str]) -> dict[str, Fed]:
+async def covered_petitions(
+    session: AsyncSession, organization_id: UUID, refs: Collection[str]
+) -> dict[str, CoveredPetition]:
     """Those of these petitions (ids or slugs) that the organization may feed, by the reference they were asked for.
 
     What is unknown, not public or not covered by active terms is missing. Two statements, however many are asked for.
@@ -111,11 +113,11 @@ async def fed_petitions(session: AsyncSession, organization_id: UUID, refs: Coll
     if not terms or not refs:
         return {}
     public = petitions.visible_to(None).where(Petition.campaign_id.in_(terms), named(refs))
-    named_by: dict[object, Fed] = {}
+    named_by: dict[object, CoveredPetition] = {}
     for petition in await session.scalars(public):
-        fed = _fed(petition, terms[petition.campaign_id])
-        if fed.terms.covers(fed.id, fed.campaign_id):
-            named_by |= {fed.id: fed, fed.slug: fed}
+        covered = _covered(petition, terms[petition.campaign_id])
+        if covered.terms.covers(covered.id, covered.campaign_id):
+            named_by |= {covered.id: covered, covered.slug: covered}
     return {ref: named_by[key] for ref in refs if (key := as_id(ref) or ref) in named_by}
 
 
@@ -128,9 +130,9 @@ def named(refs: Collection[str]) -> ColumnElement[bool]:
     return or_(of_ids, Petition.slug == any_(literal(slugs, ARRAY(Text))))
 
 
-def _fed(petition: Petition, terms: Terms) -> Fed:
+def _covered(petition: Petition, terms: Terms) -> CoveredPetition:
     countries = petition.allowed_countries
-    return Fed(
+    return CoveredPetition(
         id=petition.id,
         slug=petition.slug,
         campaign_id=petition.campaign_id,

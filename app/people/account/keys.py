@@ -1,31 +1,24 @@
-"""What somebody who signs in is given: a key for the session, and before that a binding of the browser that asked.
+"""The bearer secrets of somebody who signs in: the key of the session, and the binding of the browser that asked.
 
-Both are 256 random bits. Only digests are kept.
+Only their digests are kept (`kit/crypto/bearer_secrets.py`).
 """
 
-import hashlib
-import re
-import secrets
+from app.kit.crypto import bearer_secrets
 
 PREFIX = "mtd_person_"
-_KEY = re.compile(rf"{PREFIX}[A-Za-z0-9_-]{{43}}")
+_KEY = bearer_secrets.pattern_of(PREFIX)
 
 
 def new_key() -> str:
-    """A fresh key, to be shown once."""
-    return f"{PREFIX}{secrets.token_urlsafe(32)}"
+    """A fresh key of a session, to be shown once."""
+    return bearer_secrets.new_secret(PREFIX)
 
 
 def new_binding() -> str:
-    """What a browser keeps to show that it is the one that asked; 43 characters."""
-    return secrets.token_urlsafe(32)
-
-
-def digest_of(secret: str) -> bytes:
-    """What is stored of either: its SHA-256."""
-    return hashlib.sha256(secret.encode()).digest()
+    """What a browser keeps to show that it is the one that asked for the link; 43 characters."""
+    return bearer_secrets.new_secret()
 
 
 def looks_like_a_key(text: str) -> bool:
-    """Whether asking the database about this text makes sense at all."""
+    """Whether it makes sense to look this text up in the database."""
     return _KEY.fullmatch(text) is not None

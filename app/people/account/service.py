@@ -1,6 +1,7 @@
 """Remembering a person, showing and changing what is kept of one."""
 
 from collections.abc import Sequence
+from dataclasses import asdict, replace
 from datetime import datetime
 from typing import Any, NamedTuple
 
@@ -14,7 +15,7 @@ from app.kit.logs import log
 from app.kit.problems import Conflict
 from app.people import queries
 from app.people.models import Person
-from app.people.sealing import Details, open_details, seal_details
+from app.people.sealing import Details, open_details, reseal_details, seal_details
 
 # What is kept only while the movement has the person's consent for this purpose.
 NEEDS_CONSENT = {"phone": "phone", "cell": "location"}
@@ -88,16 +89,16 @@ async def _fill(session: AsyncSession, ring: KeyRing, told: dict[bytes, Details]
             continue
         filled = _filled(kept, told[signer])
         if filled != kept:
-            await _keep(session, ring, signer, filled)
+            await _keep(session, ring, signer, sealed, filled)
 
 
 def _filled(kept: Details, told: Details) -> Details:
-    news = {name: value for name, value in told._asdict().items() if getattr(kept, name) is None}
-    return kept._replace(**news)
+    news = {name: value for name, value in asdict(told).items() if getattr(kept, name) is None}
+    return replace(kept, **news)
 
 
-async def _keep(session: AsyncSession, ring: KeyRing, signer: bytes, details: Details) -> None:
-    sealed = seal_details(ring, signer, details)
+async def _keep(session: AsyncSession, ring: KeyRing, signer: bytes, former: bytes, details: Details) -> None:
+    sealed = reseal_details(ring, signer, former, details)
     await session.execute(update(Person).where(Person.signer == signer).values(sealed=sealed, updated_at=now()))
 
 
@@ -115,9 +116,9 @@ async def change(session: AsyncSession, ring: KeyRing, signer: bytes, changes: d
     purposes = {purpose for name, purpose in NEEDS_CONSENT.items() if changes.get(name)}
     if purposes - await queries.purposes_given_to_the_movement(session, signer):
         raise ConsentNeeded
-    details = open_details(ring, signer, rows[0][1])
-    details = details._replace(**{name: value or "" for name, value in changes.items()})
-    await _keep(session, ring, signer, details)
+    former = rows[0][1]
+    details = replace(open_details(ring, signer, former), **{name: value or "" for name, value in changes.items()})
+    await _keep(session, ring, signer, former, details)
     return details
 
 
@@ -126,4 +127,4 @@ async def destroy(session: AsyncSession, ring: KeyRing, signer: bytes, purposes:
     gone: dict[str, Any] = {name: None for name, purpose in NEEDS_CONSENT.items() if purpose in purposes}
     for _, sealed in await queries.locked(session, [signer]):
         details = open_details(ring, signer, sealed)
-        await _keep(session, ring, signer, details._replace(**gone))
+        await _keep(session, ring, signer, sealed, replace(details, **gone))

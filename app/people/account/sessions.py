@@ -9,10 +9,11 @@ from sqlalchemy import ColumnElement, Select, and_, delete, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.kit.clock import now
+from app.kit.crypto.bearer_secrets import digest_of
 from app.kit.database.ids import uuid7
 from app.kit.problems import NotFound, Unauthorized
 from app.organizations.principals import NO_ORGANIZATION, PERSON, Principal
-from app.people.account.keys import digest_of, looks_like_a_key, new_key
+from app.people.account.keys import looks_like_a_key, new_key
 from app.people.models import OutgoingMail, PersonSession, SignIn
 
 LIFETIME = timedelta(days=30)

@@ -13,15 +13,16 @@ from sqlalchemy import select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.kit.clock import now
+from app.kit.crypto.bearer_secrets import digest_of
 from app.kit.crypto.sealing import KeyRing, SealBrokenError
 from app.kit.database.ids import uuid7
 from app.kit.problems import Forbidden
 from app.people.account import service
-from app.people.account.keys import digest_of, new_binding
+from app.people.account.keys import new_binding
 from app.people.account.sessions import NewSession, begin
 from app.people.fields.emails import canonical
 from app.people.models import OutgoingMail, SignIn
-from app.people.sealing import SignInToken, read_sign_in_token, seal_mail
+from app.people.sealing import MailContent, SignInToken, read_sign_in_token, seal_mail
 
 LIFETIME = timedelta(minutes=15)
 
@@ -65,7 +66,7 @@ async def ask(session: AsyncSession, ring: KeyRing, asked: Asked, *, mailed: boo
 
 def _mail(ring: KeyRing, asked: Asked, sign_in_id: UUID) -> OutgoingMail:
     id_ = uuid7()
-    content = {"sign_in": str(sign_in_id), "email": asked.email, "locale": asked.locale}
+    content = MailContent(sign_in=sign_in_id, email=asked.email, locale=asked.locale)
     return OutgoingMail(id=id_, kind="sign_in", signer=asked.signer, sealed=seal_mail(ring, id_, content))
 
 

@@ -23,7 +23,7 @@ from app.people import queries
 from app.people.account import service
 from app.people.models import Consent, OutgoingMail
 from app.people.queries import HAS_CONSENT_SQL, consenting, latest_of
-from app.people.sealing import seal_mail
+from app.people.sealing import MailContent, seal_mail
 
 __all__ = ["CONSENT_GIVEN", "HAS_CONSENT_SQL", "Entry", "Ledger", "consenting", "decide", "enter", "latest_of"]
 
@@ -137,7 +137,7 @@ async def _append(session: AsyncSession, entries: Iterable[Entry]) -> None:
 
 async def _welcome(session: AsyncSession, ring: KeyRing, given: Iterable[Entry]) -> None:
     rows = [
-        _mail(ring, entry.signer, "welcome", {"organization": str(entry.organization_id)})
+        _mail(ring, entry.signer, "welcome", MailContent(organization=entry.organization_id))
         for entry in given
         if entry.purpose == "news"
     ]
@@ -145,7 +145,7 @@ async def _welcome(session: AsyncSession, ring: KeyRing, given: Iterable[Entry])
         await session.execute(insert(OutgoingMail), rows)
 
 
-def _mail(ring: KeyRing, signer: bytes, kind: str, content: dict[str, str]) -> dict[str, object]:
+def _mail(ring: KeyRing, signer: bytes, kind: str, content: MailContent) -> dict[str, object]:
     id_ = uuid7()
     return {"id": id_, "kind": kind, "signer": signer, "sealed": seal_mail(ring, id_, content)}
 

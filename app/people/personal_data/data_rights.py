@@ -2,6 +2,7 @@
 (article 17)."""
 
 from collections.abc import Iterable, Sequence
+from dataclasses import asdict
 from typing import Any
 from uuid import UUID
 
@@ -12,9 +13,9 @@ from app.kit.clock import now
 from app.kit.crypto.sealing import KeyRing
 from app.kit.database.outbox import NewMessage, publish
 from app.kit.database.session import Database
+from app.kit.rooms import ErasureChoice, PersonalDataStore
 from app.people import queries
 from app.people.models import Consent, OutgoingMail, Person, PersonSession, SignIn
-from app.people.personal_data.stores import ErasureChoice, PersonalDataStore
 from app.people.presenters import show_consents
 from app.people.pseudonyms import person_id
 from app.people.sealing import open_details
@@ -50,7 +51,7 @@ async def _person(session: AsyncSession, ring: KeyRing, signer: bytes) -> dict[s
     if row is None:
         return None
     times = {"created_at": row.created_at, "updated_at": row.updated_at, "looked_at": row.looked_at}
-    return open_details(ring, signer, row.sealed)._asdict() | times
+    return asdict(open_details(ring, signer, row.sealed)) | times
 
 
 async def _rows(

@@ -1,1 +1,1 @@
-"""What the worker does about signatures: milestones, consents, mails, withdrawals told, jobs by rule."""
+"""The worker's part: the runner of work by rule, and the sweeps for milestones, consents, mails, withdrawals."""

@@ -1,7 +1,7 @@
-"""Entering in the ledger what people consented to when they signed.
+"""The consents sweep: records in the ledger what people consented to when they signed.
 
-A consent counts with the signature: at once, or from its confirmation on. It waits, sealed, in the signature until this
-sweep enters it and takes it out, both in one transaction: so it is entered exactly once.
+A consent counts when its signature counts: at once, or from its confirmation on. It waits, sealed, in the signature
+until this sweep records it and removes it there, both in one transaction: so it is recorded exactly once.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -21,17 +21,17 @@ from app.people.consents.service import Entry
 from app.people.schemas import Consent
 from app.people.sealing import Details
 from app.signatures.signing.prepare import consents_of
-from app.signatures.signing.sealing import Personal, seal, unseal
+from app.signatures.signing.sealing import Personal, reseal_without, unseal
 
 BATCH = 500
-# A word is proven if a link was mailed to the address it came with, and followed.
+# A consent is proven if a link was mailed to the address that it came with, and somebody followed it.
 _DUE = text(f"""
     SELECT petition_id, signer, id, signed_at, partner_id, sealed, proven FROM signatures
-    WHERE consents_due AND state = 'confirmed' AND id > :behind
+    WHERE consents_due AND state = 'confirmed' AND id > :after
     ORDER BY id LIMIT {BATCH} FOR UPDATE SKIP LOCKED
 """)
 _BEGINNING = UUID(int=0)
-_ENTERED = text("""
+_RECORDED = text("""
     UPDATE signatures s SET consents_due = NULL, sealed = n.sealed
     FROM unnest(CAST(:petition_ids AS uuid[]), CAST(:signers AS bytea[]), CAST(:sealed AS bytea[]))
         AS n (petition_id, signer, sealed)
@@ -47,32 +47,32 @@ class _Given(NamedTuple):
     consents: list[Consent]
 
 
-class ConsentEntering:
-    """The sweep. Signatures that cannot be read are passed over until it begins anew, so they hold nobody up."""
+class ConsentRecorder:
+    """The sweep. It passes over signatures that cannot be read, until it begins anew: so they hold nobody up."""
 
     def __init__(self, ring: KeyRing) -> None:
         self._ring = ring
-        self._behind = _BEGINNING
+        self._after = _BEGINNING
 
     async def __call__(self, session: AsyncSession) -> Sequence[bytes]:
-        """Enter the consents of up to `BATCH` signatures; the signers that were looked at."""
-        rows = (await session.execute(_DUE, {"behind": self._behind})).all()
+        """Record the consents of up to `BATCH` signatures; returns the signers that were looked at."""
+        rows = (await session.execute(_DUE, {"after": self._after})).all()
         found = [given for row in rows if (given := _opened(self._ring, row)) is not None]
         if len(found) < len(rows):
             log.error("signatures cannot be read", count=len(rows) - len(found))
-            self._behind = rows[-1].id
+            self._after = rows[-1].id
         if len(rows) < BATCH:
-            self._behind = _BEGINNING
+            self._after = _BEGINNING
         if found:
-            await _enter(session, self._ring, found)
+            await _record(session, self._ring, found)
         return [row.signer for row in rows]
 
 
-async def _enter(session: AsyncSession, ring: KeyRing, found: Sequence[_Given]) -> None:
+async def _record(session: AsyncSession, ring: KeyRing, found: Sequence[_Given]) -> None:
     asked = await read_asked(session, {consent.organization for given in found for consent in given.consents})
     await remember_all(session, ring, _people(found))
     await consents.enter(session, ring, [entry for given in found for entry in _entries(asked, given)])
-    await session.execute(_ENTERED, _columns(ring, found))
+    await session.execute(_RECORDED, _columns(ring, found))
 
 
 def _entries(asked: Mapping[str, AskedOrganization], given: _Given) -> list[Entry]:
@@ -89,7 +89,7 @@ def _entries(asked: Mapping[str, AskedOrganization], given: _Given) -> list[Entr
 
 
 def _opened(ring: KeyRing, row: Any) -> _Given | None:
-    """None when no key of the ring opens it, or a former version wrote what this one does not understand."""
+    """None when no key of the ring opens it, or another version has written what this one cannot read."""
     try:
         personal = unseal(ring, row.petition_id, row.signer, row.sealed)
         return _Given(row, personal, consents_of(personal))
@@ -98,18 +98,18 @@ def _opened(ring: KeyRing, row: Any) -> _Given | None:
 
 
 def _people(found: Iterable[_Given]) -> list[Known]:
-    """Those who said yes to somebody: a no alone is nobody's reason to keep more of them."""
+    """People who said yes to some organization: a no alone is no reason to keep more about them."""
     return [
-        Known(row.signer, Details(told.email, told.given_name, told.family_name, told.locale or None))
-        for row, told, given in found
+        Known(row.signer, Details(personal.email, personal.given_name, personal.family_name, personal.locale or None))
+        for row, personal, given in found
         if any(consent.given for consent in given)
     ]
 
 
 def _columns(ring: KeyRing, found: Iterable[_Given]) -> dict[str, Any]:
-    resealed = [
-        (row.petition_id, row.signer, seal(ring, row.petition_id, row.signer, told._replace(consents="")))
-        for row, told, _ in found
-    ]
-    petition_ids, signers, sealed = map(list, zip(*resealed, strict=True))
-    return {"petition_ids": petition_ids, "signers": signers, "sealed": sealed}
+    rows = [given.row for given in found]
+    return {
+        "petition_ids": [row.petition_id for row in rows],
+        "signers": [row.signer for row in rows],
+        "sealed": [reseal_without("consents", ring, row.petition_id, row.signer, row.sealed) for row in rows],
+    }

@@ -13,9 +13,9 @@ from app.signatures.models import SignatureTally
 
 
 async def mark_reached(session: AsyncSession) -> Sequence[UUID]:
-    """Mark every milestone and goal the count has reached; the petitions that had one.
+    """Mark every milestone and goal that the count has reached; returns the petitions that had one.
 
-    What is unreached is compared with the tally of the total, so a sweep over petitions at rest writes nothing.
+    Only unreached ones are compared with the total, so a sweep over petitions at rest writes nothing.
     """
     # Correlated on purpose: one short index scan per petition, whatever the number of other tallies.
     total = (

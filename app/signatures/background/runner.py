@@ -1,7 +1,7 @@
-"""What the worker carries out slice by slice: invalidations, releases, retention.
+"""The background runner: the worker's loop that carries out invalidations, releases and retention, chunk by chunk.
 
-It looks, as the sweeps do, and takes a lane only while there is something to do. Every slice is a short transaction of
-its own; what is urgent comes first, from slice to slice.
+It looks for work every few seconds, as the sweeps do, and holds a lane only while there is some. Every chunk is a short
+transaction of its own. Before each chunk the most urgent work is chosen anew, in this order.
 """
 
 import asyncio
@@ -11,39 +11,40 @@ from sqlalchemy import text
 from app.kit.crypto.sealing import KeyRing
 from app.kit.database.session import Database
 from app.kit.logs import failure_of, log
-from app.kit.settings import Settings
+from app.kit.rooms import Services
+from app.kit.waiting import wait_for_event
 from app.signatures.engine import lanes
 from app.signatures.engine.lanes import Lane
-from app.signatures.engine.scan import Passes, Unreadable
-from app.signatures.moderation import apply, held, retention
-from app.signatures.moderation.retention import Watch
+from app.signatures.engine.scan import ScanProgress, UnreadableRules
+from app.signatures.moderation import apply, on_hold, retention
+from app.signatures.moderation.retention import RetentionMonitor
 
-_DUE = text(f"SELECT {apply.DUE} OR {held.DUE} OR {retention.DUE}")
+_DUE = text(f"SELECT {apply.DUE} OR {on_hold.DUE} OR {retention.DUE}")
 
 
-async def work(database: Database, settings: Settings, ring: KeyRing, ending: asyncio.Event) -> None:
-    """Carry out what there is until `ending` is set."""
-    unreadable, watch = Unreadable(), Watch()
+async def work(services: Services, ending: asyncio.Event) -> None:
+    """Carry out what is due until `ending` is set."""
+    unreadable, monitor = UnreadableRules(), RetentionMonitor()
     while not ending.is_set():
         try:
-            await _work_off(database, ring, unreadable, watch, ending)
-        except Exception as error:  # noqa: BLE001 - what was committed is kept, the rest is tried again
+            await _run_due(services.database, services.key_ring, unreadable, monitor, ending)
+        except Exception as error:  # noqa: BLE001 - what was committed stays, the rest is tried again
             log.warning("a job was interrupted", **failure_of(error))
-        await _pause(ending, settings.sweep_seconds)
+        await wait_for_event(ending, services.settings.sweep_seconds)
 
 
-async def _work_off(
-    database: Database, ring: KeyRing, unreadable: Unreadable, watch: Watch, ending: asyncio.Event
+async def _run_due(
+    database: Database, ring: KeyRing, unreadable: UnreadableRules, monitor: RetentionMonitor, ending: asyncio.Event
 ) -> None:
-    """Slice after slice until there is none left; whoever is asked to end finishes the slice under way."""
+    """Run chunk after chunk until nothing is due; when `ending` is set, the current chunk is still finished."""
     async with database.transaction() as session:
-        await watch(session)
+        await monitor(session)
         if not (await session.scalars(_DUE, {"passed_over": unreadable.ids()})).one():
             return
     lane = await lanes.claim(database, ring.fingerprint())
     try:
-        passes, done = Passes(unreadable), 0
-        while not ending.is_set() and await work_slice(lane, ring, passes):
+        progress, done = ScanProgress(unreadable), 0
+        while not ending.is_set() and await run_chunk(lane, ring, progress):
             done += 1
         await lane.release()
     except BaseException:
@@ -52,18 +53,10 @@ async def _work_off(
     log.info("slices done", slices=done)
 
 
-async def work_slice(lane: Lane, ring: KeyRing, passes: Passes) -> bool:
-    """One slice of what comes first; False when there is nothing to do, or others are at it."""
+async def run_chunk(lane: Lane, ring: KeyRing, progress: ScanProgress) -> bool:
+    """One chunk of the most urgent work; False when there is none, or other workers are doing it."""
     return (
-        await apply.carry_on(lane, ring, passes.unreadable)
-        or await held.carry_on(lane, passes)
-        or await retention.carry_on(lane, passes)
+        await apply.apply_next(lane, ring, progress.unreadable)
+        or await on_hold.release_next(lane, progress)
+        or await retention.anonymize_next(lane, progress)
     )
-
-
-async def _pause(ending: asyncio.Event, seconds: float) -> None:
-    try:
-        async with asyncio.timeout(seconds):
-            await ending.wait()
-    except TimeoutError:
-        return

@@ -1,10 +1,12 @@
-"""Telling of withdrawals: those who may know the signature hear that it was taken back.
+"""The withdrawals sweep: writes outbox messages for the organizations that may know a signature that was withdrawn.
 
-Withdrawing itself tells nobody: the hot room only notes which attempt was withdrawn. This sweep takes the notes out and
-announces what they say, both in one transaction: each is announced exactly once. It hears who consented to what with
-the signature from the ledger; a consent that was not entered when the signature was withdrawn never is.
+Withdrawing itself writes no message: the engine only notes in `withdrawn_id` which attempt was withdrawn. This sweep
+clears the note and publishes the messages, both in one transaction: so each withdrawal is told exactly once. Which
+organizations a signer consented to is read from the ledger; a consent that was not recorded before the withdrawal never
+is.
 
-Whoever brought an attempt is told of that very one: when it is withdrawn, and again when whatever took its place is.
+A partner is told about the very attempt that it sent: when that one is withdrawn, and again when the attempt that
+replaced it is withdrawn.
 """
 
 from collections import defaultdict
@@ -24,13 +26,14 @@ BATCH = 500
 SIGNATURE_WITHDRAWN = "signature.withdrawn"
 
 _DUE = text(f"""
-    SELECT o.petition_id, o.signer, o.id, o.partner_id, o.withdrawn_id, o.brought_by, o.brought_ids,
+    SELECT o.petition_id, o.signer, o.id, o.partner_id, o.withdrawn_id,
+        o.brought_by AS superseded_partner_ids, o.brought_ids AS superseded_attempt_ids,
         {EFFECTIVE_STATE} = 'withdrawn' AS is_withdrawn
     FROM signatures o
     WHERE o.withdrawn_id IS NOT NULL ORDER BY o.withdrawn_id LIMIT {BATCH} FOR UPDATE SKIP LOCKED
 """)
 _KEYS = "unnest(CAST(:petition_ids AS uuid[]), CAST(:signers AS bytea[])) AS n (petition_id, signer)"
-_TAKEN = text(f"""
+_CLEARED = text(f"""
     UPDATE signatures s SET withdrawn_id = NULL FROM {_KEYS}
     WHERE s.petition_id = n.petition_id AND s.signer = n.signer
 """)
@@ -39,10 +42,10 @@ _ENTRIES = text(f"""
     FROM consents c JOIN {_KEYS} ON c.signer = n.signer AND c.petition_id = n.petition_id
 """)
 
-# Who may know a signature, by its key: organizations, and whether they brought its consents.
+# The organizations that may know a signature, by its key, and whether they sent its consents.
 _Knowing: TypeAlias = Mapping[tuple[UUID, bytes], Mapping[UUID, bool]]
-# Who is told of which attempt, and whether they brought it.
-_Told: TypeAlias = dict[tuple[UUID, UUID], bool]
+# The organization that is told about an attempt, and whether it sent that attempt.
+_Recipients: TypeAlias = dict[tuple[UUID, UUID], bool]
 
 
 class WithdrawalMessages:
@@ -52,23 +55,23 @@ class WithdrawalMessages:
         self._ring = ring
 
     async def __call__(self, session: AsyncSession) -> Sequence[bytes]:
-        """Announce up to `BATCH` withdrawals; whose they were."""
+        """Publish up to `BATCH` withdrawals; returns whose they were."""
         rows = (await session.execute(_DUE)).all()
         if rows:
             keys = {"petition_ids": [row.petition_id for row in rows], "signers": [row.signer for row in rows]}
             knowing = _knowing(await session.execute(_ENTRIES, keys))
-            await session.execute(_TAKEN, keys)
-            await publish(session, self._announced(rows, knowing))
+            await session.execute(_CLEARED, keys)
+            await publish(session, self._messages(rows, knowing))
         return [row.signer for row in rows]
 
-    def _announced(self, rows: Iterable[Any], knowing: _Knowing) -> list[NewMessage]:
+    def _messages(self, rows: Iterable[Any], knowing: _Knowing) -> list[NewMessage]:
         return [
-            self._about(row, organization_id, id_, brought=brought)
+            self._message(row, organization_id, id_, brought=brought)
             for row in rows
-            for (organization_id, id_), brought in _told(row, knowing[row.petition_id, row.signer]).items()
+            for (organization_id, id_), brought in _recipients(row, knowing[row.petition_id, row.signer]).items()
         ]
 
-    def _about(self, row: Any, organization_id: UUID, id_: UUID, *, brought: bool) -> NewMessage:
+    def _message(self, row: Any, organization_id: UUID, id_: UUID, *, brought: bool) -> NewMessage:
         content = {
             "petition_id": str(row.petition_id),
             "signature_id": str(id_),
@@ -79,7 +82,7 @@ class WithdrawalMessages:
 
 
 def _knowing(entries: Iterable[Any]) -> _Knowing:
-    """Those to whom a consent was given with the signature, and those who brought its consents."""
+    """Organizations to which a consent was given with the signature, and partners that sent its consents."""
     knowing: dict[tuple[UUID, bytes], dict[UUID, bool]] = defaultdict(dict)
     for petition_id, signer, organization_id, given, partner_id in entries:
         known = knowing[petition_id, signer]
@@ -90,13 +93,13 @@ def _knowing(entries: Iterable[Any]) -> _Knowing:
     return knowing
 
 
-def _told(row: Any, known: Mapping[UUID, bool]) -> _Told:
-    """Who signed anew and has withdrawn that too has withdrawn two attempts that may be known."""
+def _recipients(row: Any, known: Mapping[UUID, bool]) -> _Recipients:
+    """Of a person who signed again and withdrew again before the sweep, two withdrawn attempts may be known."""
     ids = [row.withdrawn_id, *([row.id] if row.is_withdrawn and row.id != row.withdrawn_id else [])]
-    told = {(organization_id, id_): brought for id_ in ids for organization_id, brought in sorted(known.items())}
-    for partner_id, id_ in zip(row.brought_by or (), row.brought_ids or (), strict=True):
+    recipients = {(organization_id, id_): brought for id_ in ids for organization_id, brought in sorted(known.items())}
+    for partner_id, id_ in zip(row.superseded_partner_ids or (), row.superseded_attempt_ids or (), strict=True):
         if row.is_withdrawn or id_ == row.withdrawn_id:
-            told[partner_id, id_] = True
+            recipients[partner_id, id_] = True
     if row.partner_id is not None and row.is_withdrawn:
-        told[row.partner_id, row.id] = True
-    return told
+        recipients[row.partner_id, row.id] = True
+    return recipients

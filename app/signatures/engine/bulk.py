@@ -1,7 +1,7 @@
-"""Many signatures at once: what partners bring joins the intake in few large batches, through a lane of its own.
+"""Bulk inserts: what partners post is committed in a few large batches, through a lane of its own.
 
-So those who sign one by one never wait behind ten thousand others. What is brought one by one shares transactions, as
-everybody's signatures do; large parts have one each, and are answered as soon as it is committed.
+So people who sign one by one never wait behind ten thousand others. There are two queues: small parts share a
+transaction, as individual signatures do; a large part has a transaction to itself and is answered when that commits.
 """
 
 import asyncio
@@ -14,40 +14,44 @@ from app.signatures.engine import insert
 from app.signatures.engine.insert import Committed, Outcome, Signing
 from app.signatures.engine.lanes import Lane
 
-# Signatures in one transaction: enough that its commit costs nothing, few enough that whoever is in it and signs
-# here at the same moment waits a fraction of a second.
-CHUNK = 2000
-# Signatures of a part that shares its transaction with others.
+# Signatures in one transaction: enough that its commit costs nothing per signature, few enough that a person who is in
+# it and signs here at the same moment waits a fraction of a second.
+BATCH_LIMIT = 2000
+# A part of up to so many signatures shares its transaction with others.
 _SMALL = 20
 # Parts that may wait in one process, large and small ones; more get 503.
-_LARGE_WAITING, _SMALL_WAITING = 32, 512
+_LARGE_QUEUE_LIMIT, _SMALL_QUEUE_LIMIT = 32, 512
 
 Part = Sequence[Signing]
 Write = Callable[[Callable[[Lane], Awaitable[Committed]]], Awaitable[Sequence[Outcome]]]
 
 
-class Bulk:
-    """The queues of what is brought: of large parts, and of small ones. They take turns."""
+class BulkQueues:
+    """Two group-commit queues, of large parts and of small ones, which take turns."""
 
     def __init__(self, write: Write, patience: float) -> None:
-        """`write` runs a verb on the lane of these queues, one at a time, and claims another one if that is lost."""
+        """`write` runs a verb on the lane of these queues, one at a time, and claims a new lane if that one is lost."""
         self._write = write
         self._turn = asyncio.Lock()
         self._large: GroupCommit[Part, Sequence[Outcome]] = GroupCommit(
-            self._commit, queue_limit=_LARGE_WAITING, batch_limit=1, patience=patience, watched=False
+            self._commit, queue_limit=_LARGE_QUEUE_LIMIT, batch_limit=1, patience=patience, watched=False
         )
         self._small: GroupCommit[Part, Sequence[Outcome]] = GroupCommit(
-            self._commit, queue_limit=_SMALL_WAITING, batch_limit=CHUNK // _SMALL, patience=patience, watched=False
+            self._commit,
+            queue_limit=_SMALL_QUEUE_LIMIT,
+            batch_limit=BATCH_LIMIT // _SMALL,
+            patience=patience,
+            watched=False,
         )
 
     def start(self) -> None:
         self._large.start()
         self._small.start()
 
-    async def bring(self, signings: Part) -> Sequence[Outcome]:
-        """Commit up to `CHUNK` signatures; an outcome for each, in order. QueueFull, Unavailable.
+    async def submit(self, signings: Part) -> Sequence[Outcome]:
+        """Commit up to `BATCH_LIMIT` signatures; an outcome for each, in order. QueueFull, Unavailable.
 
-        Bringing them again is harmless, if they have the same ids: each is met as what it has become.
+        Submitting the same signings (with the same ids) again is harmless: the outcome says what each has become.
         """
         try:
             return await (self._small if len(signings) <= _SMALL else self._large).add(signings)
@@ -56,9 +60,9 @@ class Bulk:
                 raise
         if len(signings) == 1:
             return [Outcome.INVALID]
-        # One that the database will not take must not cost its neighbours.
+        # The database refused one of them. Halve the part until that one is found: it must not cost the others.
         middle = len(signings) // 2
-        return [*await self.bring(signings[:middle]), *await self.bring(signings[middle:])]
+        return [*await self.submit(signings[:middle]), *await self.submit(signings[middle:])]
 
     async def close(self) -> None:
         """Settle what was taken."""
@@ -68,5 +72,5 @@ class Bulk:
     async def _commit(self, parts: Sequence[Part]) -> Sequence[Sequence[Outcome]]:
         together = list(chain.from_iterable(parts))
         async with self._turn:
-            outcomes = iter(await self._write(lambda lane: insert.sign(lane, together, insert.BRING)))
+            outcomes = iter(await self._write(lambda lane: insert.sign(lane, together, insert.FROM_PARTNER)))
         return [list(islice(outcomes, len(part))) for part in parts]

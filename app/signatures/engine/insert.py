@@ -1,8 +1,7 @@
-"""Intake: the only code that inserts signatures.
+"""The insert of signatures: one batch, one transaction, on conflict resolved by the key. Nothing else inserts them.
 
-Whoever signs joins the batch that is being gathered and is answered when that batch's transaction has committed. A
-batch closes as soon as the one before it has committed, so it is 1 when idle and grows with load. Statements are
-each about one petition, named once as a parameter: on a Citus cluster a batch then commits on one node.
+`sign` is called with a batch: those who signed while the batch before it was committing (`engine.py`). Each statement
+is about one petition, which is its first parameter: on a Citus cluster such a batch commits on one node.
 
 What happens to a signature afterwards is in `transitions.py`.
 """
@@ -15,26 +14,28 @@ from uuid import UUID
 
 from app.kit.database.session import Connection, committing
 from app.petitions.queries import ACCEPTING_SQL
+from app.signatures.dimensions import TallyKeys
 from app.signatures.engine import tallies
 from app.signatures.engine.lanes import Lane
-from app.signatures.engine.tallies import TallyKeys
 
-# Attempts that partners brought and that others take the place of, the last of each partner: while a signature of this
-# person stands, those who brought one must hear what becomes of it (`withdrawal_messages.py`, `service.py`).
-BROUGHT_BY = """
+# A newer attempt replaces a pending one. If a partner sent the replaced attempt, the partner and the attempt's id are
+# kept beside the signature, the last one of each partner: as long as this person has a signature, these partners must
+# be told what becomes of it (`background/withdrawal_messages.py`, `me/service.py`). The columns keep their first names.
+SUPERSEDED_PARTNER_IDS = """
     CASE WHEN s.partner_id IS NULL THEN s.brought_by
     ELSE array_append(array_remove(s.brought_by, s.partner_id), s.partner_id) END
 """
-BROUGHT_IDS = """
+SUPERSEDED_ATTEMPT_IDS = """
     CASE WHEN s.partner_id IS NULL THEN s.brought_ids ELSE array_append(
         array_remove(s.brought_ids, s.brought_ids[array_position(s.brought_by, s.partner_id)]), s.id
     ) END
 """
 
-# Whoever withdrew may sign again; an import, which may be run twice, must not bring them back. What is pending nobody
-# has vouched for yet, so the newest attempt stands in its place: whoever signs for somebody else before them, or from
-# an address over the limit, does not keep them out. The mails somebody was sent stay counted through it all.
-_SIGN = f"""
+# One statement for all sources; they differ in whom they may replace (`replaceable`) and who is asked to confirm by
+# mail (`mailed`). Nobody has proven a pending attempt yet, so the newest one replaces it: somebody who signs in another
+# person's name first, or from an address over the limit, cannot keep that person out. `mail_count` is never reset, so
+# that nobody can be sent more mails by signing again.
+_INSERT = f"""
     INSERT INTO signatures AS s
         (petition_id, signer, id, signed_at, country, state, region, source, group_id, event_id, sealed,
          address_digest, domain_digest, disposable, partner_id, held, consents_due, mail_due_at, mail_since, due_mail)
@@ -59,46 +60,47 @@ _SIGN = f"""
          excluded.group_id, excluded.event_id, excluded.sealed, excluded.address_digest, excluded.domain_digest,
          excluded.disposable, excluded.partner_id, excluded.held, excluded.consents_due, excluded.mail_due_at,
          excluded.mail_since, excluded.due_mail, NULL,
-         {BROUGHT_BY}, {BROUGHT_IDS})
-    WHERE {{makes_way}}
+         {SUPERSEDED_PARTNER_IDS}, {SUPERSEDED_ATTEMPT_IDS})
+    WHERE {{replaceable}}
     RETURNING s.petition_id, s.signer, s.state
 """
-# A loser's row is locked, so its transaction must be flushed like a winner's: both are answered after as long a time.
-SIGN = _SIGN.format(
+# People who sign themselves. Whoever withdrew may sign again. A row that is not replaced is locked all the same, so its
+# transaction is flushed like any other: a second signing takes as long as a first.
+FROM_SIGNER = _INSERT.format(
     accepting=ACCEPTING_SQL,
     state="CASE WHEN n.held OR p.confirmation = 'email' THEN 'pending' ELSE 'confirmed' END",
     mailed="n.held IS NULL AND p.confirmation = 'email'",
-    makes_way="s.state = 'withdrawn'"
+    replaceable="s.state = 'withdrawn'"
     " OR s.state = 'pending' AND s.id <> excluded.id AND (excluded.held IS NULL OR s.held)",
 )
-# Whoever brings a file answers for it: nobody in it is asked to confirm.
-IMPORT = _SIGN.format(
+# A file that staff import. They answer for it, so nobody in it is asked to confirm. It may be run twice, so it does not
+# bring back anybody who has withdrawn.
+FROM_IMPORT = _INSERT.format(
     accepting=ACCEPTING_SQL,
     state="'confirmed'",
     mailed="false",
-    makes_way="s.state = 'pending' AND s.id <> excluded.id",
+    replaceable="s.state = 'pending' AND s.id <> excluded.id",
 )
-
-# A partner may post the same again, days later and after somebody has withdrawn: that must not bring them back. Nor may
-# it take the place of what it has itself brought: that one's mail is under way, with the consents it is to confirm.
-BRING = _SIGN.format(
+# What a partner posts. It may post the same again days later, so it does not bring back anybody who has withdrawn. Nor
+# does it replace its own attempt: the mail of that one is on its way, with the consents it is to confirm.
+FROM_PARTNER = _INSERT.format(
     accepting=ACCEPTING_SQL,
     state="CASE p.confirmation WHEN 'email' THEN 'pending' ELSE 'confirmed' END",
     mailed="p.confirmation = 'email'",
-    makes_way="s.state = 'pending' AND s.id <> excluded.id"
+    replaceable="s.state = 'pending' AND s.id <> excluded.id"
     " AND (s.held OR s.partner_id IS DISTINCT FROM excluded.partner_id)",
 )
 
-# Who did not win: has signed before, or was refused because the petition closed in this very moment? Once it is
-# closed those who have signed are refused like all others: a stranger must not find them out by that.
-_KNOWN = f"""
+# Why was an attempt not inserted: had the person signed before, or has the petition closed in this very moment? Once it
+# is closed, people who have signed are refused like everybody else: the answer must not tell who had signed.
+_EXISTING = f"""
     SELECT s.petition_id, s.signer, s.id, s.state, {ACCEPTING_SQL} AS accepting, p.allowed_countries,
         p.confirmation, s.country, s.region, s.source, s.group_id, s.event_id, s.signed_at
     FROM signatures s, petitions p
     WHERE s.petition_id = $1 AND s.signer = ANY ($2::bytea[]) AND p.id = $1
 """
-# Whoever signs again where signatures are confirmed by mail is told by mail. There it is asked in every batch, of
-# nobody too, so that it takes as long; it is the row that says whether a mail is due.
+# Where signatures are confirmed by mail, a person who signs again is told so by mail. There the statement runs in every
+# batch, even for nobody, so that a second signing takes no longer than a first.
 _REMIND = """
     UPDATE signatures s SET mail_due_at = now(), mail_since = now(), due_mail = 'already_signed'
     FROM petitions p
@@ -108,13 +110,13 @@ _REMIND = """
 
 
 class AbuseSignals(NamedTuple):
-    """What a signature leaves behind besides its facets; None takes no room. A flag is True or None."""
+    """Where a signature came from and what it waits for. A flag is True or None: a NULL takes no space in the row."""
 
     address_digest: bytes | None = None
     domain_digest: bytes | None = None
     disposable: bool | None = None
     partner_id: UUID | None = None
-    held: bool | None = None
+    on_hold: bool | None = None
     consents_due: bool | None = None
 
 
@@ -125,14 +127,14 @@ class Signing(NamedTuple):
     signer: bytes
     id: UUID
     sealed: bytes
-    facets: TallyKeys
-    traces: AbuseSignals = AbuseSignals()
+    tally_keys: TallyKeys
+    signals: AbuseSignals = AbuseSignals()
 
 
 class Outcome(Enum):
     """What became of an attempt. The public is told `COUNTED`, `PENDING` and `DUPLICATE` in the same words.
 
-    `INVALID`: the database takes no such values.
+    `INVALID`: the database refuses a value of it. `NOTHING`: no row was there to change.
     """
 
     COUNTED = "counted"
@@ -147,68 +149,69 @@ class Outcome(Enum):
 
 
 class Committed(NamedTuple):
-    """A committed batch: an outcome per attempt, in order, and the moved petitions' totals in this lane."""
+    """A committed batch: an outcome per attempt, in order, and the total in this lane of each petition it touched."""
 
     outcomes: list[Outcome]
     totals: dict[UUID, int]
 
 
-class _Known(NamedTuple):
-    """The row that stood in a loser's way."""
+class _Existing(NamedTuple):
+    """The row that an attempt met and did not replace. `counts`: it is part of the tallies of an unproven petition."""
 
     id: UUID
     state: str
-    facets: TallyKeys
-    moves: bool
+    tally_keys: TallyKeys
+    counts: bool
     mailed: bool
 
 
 _Key = tuple[UUID, bytes]
 _NOBODY = (UUID(int=0), b"", UUID(int=0))
-_TAKEN = {"confirmed": Outcome.COUNTED, "pending": Outcome.PENDING}
+_OUTCOMES = {"confirmed": Outcome.COUNTED, "pending": Outcome.PENDING}
 
 
-async def sign(lane: Lane, signings: Sequence[Signing], statement: str = SIGN) -> Committed:
-    """Insert the signings in one transaction and move the tallies with them.
+async def sign(lane: Lane, signings: Sequence[Signing], statement: str = FROM_SIGNER) -> Committed:
+    """Insert the signings and add them to the tallies, in one transaction.
 
-    Repeating it is harmless: a row that carries the attempt's own id was won by the first try.
+    Repeating it is harmless: a row that has the attempt's own id was inserted by an earlier try.
     """
-    # Of several by one person the first one stands, but one that is held keeps no other out.
+    # If one person signs several times in a batch, the first attempt is taken; one that is on hold gives way to others.
     last_first = list(reversed(signings))
-    last_first.sort(key=_is_held, reverse=True)
-    firsts = {(s.petition_id, s.signer): s for s in last_first}
-    ordered = sorted(firsts.values())
+    last_first.sort(key=_is_on_hold, reverse=True)
+    chosen = {(s.petition_id, s.signer): s for s in last_first}
+    ordered = sorted(chosen.values())
     async with committing(lane.connection):
-        won = await _insert(lane.connection, ordered, statement)
-        losers = [s for s in ordered if s[:2] not in won]
-        known = await _known(lane.connection, losers)
-        if statement is SIGN and _is_mailed(won, known):
-            reminded = [s[:3] for s in losers if s[:2] in known and not _is_held(s)]
-            await lane.connection.executemany(_REMIND, reminded or [_NOBODY])
-        touched = {petition_id for petition_id, _ in (*won, *known)}
-        totals = await tallies.apply_deltas(lane.connection, lane.number, touched, _changes(ordered, won, known))
-    return Committed([_outcome(s, won, known, firsts) for s in signings], totals)
+        inserted = await _insert(lane.connection, ordered, statement)
+        skipped = [s for s in ordered if s[:2] not in inserted]
+        existing = await _find_existing(lane.connection, skipped)
+        if statement is FROM_SIGNER and _confirms_by_mail(inserted, existing):
+            again = [s[:3] for s in skipped if s[:2] in existing and not _is_on_hold(s)]
+            await lane.connection.executemany(_REMIND, again or [_NOBODY])
+        petition_ids = {petition_id for petition_id, _ in (*inserted, *existing)}
+        deltas = _deltas(ordered, inserted, existing)
+        totals = await tallies.apply_deltas(lane.connection, lane.number, petition_ids, deltas)
+    return Committed([_outcome(s, inserted, existing, chosen) for s in signings], totals)
 
 
-def _is_held(signing: Signing) -> bool:
-    return signing.traces.held is not None
+def _is_on_hold(signing: Signing) -> bool:
+    return signing.signals.on_hold is not None
 
 
-def _is_mailed(won: Mapping[_Key, str], known: Mapping[_Key, _Known]) -> bool:
-    """Whether signatures of this batch may be confirmed by mail: elsewhere nobody waits for a statement about it."""
-    return "pending" in won.values() or any(row.mailed for row in known.values())
+def _confirms_by_mail(inserted: Mapping[_Key, str], existing: Mapping[_Key, _Existing]) -> bool:
+    """Whether any petition of this batch confirms by mail; if none does, nobody waits for a statement about mails."""
+    return "pending" in inserted.values() or any(row.mailed for row in existing.values())
 
 
-def _changes(
-    ordered: Sequence[Signing], won: Mapping[_Key, str], known: Mapping[_Key, _Known]
+def _deltas(
+    ordered: Sequence[Signing], inserted: Mapping[_Key, str], existing: Mapping[_Key, _Existing]
 ) -> Iterator[tuple[UUID, TallyKeys, int]]:
-    """What the batch moves: whoever counts by one; what stands already by nought, so that it takes as long."""
+    """One for each new confirmed signature; zero for one that was there already, so that it takes as long."""
     for signing in ordered:
-        if won.get(signing[:2]) == "confirmed":
-            yield signing.petition_id, signing.facets, 1
-    for (petition_id, _), row in known.items():
-        if row.moves:
-            yield petition_id, row.facets, 0
+        if inserted.get(signing[:2]) == "confirmed":
+            yield signing.petition_id, signing.tally_keys, 1
+    for (petition_id, _), row in existing.items():
+        if row.counts:
+            yield petition_id, row.tally_keys, 0
 
 
 def _by_petition(items: Iterable[Signing]) -> dict[UUID, list[Signing]]:
@@ -219,46 +222,46 @@ def _by_petition(items: Iterable[Signing]) -> dict[UUID, list[Signing]]:
 
 
 async def _insert(connection: Connection, ordered: Sequence[Signing], statement: str) -> dict[_Key, str]:
-    """The states of those who won, by key."""
+    """The states of the inserted rows, by key."""
     arguments = []
     for petition_id, signings in _by_petition(ordered).items():
-        _, signers, ids, sealed, facets, traces = zip(*signings, strict=True)
-        columns = map(_column, (*zip(*facets, strict=True), *zip(*traces, strict=True)))
+        _, signers, ids, sealed, tally_keys, signals = zip(*signings, strict=True)
+        columns = map(_column, (*zip(*tally_keys, strict=True), *zip(*signals, strict=True)))
         arguments.append((petition_id, signers, ids, sealed, *columns))
     return {(row[0], row[1]): row[2] for row in await connection.fetchmany(statement, arguments)}
 
 
 def _column(values: Sequence[Any]) -> Sequence[Any] | None:
-    """A column in which nobody has anything is sent as none at all: the driver would look at each of its elements."""
+    """None instead of a column of nothing but None: the driver would look at each of its elements."""
     return None if values.count(None) == len(values) else values
 
 
-async def _known(connection: Connection, losers: Sequence[Signing]) -> dict[_Key, _Known]:
-    """The rows that stood in the losers' way, by key. Asked of nobody too, so that it takes as long."""
-    grouped = _by_petition(losers)
+async def _find_existing(connection: Connection, skipped: Sequence[Signing]) -> dict[_Key, _Existing]:
+    """The rows that these attempts met, by key. Runs for nobody too, so that a first signing takes as long."""
+    grouped = _by_petition(skipped)
     arguments = [(petition_id, [s.signer for s in signings]) for petition_id, signings in grouped.items()]
-    attempts = {s[:2]: s for s in losers}
-    known = {}
-    for row in await connection.fetchmany(_KNOWN, arguments or [(UUID(int=0), [])]):
-        petition_id, signer, id_, state, accepting, allowed, confirmation, *facets = row
+    attempts = {s[:2]: s for s in skipped}
+    existing = {}
+    for row in await connection.fetchmany(_EXISTING, arguments or [(UUID(int=0), [])]):
+        petition_id, signer, id_, state, accepting, allowed, confirmation, *keys = row
         attempt = attempts[petition_id, signer]
-        accepted = accepting and (allowed is None or attempt.facets.country in allowed)
+        accepted = accepting and (allowed is None or attempt.tally_keys.country in allowed)
         if accepted or id_ == attempt.id:
-            moves = state == "confirmed" and confirmation == "none"
-            known[petition_id, signer] = _Known(id_, state, TallyKeys(*facets), moves, confirmation == "email")
-    return known
+            counts = state == "confirmed" and confirmation == "none"
+            existing[petition_id, signer] = _Existing(id_, state, TallyKeys(*keys), counts, confirmation == "email")
+    return existing
 
 
 def _outcome(
-    signing: Signing, won: Mapping[_Key, str], known: Mapping[_Key, _Known], firsts: Mapping[_Key, Signing]
+    signing: Signing, inserted: Mapping[_Key, str], existing: Mapping[_Key, _Existing], chosen: Mapping[_Key, Signing]
 ) -> Outcome:
     key = signing[:2]
-    if key in won:
-        first = firsts[key]
-        return _TAKEN[won[key]] if first is signing or first.id == signing.id else Outcome.DUPLICATE
-    if key not in known:
+    if key in inserted:
+        taken = chosen[key]
+        return _OUTCOMES[inserted[key]] if taken is signing or taken.id == signing.id else Outcome.DUPLICATE
+    if key not in existing:
         return Outcome.REFUSED
-    row = known[key]
+    row = existing[key]
     if row.state == "withdrawn":
         return Outcome.WITHDRAWN
-    return _TAKEN.get(row.state, Outcome.DUPLICATE) if row.id == signing.id else Outcome.DUPLICATE
+    return _OUTCOMES.get(row.state, Outcome.DUPLICATE) if row.id == signing.id else Outcome.DUPLICATE

@@ -1,7 +1,8 @@
-"""Lanes: a pinned connection and a small number that no other connection has.
+"""A lane is a counter shard (sharded counter), together with the one connection that writes it.
 
-Every tally row carries the lane that writes it, so two processes never wait for each other's commit. A lane is held
-by a session-level advisory lock and is free again the moment its connection ends, however it ends.
+Every tally row carries the lane's number, so no two writers ever wait for each other's commit; a tally is the sum of
+its lanes. The number is held by a session-level advisory lock: when the connection ends, however it ends, the lane is
+free.
 """
 
 from dataclasses import dataclass
@@ -20,7 +21,7 @@ class NoLaneError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Lane:
-    """A writer's own part of every tally."""
+    """One shard of every tally, and the connection that writes it."""
 
     number: int
     connection: Connection
@@ -38,7 +39,7 @@ async def claim(database: Database, fingerprint: str) -> Lane:
     """Open a connection and take the lowest free lane.
 
     Raises what connecting raises, NoLaneError, or ForeignKeyRingError when `fingerprint` names another digest key than
-    the database was filled with.
+    the one the database was filled with.
     """
     async with database.transaction() as session:
         await key_ring_guard.ensure_key_ring(session, fingerprint)

@@ -1,6 +1,6 @@
-"""Passes: one worker's way through all signatures of a petition, again and again until nothing was left to do.
+"""Scans: a worker goes through all chunks of a petition, again and again, until a whole scan finds nothing to do.
 
-How far it came is not written down. A worker that is killed begins anew, and what is done already is passed over.
+How far a scan has come is not stored. A worker that is killed begins anew; what is done already is passed over quickly.
 """
 
 from collections.abc import Collection
@@ -12,23 +12,23 @@ from app.kit.clock import now
 from app.kit.database.session import Connection
 from app.kit.logs import log
 from app.signatures.engine import chunks
-from app.signatures.engine.chunks import Slice
+from app.signatures.engine.chunks import Chunk
 
-# Signers' keys are as good as random: a part of their range holds the same part of the signatures.
+# Signers' keys are as good as random, so this 256th part of their range holds a 256th part of the signatures.
 _SAMPLED = 256
 _SAMPLE = "SELECT count(*) FROM signatures WHERE petition_id = $1 AND signer < '\\x01'"
 
-# As long as this a worker does not look at such a rule again: somebody may have sealed it anew by then.
-_LET_LIE = timedelta(hours=1)
+# A worker tries such a rule again after this time: by then somebody may have sealed it anew.
+_RETRY_AFTER = timedelta(hours=1)
 
-Job = tuple[object, ...]
+ScanKey = tuple[object, ...]
 
 
 @dataclass(frozen=True, slots=True)
-class Unreadable:
-    """Invalidations whose rule no key of this worker opens. They are passed over, so that everything else goes on."""
+class UnreadableRules:
+    """Invalidations whose rule no key of this worker opens. They are passed over, so that they hold nothing up."""
 
-    let_lie: timedelta = _LET_LIE
+    retry_after: timedelta = _RETRY_AFTER
     _until: dict[UUID, datetime] = field(default_factory=dict)
 
     def ids(self) -> Collection[UUID]:
@@ -38,30 +38,30 @@ class Unreadable:
             del self._until[id_]
         return list(self._until)
 
-    def note(self, id_: UUID) -> None:
+    def add(self, id_: UUID) -> None:
         """Pass this one over for a while."""
-        self._until[id_] = now() + self.let_lie
+        self._until[id_] = now() + self.retry_after
         log.error("the rule of an invalidation cannot be opened", invalidation=str(id_))
 
 
 @dataclass(slots=True)
-class Pass:
-    """How far it is, and whether anything was, or is still, to be done."""
+class Scan:
+    """How far one scan has come, and whether it found anything to do, or to wait for."""
 
     petition_id: UUID
-    slice_count: int
+    chunk_count: int
     number: int = 0
     unfinished: bool = False
 
-    def part(self) -> Slice:
-        """The slice it has come to."""
-        return chunks.cut(self.petition_id, self.number, self.slice_count)
+    def chunk(self) -> Chunk:
+        """The chunk whose turn it is."""
+        return chunks.chunk_at(self.petition_id, self.number, self.chunk_count)
 
     def advance(self, *, unfinished: bool) -> bool:
-        """Go on to the next slice; whether a whole pass has just found nothing to do."""
+        """Go on to the next chunk; whether a whole scan has just ended without finding anything to do."""
         self.unfinished |= unfinished
         self.number += 1
-        if self.number < self.slice_count:
+        if self.number < self.chunk_count:
             return False
         done = not self.unfinished
         self.number, self.unfinished = 0, False
@@ -69,19 +69,19 @@ class Pass:
 
 
 @dataclass(frozen=True, slots=True)
-class Passes:
-    """The passes one worker is in, by job; and what it passes over."""
+class ScanProgress:
+    """The scans that one worker is in the middle of, and the rules that it passes over."""
 
-    unreadable: Unreadable = field(default_factory=Unreadable)
-    _under_way: dict[Job, Pass] = field(default_factory=dict)
+    unreadable: UnreadableRules = field(default_factory=UnreadableRules)
+    _scans: dict[ScanKey, Scan] = field(default_factory=dict)
 
-    async def of(self, connection: Connection, job: Job, petition_id: UUID) -> Pass:
-        """The pass of this job, begun if it is not under way."""
-        if job not in self._under_way:
+    async def scan_of(self, connection: Connection, key: ScanKey, petition_id: UUID) -> Scan:
+        """The scan with this key; begun if there is none."""
+        if key not in self._scans:
             sampled = await connection.fetchval(_SAMPLE, petition_id)
-            self._under_way[job] = Pass(petition_id, chunks.slice_count(sampled * _SAMPLED))
-        return self._under_way[job]
+            self._scans[key] = Scan(petition_id, chunks.chunk_count(sampled * _SAMPLED))
+        return self._scans[key]
 
-    def end(self, job: Job) -> None:
-        """The job is done."""
-        self._under_way.pop(job, None)
+    def end(self, key: ScanKey) -> None:
+        """Nothing is left to do: forget this scan."""
+        self._scans.pop(key, None)

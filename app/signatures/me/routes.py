@@ -2,10 +2,11 @@
 
 from fastapi import APIRouter, Request, Response
 
+from app.kit import rooms
 from app.kit.database.session import Session
 from app.people.dependencies import CurrentPerson
 from app.signatures.me import service as own
-from app.signatures.routes import Engine
+from app.signatures.routes import Services
 from app.signatures.schemas import OwnSignatures, WithdrawalView
 
 router = APIRouter(tags=["me"])
@@ -20,8 +21,8 @@ async def list_own_signatures(myself: CurrentPerson, session: Session, response:
 
 @router.post("/v1/me/signatures/{petition}/withdraw")
 async def withdraw_own_signature(
-    request: Request, myself: CurrentPerson, room: Engine, petition: str
+    request: Request, myself: CurrentPerson, services: Services, petition: str
 ) -> WithdrawalView:
     """Withdraw your signature; its personal data is destroyed."""
-    await own.withdraw(room, request.app.state.database, myself.signer, petition)
+    await own.withdraw(services, rooms.services(request).database, myself.signer, petition)
     return WithdrawalView()

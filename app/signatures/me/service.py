@@ -10,27 +10,29 @@ from uuid import UUID
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from app.kit.crypto.sealing import KeyRing
+from app.kit.crypto.sealing import KeyRing, SealBrokenError
 from app.kit.database.outbox import NewMessage, publish
 from app.kit.database.session import Database
+from app.kit.logs import failure_of, log
 from app.kit.problems import NotFound
+from app.kit.rooms import ErasureChoice, Services
 from app.kit.text.fields import as_id
 from app.people.personal_data.data_rights import erased
-from app.people.personal_data.stores import ErasureChoice
-from app.signatures.engine.engine import SigningEngine
 from app.signatures.engine.transitions import Erasure, Withdrawal
 from app.signatures.schemas import OwnSignatureView
-from app.signatures.signing.sealing import Personal, unseal
+from app.signatures.services import SigningServices
+from app.signatures.signing.sealing import Personal, texts_of, unseal
 
 Json = dict[str, Any]
 
-# Goes by the key, petition by petition: there is no other index of signers.
+# Looks the key up petition by petition: there is no other index of signers.
 _OWN = text("""
     SELECT p.id AS petition_id, p.slug, p.title, s.id, s.signed_at,
         CASE WHEN s.held AND p.confirmation = 'none' THEN 'confirmed' ELSE coalesce(s.state_before, s.state)
         END AS state,
         s.country, s.region, s.source, s.group_id, s.event_id, s.sealed, s.disposable IS NOT NULL AS disposable,
-        s.mail_count, s.partner_id, s.brought_by, s.brought_ids
+        s.mail_count, s.partner_id,
+        s.brought_by AS superseded_partner_ids, s.brought_ids AS superseded_attempt_ids
     FROM petitions p JOIN signatures s ON s.petition_id = p.id AND s.signer = :signer
     ORDER BY s.signed_at DESC, p.id
 """)
@@ -46,7 +48,7 @@ class SignatureNotFound(NotFound):
 
 
 async def signatures_of(session: AsyncSession, signer: bytes) -> list[OwnSignatureView]:
-    """A person's signatures, newest first, as they stand for them: holding and invalidating is the staff's matter."""
+    """A person's signatures, newest first, in the states their signer knows: on hold and invalidated are not shown."""
     return [OwnSignatureView.model_validate(row) for row in await _rows(session, signer)]
 
 
@@ -54,7 +56,7 @@ async def _rows(session: AsyncSession, signer: bytes) -> Sequence[Any]:
     return (await session.execute(_OWN, {"signer": signer})).all()
 
 
-async def withdraw(room: SigningEngine, database: Database, signer: bytes, ref: str) -> None:
+async def withdraw(services: SigningServices, database: Database, signer: bytes, ref: str) -> None:
     """Withdraw one's signature under this petition; SignatureNotFound. Harmless to repeat."""
     id_ = as_id(ref)
     async with database.transaction() as session:
@@ -62,58 +64,62 @@ async def withdraw(room: SigningEngine, database: Database, signer: bytes, ref: 
     found = [row.petition_id for row in rows if row.petition_id == id_ or row.slug == ref]
     if not found:
         raise SignatureNotFound
-    await room.queue.add(Withdrawal(found[0], signer, None))
+    await services.engine.submit(Withdrawal(found[0], signer, None))
 
 
-class Signers:
-    """Knows whether somebody has signed anything."""
+@dataclass(frozen=True)
+class SignatureStore:
+    """What this room keeps of a person, to export and to erase (`PersonalDataStore`)."""
+
+    services: Services
+    name: str = "signatures"
 
     async def knows(self, session: AsyncSession, signer: bytes) -> bool:
         """Whether there is a signature of this person, in whatever state."""
         return bool(await session.scalar(_HAS_ANY, {"signer": signer}))
 
-
-@dataclass(frozen=True)
-class SignatureKeeper(Signers):
-    """What this room keeps of a person (`people/personal_data/stores.py`)."""
-
-    room: SigningEngine
-    database: Database
-    name: str = "signatures"
-
     async def export(self, session: AsyncSession, ring: KeyRing, signer: bytes) -> list[Json]:
-        """Everything kept with this person's signatures, opened."""
+        """Everything kept with this person's signatures, in clear."""
         return [_exported(ring, signer, row) for row in await _rows(session, signer)]
 
     async def erase(self, signer: bytes, choice: ErasureChoice) -> None:
-        """Destroy what can name this person; with `keep`, what counts goes on counting, as nobody's.
+        """Destroy what can name this person; with `keep`, signatures that count stay as nameless rows.
 
-        Committed by the hot room, petition by petition, and harmless to repeat. Partners that brought some of it are
-        told before: once it is gone nobody knows who they were.
+        Committed by the engine, petition by petition, and harmless to repeat. The messages to partners that sent some
+        of these signatures are written before: afterwards nobody knows which partners they were.
         """
-        async with self.database.transaction() as session:
+        async with self.services.database.transaction() as session:
             rows = await _rows(session, signer)
-            await publish(session, _told_to_partners(self.room.ring, signer, rows))
+            await publish(session, _erasure_messages(self.services.key_ring, signer, rows))
         erasures = [Erasure(row.petition_id, signer, choice == "keep") for row in rows]
-        await asyncio.gather(*map(self.room.queue.add, erasures))
+        await asyncio.gather(*map(self.services.of(SigningServices).engine.submit, erasures))
 
 
-def _told_to_partners(ring: KeyRing, signer: bytes, rows: Iterable[Any]) -> list[NewMessage]:
-    brought: dict[UUID, list[UUID]] = defaultdict(list)
+def _erasure_messages(ring: KeyRing, signer: bytes, rows: Iterable[Any]) -> list[NewMessage]:
+    attempts: dict[UUID, list[UUID]] = defaultdict(list)
     for row in rows:
-        for partner_id, id_ in zip(row.brought_by or (), row.brought_ids or (), strict=True):
-            brought[partner_id].append(id_)
+        for partner_id, id_ in zip(row.superseded_partner_ids or (), row.superseded_attempt_ids or (), strict=True):
+            attempts[partner_id].append(id_)
         if row.partner_id is not None:
-            brought[row.partner_id].append(row.id)
-    return [erased(ring, partner_id, signer, ids) for partner_id, ids in sorted(brought.items())]
+            attempts[row.partner_id].append(row.id)
+    return [erased(ring, partner_id, signer, ids) for partner_id, ids in sorted(attempts.items())]
 
 
 def _exported(ring: KeyRing, signer: bytes, row: Any) -> Json:
-    personal = unseal(ring, row.petition_id, signer, row.sealed) if row.sealed else Personal("", "", "")
     return OwnSignatureView.model_validate(row).model_dump(mode="json") | {
-        **personal._asdict(),
+        **_personal(ring, signer, row),
         "group_id": str(row.group_id) if row.group_id else None,
         "event_id": str(row.event_id) if row.event_id else None,
         "disposable_address": row.disposable,
         "mail_count": row.mail_count or 0,
     }
+
+
+def _personal(ring: KeyRing, signer: bytes, row: Any) -> Json:
+    """The personal fields; of a row that cannot be read, only that it is so. The other rows are exported."""
+    try:
+        personal = unseal(ring, row.petition_id, signer, row.sealed) if row.sealed else Personal()
+    except SealBrokenError as error:
+        log.error("a signature cannot be read", signature=str(row.id), **failure_of(error))
+        return {"unreadable": True}
+    return dict(texts_of(personal))

@@ -1,6 +1,6 @@
-"""Invalidations: drafted with a rule, looked at, applied, and undone as a whole.
+"""Invalidations: staff draft one with a rule, look at it, apply it, and undo it as a whole.
 
-Here is only decided; the worker carries it out slice by slice (`apply.py`).
+Here only the decision is stored; the worker carries it out chunk by chunk (`apply.py`).
 """
 
 from typing import NamedTuple
@@ -18,7 +18,7 @@ from app.kit.text.fields import as_id
 from app.signatures.engine import chunks
 from app.signatures.models import Invalidation
 from app.signatures.moderation import rules
-from app.signatures.moderation.rules import Decided
+from app.signatures.moderation.rules import StoredRule
 from app.signatures.moderation.schemas import DryRun, InvalidationBody
 
 
@@ -46,24 +46,24 @@ class RuleUnreadable(Conflict):
     slug = "rule-unreadable"
 
 
-class Decision(NamedTuple):
-    """An invalidation, its rule if it can be opened, and what it would invalidate if that was counted."""
+class OpenedInvalidation(NamedTuple):
+    """An invalidation, its rule (None if no key opens it), and what it would invalidate (None if not counted)."""
 
     invalidation: Invalidation
-    decided: Decided | None
+    rule: StoredRule | None
     dry_run: DryRun | None = None
 
 
-async def draft(session: AsyncSession, ring: KeyRing, petition_id: UUID, body: InvalidationBody) -> Decision:
+async def draft(session: AsyncSession, ring: KeyRing, petition_id: UUID, body: InvalidationBody) -> OpenedInvalidation:
     """A draft and its dry run; RuleMatchesEverything, UnknownPartner."""
-    decided = await rules.decide(session, body.rule)
-    counted = await rules.count(session, petition_id, rules.rule_of(ring, decided))
+    rule = await rules.resolve(session, body.rule)
+    counted = await rules.count(session, ring, petition_id, rule)
     id_ = uuid7()
-    sealed = rules.seal(ring, id_, decided)
+    sealed = rules.seal(ring, id_, rule)
     invalidation = Invalidation(id=id_, petition_id=petition_id, reason=body.reason, sealed=sealed)
     session.add(invalidation)
     await session.flush()
-    return Decision(invalidation, decided, counted.dry_run)
+    return OpenedInvalidation(invalidation, rule, counted.dry_run)
 
 
 def of(petition_id: UUID) -> Select[Invalidation]:
@@ -71,21 +71,21 @@ def of(petition_id: UUID) -> Select[Invalidation]:
     return select(Invalidation).where(Invalidation.petition_id == petition_id)
 
 
-def opened(ring: KeyRing, invalidation: Invalidation) -> Decision:
+def opened(ring: KeyRing, invalidation: Invalidation) -> OpenedInvalidation:
     """An invalidation with its rule, if it can be opened."""
-    decided = rules.unseal(ring, invalidation.id, invalidation.sealed)
-    if decided is None:
+    rule = rules.unseal(ring, invalidation.id, invalidation.sealed)
+    if rule is None:
         log.error("the rule of an invalidation cannot be opened", invalidation=str(invalidation.id))
-    return Decision(invalidation, decided)
+    return OpenedInvalidation(invalidation, rule)
 
 
-async def look(session: AsyncSession, ring: KeyRing, petition_id: UUID, ref: str) -> Decision:
+async def look(session: AsyncSession, ring: KeyRing, petition_id: UUID, ref: str) -> OpenedInvalidation:
     """An invalidation, with a fresh dry run while it is a draft; InvalidationNotFound."""
-    decision = opened(ring, await _find(session, petition_id, ref, locked=False))
-    if decision.invalidation.state != "draft" or decision.decided is None:
-        return decision
-    counted = await rules.count(session, petition_id, rules.rule_of(ring, decision.decided))
-    return decision._replace(dry_run=counted.dry_run)
+    found = opened(ring, await _find(session, petition_id, ref, locked=False))
+    if found.invalidation.state != "draft" or found.rule is None:
+        return found
+    counted = await rules.count(session, ring, petition_id, found.rule)
+    return found._replace(dry_run=counted.dry_run)
 
 
 async def _find(session: AsyncSession, petition_id: UUID, ref: str, *, locked: bool) -> Invalidation:
@@ -96,40 +96,40 @@ async def _find(session: AsyncSession, petition_id: UUID, ref: str, *, locked: b
     return invalidation
 
 
-async def apply(session: AsyncSession, ring: KeyRing, petition_id: UUID, ref: str) -> Decision:
-    """Let the worker invalidate what the rule matches and was signed until now; nothing when that was said before.
+async def apply(session: AsyncSession, ring: KeyRing, petition_id: UUID, ref: str) -> OpenedInvalidation:
+    """Let the worker invalidate what the rule matches and was signed until now; repeating it changes nothing.
 
     InvalidationNotFound, InvalidationOutOfTurn, RuleUnreadable, RuleMatchesAll.
     """
-    decision = opened(ring, await _find(session, petition_id, ref, locked=True))
-    invalidation, decided = decision.invalidation, decision.decided
+    found = opened(ring, await _find(session, petition_id, ref, locked=True))
+    invalidation, rule = found.invalidation, found.rule
     if invalidation.state in {"applying", "applied"}:
-        return decision
+        return found
     _expect(invalidation, {"draft"}, "applied")
-    if decided is None:
+    if rule is None:
         raise RuleUnreadable("Draft it again, or have the key that sealed it brought back.")
     moment = now()
-    counted = await rules.count(session, petition_id, rules.rule_of(ring, decided), moment)
-    if counted.matching_count == counted.countable_count > 0 and not decided.body.everything:
+    counted = await rules.count(session, ring, petition_id, rule, moment)
+    if counted.matching_count == counted.countable_count > 0 and not rule.body.everything:
         raise RuleMatchesAll("If that is meant, draft the rule again and say `everything`.")
     invalidation.signed_before, invalidation.state = moment, "applying"
-    invalidation.slice, invalidation.slice_count = 0, chunks.slice_count(counted.row_count)
+    invalidation.slice, invalidation.slice_count = 0, chunks.chunk_count(counted.row_count)
     await session.flush()
-    return decision._replace(dry_run=counted.dry_run)
+    return found._replace(dry_run=counted.dry_run)
 
 
-async def undo(session: AsyncSession, ring: KeyRing, petition_id: UUID, ref: str) -> Decision:
-    """Let the worker restore all that was invalidated, however far it came; nothing when that was said before.
+async def undo(session: AsyncSession, ring: KeyRing, petition_id: UUID, ref: str) -> OpenedInvalidation:
+    """Let the worker restore all that was invalidated, however far it came; repeating it changes nothing.
 
     InvalidationNotFound, InvalidationOutOfTurn.
     """
-    decision = opened(ring, await _find(session, petition_id, ref, locked=True))
-    invalidation = decision.invalidation
+    found = opened(ring, await _find(session, petition_id, ref, locked=True))
+    invalidation = found.invalidation
     if invalidation.state not in {"undoing", "undone"}:
         _expect(invalidation, {"applying", "applied"}, "undone")
         invalidation.state, invalidation.slice = "undoing", 0
         await session.flush()
-    return decision
+    return found
 
 
 def _expect(invalidation: Invalidation, states: set[str], wanted: str) -> None:

@@ -1,8 +1,8 @@
-"""Retention: from the petition's day on, personal data of those without other consent is destroyed.
+"""Retention: from a day that staff set on, the personal data of signers without other consent is destroyed.
 
-What counts stays, as nobody's, so that every tally can be recounted; what does not count goes. Whose consents were
-given with the signature and are not in the ledger yet must wait for that: until then nobody can say whether they
-consent. The whole petition waits with them, for good if no key opens them: so it is watched.
+A signature that counts stays as a nameless row, so that every tally can be recounted; one that does not count is
+deleted. Consents that came with a signature must be in the ledger first: until then nobody can say whether its signer
+consents. The whole petition waits for them, for ever if no key opens them: so a monitor writes that to the log.
 """
 
 from datetime import datetime, timedelta
@@ -18,11 +18,11 @@ from app.people.consents.service import HAS_CONSENT_SQL
 from app.petitions.models import Petition
 from app.signatures.engine import chunks
 from app.signatures.engine.lanes import Lane
-from app.signatures.engine.scan import Passes
+from app.signatures.engine.scan import ScanProgress
 from app.signatures.engine.transitions import COUNTED
 from app.signatures.moderation.schemas import RetentionView
 
-# As the index of those says it (`models.py`).
+# The same condition as that of their index (`models.py`).
 _WAITS = "o.consents_due AND o.state = 'confirmed'"
 _DAY_HAS_COME = """
     p.personal_data_until <= (now() AT TIME ZONE 'UTC')::date AND p.personal_data_destroyed_at IS NULL
@@ -34,7 +34,7 @@ _HAS_COME = f"""
     )
 """
 _NEXT = f"SELECT p.id FROM petitions p WHERE {_HAS_COME} ORDER BY p.id LIMIT 1 FOR NO KEY UPDATE OF p SKIP LOCKED"
-# Those whose consents came due after the petition was looked at: a pass that met one is not the last.
+# Consents that came due after the petition was chosen: a scan that meets one is not the last.
 _WAITING = f"""
     SELECT EXISTS (
         SELECT 1 FROM signatures o WHERE o.petition_id = $1 AND o.signer >= $2 AND o.signer < $3
@@ -42,11 +42,11 @@ _WAITING = f"""
     )
 """
 _DONE = "UPDATE petitions SET personal_data_destroyed_at = now() WHERE id = $1"
-_HELD_UP = text(f"""
+_STALLED = text(f"""
     SELECT p.id, count(*) FROM petitions p JOIN signatures o ON o.petition_id = p.id AND {_WAITS}
     WHERE {_DAY_HAS_COME} GROUP BY p.id ORDER BY p.id
 """)
-_WATCHED_EVERY = timedelta(hours=1)
+_LOGGED_EVERY = timedelta(hours=1)
 DUE = f"EXISTS (SELECT 1 FROM petitions p WHERE {_HAS_COME})"
 
 _DRY_RUN = text(f"""
@@ -58,7 +58,7 @@ _DRY_RUN = text(f"""
 
 
 async def dry_run(session: AsyncSession, petition: Petition) -> RetentionView:
-    """What would be destroyed if the day had come; what is nobody's already is in neither number."""
+    """What would be destroyed if the day had come; nameless rows are in neither number."""
     rows = (await session.execute(_DRY_RUN, {"petition_id": petition.id})).all()
     return RetentionView(
         personal_data_until=petition.personal_data_until,
@@ -68,31 +68,31 @@ async def dry_run(session: AsyncSession, petition: Petition) -> RetentionView:
     )
 
 
-async def carry_on(lane: Lane, passes: Passes) -> bool:
-    """Destroy in the next slice of a petition that nobody is at; False when there is none."""
+async def anonymize_next(lane: Lane, progress: ScanProgress) -> bool:
+    """Anonymize in the next chunk of a petition that no other worker is doing; False when there is none."""
     async with committing(lane.connection):
         id_: UUID | None = await lane.connection.fetchval(_NEXT)
         if id_ is None:
             return False
-        job = ("retention", id_)
-        under_way = await passes.of(lane.connection, job, id_)
-        part = under_way.part()
-        sliced = await chunks.anonymize(lane, part)
-        waiting = await lane.connection.fetchval(_WAITING, *part)
-        if done := under_way.advance(unfinished=waiting or sliced.changed > 0):
+        key = ("retention", id_)
+        scan = await progress.scan_of(lane.connection, key, id_)
+        chunk = scan.chunk()
+        result = await chunks.anonymize(lane, chunk)
+        waiting = await lane.connection.fetchval(_WAITING, *chunk)
+        if done := scan.advance(unfinished=waiting or result.changed > 0):
             await lane.connection.execute(_DONE, id_)
     if done:
-        passes.end(job)
+        progress.end(key)
     return True
 
 
-class Watch:
-    """Tells the log, at most once an hour, which petitions' day has come while consents are not in the ledger yet.
+class RetentionMonitor:
+    """Logs, at most once an hour, petitions whose day has come while consents are not in the ledger yet.
 
-    For a moment that is nothing; if it lasts, no key opens them.
+    For a moment that is nothing unusual; if it lasts, no key opens these consents.
     """
 
-    def __init__(self, every: timedelta = _WATCHED_EVERY) -> None:
+    def __init__(self, every: timedelta = _LOGGED_EVERY) -> None:
         self._every = every
         self._last: datetime | None = None
 
@@ -102,5 +102,5 @@ class Watch:
         if self._last is not None and moment < self._last + self._every:
             return
         self._last = moment
-        for petition_id, waiting_count in await session.execute(_HELD_UP):
+        for petition_id, waiting_count in await session.execute(_STALLED):
             log.warning("retention waits for consents", petition=str(petition_id), signatures=waiting_count)

@@ -1,4 +1,4 @@
-"""Staff against abuse: trends, what is held, invalidations; and what will be destroyed when its day has come."""
+"""Moderation over HTTP: invalidations, signatures on hold, trends, retention. For staff only."""
 
 from typing import Annotated
 
@@ -6,13 +6,14 @@ from fastapi import APIRouter, Depends, Query, Request, Response
 
 from app.kit.crypto.sealing import KeyRing
 from app.kit.database.paging import Page, Paging, page_of
-from app.kit.database.session import Database, Session
+from app.kit.database.session import Session
+from app.kit.rooms import services
 from app.organizations.auth import AnyStaff, Campaigner, staff
 from app.organizations.principals import Principal
 from app.petitions import service as petitions
 from app.signatures.models import Invalidation
-from app.signatures.moderation import held, invalidations, retention
-from app.signatures.moderation.invalidations import Decision
+from app.signatures.moderation import invalidations, on_hold, retention
+from app.signatures.moderation.invalidations import OpenedInvalidation
 from app.signatures.moderation.schemas import (
     HeldView,
     InvalidationBody,
@@ -24,40 +25,38 @@ from app.signatures.moderation.schemas import (
 from app.signatures.moderation.trends import Trends
 
 
-def _unkept(response: Response) -> None:
+def _no_store(response: Response) -> None:
     response.headers["Cache-Control"] = "no-store"
 
 
-router = APIRouter(tags=["abuse"], dependencies=[Depends(_unkept)])
+router = APIRouter(tags=["abuse"], dependencies=[Depends(_no_store)])
 
-# Those who set the day, and those who answer for personal data.
+# Campaigners set the day; data officers answer for personal data.
 Watcher = Annotated[Principal, Depends(staff("campaigner", "data_officer"))]
 
 
 def _ring(request: Request) -> KeyRing:
-    ring: KeyRing = request.app.state.hot.ring
-    return ring
+    return services(request).key_ring
 
 
 def _trends(request: Request) -> Trends:
-    trends: Trends = request.app.state.trends
-    return trends
+    return services(request).of(Trends)
 
 
 Ring = Annotated[KeyRing, Depends(_ring)]
 Watched = Annotated[Trends, Depends(_trends)]
 
 
-def _item(decision: Decision) -> InvalidationItem:
-    row = decision.invalidation
+def _item(found: OpenedInvalidation) -> InvalidationItem:
+    row = found.invalidation
     given = {name: getattr(row, name) for name in InvalidationItem.model_fields if name != "rule"}
     if row.state == "draft":
         given["signed_before"] = None
-    return InvalidationItem(rule=decision.decided and decision.decided.body, **given)
+    return InvalidationItem(rule=found.rule and found.rule.body, **given)
 
 
-def _view(decision: Decision) -> InvalidationView:
-    return InvalidationView(**dict(_item(decision)), dry_run=decision.dry_run)
+def _view(found: OpenedInvalidation) -> InvalidationView:
+    return InvalidationView(**dict(_item(found)), dry_run=found.dry_run)
 
 
 @router.post("/v1/petitions/{petition}/invalidations", status_code=201)
@@ -66,9 +65,9 @@ async def draft_invalidation(
 ) -> InvalidationView:
     """Say by a rule which signatures are not genuine, and see what it would invalidate. Nothing is changed yet."""
     found = await petitions.find(session, petition, campaigner)
-    decision = await invalidations.draft(session, ring, found.id, body)
-    response.headers["Location"] = f"/v1/petitions/{found.slug}/invalidations/{decision.invalidation.id}"
-    return _view(decision)
+    drafted = await invalidations.draft(session, ring, found.id, body)
+    response.headers["Location"] = f"/v1/petitions/{found.slug}/invalidations/{drafted.invalidation.id}"
+    return _view(drafted)
 
 
 @router.get("/v1/petitions/{petition}/invalidations")
@@ -113,14 +112,14 @@ async def undo_invalidation(
 async def show_held(caller: AnyStaff, session: Session, petition: str) -> HeldView:
     """How many signatures are held, for they were over a limit."""
     found = await petitions.find(session, petition, caller)
-    return HeldView(**(await held.held(session, found))._asdict())
+    return HeldView(**(await on_hold.on_hold(session, found))._asdict())
 
 
 @router.post("/v1/petitions/{petition}/held/release")
 async def release_held(_campaigner: Campaigner, session: Session, petition: str) -> HeldView:
     """Let all that are held now go on as if nothing had happened. It goes on in the background."""
-    found = await held.release(session, petition)
-    return HeldView(**(await held.held(session, found))._asdict())
+    found = await on_hold.release(session, petition)
+    return HeldView(**(await on_hold.on_hold(session, found))._asdict())
 
 
 @router.get("/v1/petitions/{petition}/trends")
@@ -132,11 +131,11 @@ async def show_trends(
     minutes: Annotated[int, Query(ge=1, le=60)] = 15,
 ) -> TrendsView:
     """Where the signatures of the last minutes came from; at most five seconds old."""
-    database: Database = request.app.state.database
-    # A short transaction of its own: whoever waits for the shared read holds no connection.
+    database = services(request).database
+    # A short transaction of its own: a request that waits for the shared read must not hold a connection.
     async with database.transaction() as session:
         found = await petitions.find(session, petition, caller)
-    view = await trends.get((found.id, minutes))
+    view = await trends.of(found.id, minutes)
     assert view is not None
     return view
 

@@ -1,24 +1,30 @@
-"""What staff send and are told when they invalidate signatures, release held ones, and watch over personal data."""
+"""Schemas of moderation: invalidations and their rules, signatures on hold, trends, retention.
 
+`RuleBody` is the one list of what a rule can ask: each field carries its SQL (`Matches`), from which `rules.py` makes
+the statements and their parameters.
+"""
+
+from collections.abc import Callable
 from datetime import date, datetime
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, NamedTuple, Self
 from uuid import UUID
 
 from pydantic import AfterValidator, BaseModel, Field, StringConstraints, model_validator
 
+from app.kit.crypto.sealing import KeyRing
 from app.kit.text.countries import Country
 from app.kit.text.fields import Body, Line, Moment, Slug
 from app.people.fields import emails
+from app.signatures.models import InvalidationState
 from app.signatures.schemas import Source
+from app.signatures.signing import email_domains
 from app.signatures.signing.email_domains import domain_of
-
-State = Literal["draft", "applying", "applied", "undoing", "undone"]
 
 _MOST_VALUES = 1000
 
 
 def _mail_domain(name: str) -> str:
-    """The domain as addresses under it are digested; ValueError when no address can be."""
+    """The domain in the form in which addresses under it are digested; ValueError when no address can be."""
     try:
         return domain_of(emails.canonical(emails.validated(f"somebody@{name}")))
     except ValueError:
@@ -30,18 +36,73 @@ AddressDigest = Annotated[str, StringConstraints(pattern=r"^[0-9A-Fa-f]{16}$", t
 _values = Field(min_length=1, max_length=_MOST_VALUES)
 
 
+def _address_digest(_ring: KeyRing, digits: str) -> bytes:
+    return bytes.fromhex(digits)
+
+
+class Matches(NamedTuple):
+    """How a field of a rule is compared with a row `o` of signatures: the SQL type of its parameter, and the condition.
+
+    `digest` makes the parameter of each value, where the row holds a digest. `is_personal`: a value may stand for one
+    person alone, so a rule that names one must not tell a count of fewer than five.
+    """
+
+    sql_type: str
+    condition: str
+    digest: Callable[[KeyRing, str], bytes] | None = None
+    is_personal: bool = False
+
+    def sql(self, parameter: str) -> str:
+        """The condition for this parameter; NULL matches every row."""
+        return f"({parameter}::{self.sql_type} IS NULL OR {self.condition.format(value=parameter)})"
+
+    def value(self, ring: KeyRing, given: Any) -> Any:
+        """The parameter for what staff gave."""
+        if given is None or self.digest is None:
+            return given
+        return [self.digest(ring, each) for each in given]
+
+
 class RuleBody(Body):
     """Which signatures: fields are joined by "and", the values of one field by "or"."""
 
-    mail_domains: Annotated[list[MailDomain], _values, Field(examples=[["example.org"]])] | None = None
-    address_digests: Annotated[list[AddressDigest], _values, Field(description="as trends show them")] | None = None
-    sources: Annotated[list[Source], _values, Field(description="an empty one: without a source")] | None = None
-    countries: Annotated[list[Country], _values] | None = None
-    partner: Annotated[Slug | None, Field(description="the partner that brought them")] = None
-    signed_from: Moment | None = None
-    signed_until: Annotated[Moment | None, Field(description="signed before this moment")] = None
-    disposable: Annotated[Literal[True] | None, Field(description="from addresses that are thrown away")] = None
-    held: Annotated[Literal[True] | None, Field(description="over the petition's limit, and not released")] = None
+    mail_domains: Annotated[
+        Annotated[list[MailDomain], _values, Field(examples=[["example.org"]])] | None,
+        Matches("bytea[]", "o.domain_digest = ANY ({value})", email_domains.digest, is_personal=True),
+    ] = None
+    address_digests: Annotated[
+        Annotated[list[AddressDigest], _values, Field(description="as trends show them")] | None,
+        Matches("bytea[]", "o.address_digest = ANY ({value})", _address_digest, is_personal=True),
+    ] = None
+    sources: Annotated[
+        Annotated[list[Source], _values, Field(description="an empty one: without a source")] | None,
+        Matches("text[]", "o.source = ANY ({value})"),
+    ] = None
+    countries: Annotated[
+        Annotated[list[Country], _values] | None,
+        Matches("text[]", "o.country = ANY ({value})"),
+    ] = None
+    partner: Annotated[
+        Slug | None,
+        Field(description="the partner that brought them"),
+        Matches("uuid", "o.partner_id = {value}"),
+    ] = None
+    signed_from: Annotated[Moment | None, Matches("timestamptz", "o.signed_at >= {value}")] = None
+    signed_until: Annotated[
+        Moment | None,
+        Field(description="signed before this moment"),
+        Matches("timestamptz", "o.signed_at < {value}"),
+    ] = None
+    disposable: Annotated[
+        Literal[True] | None,
+        Field(description="from addresses that are thrown away"),
+        Matches("bool", "o.disposable IS NOT NULL"),
+    ] = None
+    held: Annotated[
+        Literal[True] | None,
+        Field(description="over the petition's limit, and not released"),
+        Matches("bool", "o.held IS NOT NULL"),
+    ] = None
     everything: Annotated[Literal[True] | None, Field(description="said when it is meant to match every signature")] = (
         None
     )
@@ -54,8 +115,14 @@ class RuleBody(Body):
 
     @property
     def narrows(self) -> bool:
-        """Whether any field asks anything of a signature."""
-        return any(getattr(self, name) is not None for name in RuleBody.model_fields if name != "everything")
+        """Whether any field restricts which signatures match."""
+        return any(getattr(self, name) is not None for name in RULE_FIELDS)
+
+
+# The fields that restrict which signatures match, in order; `everything` only says that none is meant to.
+RULE_FIELDS = {
+    name: mark for name, info in RuleBody.model_fields.items() for mark in info.metadata if isinstance(mark, Matches)
+}
 
 
 class InvalidationBody(Body):
@@ -90,7 +157,7 @@ class InvalidationItem(BaseModel):
 
     id: UUID
     petition_id: UUID
-    state: State
+    state: InvalidationState
     reason: str
     rule: Annotated[RuleBody | None, Field(description="null when no key of the service opens it: draft it again")]
     signed_before: Annotated[datetime | None, Field(description="later signatures are not touched; null in a draft")]

@@ -1,7 +1,7 @@
 """Trends: where the signatures of the last minutes came from, so that staff see an attack while it goes on.
 
-A domain can be one person's own, and an address one household's: by itself is shown only what five signatures share.
-A domain is kept as a digest; its name is read off one of the signatures that share it.
+A domain can belong to one person and an address to one household: only those that five signatures share are shown.
+A domain is stored as a digest; its name is read from one of the signatures that share it.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -23,15 +23,13 @@ from app.signatures.signing.sealing import unseal
 
 SMALLEST_SHOWN = 5
 MOST_SHOWN = 20
-# Seconds. Staff that watch share one read.
+# Seconds. All staff who watch share one read.
 _SECONDS = 5.0
 _SUMMARIZED_EVERY = timedelta(minutes=1)
 
-Trends = CoalescingReader[tuple[UUID, int], TrendsView]
-
 # PostgreSQL's `grouping()`: a bit for every column that is not grouped by.
 _BY_ADDRESS, _BY_DOMAIN, _BY_SOURCE, _ALL = 0b011, 0b101, 0b110, 0b111
-# One look at the minutes' pages (the index on `signed_at`) answers everything.
+# One scan of these minutes' pages (by the index on `signed_at`) answers everything.
 _COUNT = text(f"""
     SELECT kind, digest, source, signature_count, held_count, disposable_count FROM (
         SELECT kind, digest, source, signature_count, held_count, disposable_count,
@@ -55,8 +53,9 @@ _SAMPLES = text("""
         WHERE petition_id = :petition_id AND signed_at >= :signed_from AND domain_digest = d.digest LIMIT 1
     ) AS s
 """)
-# Whoever waits for a lock that a vacuum holds makes the vacuum give up (after `deadlock_timeout`): do not wait.
-_IN_THE_WAY = text("""
+# Waiting for a lock that an autovacuum holds would make the autovacuum give up (after `deadlock_timeout`): so do not
+# wait.
+_IS_LOCKED = text("""
     SELECT EXISTS (
         SELECT 1 FROM pg_locks
         WHERE relation = CAST('signatures' AS regclass) AND database IN (
@@ -68,14 +67,21 @@ _IN_THE_WAY = text("""
 _SUMMARIZE = text("SELECT brin_summarize_new_values(CAST('ix_signatures__signed_at' AS regclass))")
 
 
-def open_trends(database: Database, ring: KeyRing) -> Trends:
-    """Trends by petition and minutes, at most five seconds old, however many watch."""
+class Trends:
+    """A coalescing reader of trends: at most five seconds old, however many watch. One per process."""
 
-    async def read(asked: Sequence[tuple[UUID, int]]) -> Mapping[tuple[UUID, int], TrendsView]:
-        async with database.snapshot() as session:
-            return {(id_, minutes): await _look(session, ring, id_, minutes) for id_, minutes in asked}
+    def __init__(self, database: Database, ring: KeyRing) -> None:
+        self._database = database
+        self._ring = ring
+        self._reader = CoalescingReader(self._read, seconds=_SECONDS)
 
-    return CoalescingReader(read, seconds=_SECONDS)
+    async def of(self, petition_id: UUID, minutes: int) -> TrendsView | None:
+        """Where this petition's signatures of the last `minutes` came from."""
+        return await self._reader.get((petition_id, minutes))
+
+    async def _read(self, asked: Sequence[tuple[UUID, int]]) -> Mapping[tuple[UUID, int], TrendsView]:
+        async with self._database.snapshot() as session:
+            return {(id_, minutes): await _look(session, self._ring, id_, minutes) for id_, minutes in asked}
 
 
 async def _look(session: AsyncSession, ring: KeyRing, petition_id: UUID, minutes: int) -> TrendsView:
@@ -120,7 +126,7 @@ async def _names(
 
 
 class BrinMaintenance:
-    """Keeps the index that trends are read through up with the table, at most once a minute."""
+    """BRIN maintenance: adds new pages to the index that trends are read through, at most once a minute."""
 
     def __init__(self, every: timedelta = _SUMMARIZED_EVERY) -> None:
         self._every = every
@@ -131,7 +137,7 @@ class BrinMaintenance:
         moment = now()
         if self._last is not None and moment < self._last + self._every:
             return []
-        if (await session.scalars(_IN_THE_WAY)).one():
+        if (await session.scalars(_IS_LOCKED)).one():
             return []
         self._last = moment
         ranges = (await session.scalars(_SUMMARIZE)).one()

@@ -1,4 +1,4 @@
-"""Reading tallies: a petition's signatures by country, hour and so on, for the public and for staff."""
+"""Breakdowns: a petition's tallies by one dimension, for the public and for staff."""
 
 import csv
 import io
@@ -11,19 +11,20 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from app.kit.clock import now
 from app.kit.database.coalescing import CoalescingReader
 from app.kit.database.session import Database
+from app.signatures.dimensions import BY_NAME
 from app.signatures.models import SignatureTally
-from app.signatures.schemas import Dimension, TallyRow, TallyView
+from app.signatures.schemas import DimensionName, TallyRow, TallyView
 
 # Fewer than this many under one key could single somebody out.
 SMALLEST_PUBLIC_KEY = 5
 OTHER = "other"
-# What a spreadsheet would take for the beginning of a formula (OWASP, CSV injection).
+# A cell that begins so is a formula to a spreadsheet (OWASP, CSV injection).
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
-Breakdowns = CoalescingReader[tuple[UUID, Dimension], TallyView]
+Breakdowns = CoalescingReader[tuple[UUID, DimensionName], TallyView]
 
 
-async def break_down(session: AsyncSession, petition_id: UUID, by: Dimension) -> TallyView:
+async def break_down(session: AsyncSession, petition_id: UUID, by: DimensionName) -> TallyView:
     """The exact tally, largest first (times in order); read in one statement, so its rows sum to its total."""
     key = case((SignatureTally.dimension == "total", None), else_=SignatureTally.key)
     query = (
@@ -40,14 +41,14 @@ async def break_down(session: AsyncSession, petition_id: UUID, by: Dimension) ->
     return TallyView(by=by, total=total, rows=_ordered(rows, by), as_of=now())
 
 
-def _ordered(rows: Sequence[TallyRow], by: Dimension) -> list[TallyRow]:
-    if by in {"hour", "country_day"}:
+def _ordered(rows: Sequence[TallyRow], by: DimensionName) -> list[TallyRow]:
+    if BY_NAME[by].is_time:
         return sorted(rows, key=lambda row: row.key or "")
     return sorted(rows, key=lambda row: (-row.signature_count, row.key or ""))
 
 
 def fold(view: TallyView) -> TallyView:
-    """The same tally for the public: keys of fewer than 5 together as `other`; the sum stays the total."""
+    """The same tally for the public: keys of fewer than 5 are added up as `other`; the sum stays the total."""
     shown = [row for row in view.rows if row.signature_count >= SMALLEST_PUBLIC_KEY]
     rest = view.total - sum(row.signature_count for row in shown)
     if rest:
@@ -56,9 +57,9 @@ def fold(view: TallyView) -> TallyView:
 
 
 def open_breakdowns(database: Database) -> Breakdowns:
-    """Public breakdowns, at most five seconds old, however many ask."""
+    """Public breakdowns, at most five seconds old; one read however many ask."""
 
-    async def read(asked: Sequence[tuple[UUID, Dimension]]) -> Mapping[tuple[UUID, Dimension], TallyView]:
+    async def read(asked: Sequence[tuple[UUID, DimensionName]]) -> Mapping[tuple[UUID, DimensionName], TallyView]:
         async with database.transaction() as session:
             return {(id_, by): fold(await break_down(session, id_, by)) for id_, by in asked}
 

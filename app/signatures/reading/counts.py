@@ -1,8 +1,9 @@
-"""How many have signed, for a multitude that keeps asking.
+"""Counts: a cache of petitions' totals that always includes this process's own commits (read your own writes).
 
-A count is the sum of a petition's lanes, read at most once a second. What this process has committed since that read
-began is laid over it: each batch returns its lane's total. So whoever signs here and looks again sees the own signature
-counted, a million readers cost one query a second, and nothing this process believes outlives the next read.
+A count is the sum of a petition's lanes, read at most once a second. Each batch that this process commits returns its
+lane's new total, which replaces what was read of that lane. So a person who signs here and looks again sees the own
+signature counted, a million readers cost one query a second, and no commit is remembered longer than until the next
+read.
 """
 
 import time
@@ -24,22 +25,22 @@ class _Parts:
 
 
 class Counts:
-    """Counts of this process: all lanes as last read, its own lane as last committed."""
+    """The counts of one process: all lanes as last read, its own lanes as last committed."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
         self._parts: CoalescingReader[UUID, _Parts] = CoalescingReader(self._read)
-        # By petition and lane: the lane's total, and when it was told.
+        # By petition and lane: the lane's total, and when it was committed.
         self._since: defaultdict[UUID, dict[int, tuple[int, float]]] = defaultdict(dict)
 
     def committed(self, lane: int, totals: Mapping[UUID, int]) -> None:
         """A batch of this process has committed; `totals` are the moved petitions' totals in its lane."""
-        told_at = time.monotonic()
+        noted_at = time.monotonic()
         for petition_id, total in totals.items():
-            self._since[petition_id][lane] = (total, told_at)
+            self._since[petition_id][lane] = (total, noted_at)
 
     def kept(self, petition_id: UUID) -> int | None:
-        """The count without asking the database, or None when it was not read within the last second."""
+        """The count without a query, or None when it was not read within the last second."""
         parts = self._parts.kept(petition_id)
         return None if parts is None else self._sum(petition_id, parts)
 
@@ -73,7 +74,7 @@ class Counts:
         return parts
 
     def _drop_older(self, petition_id: UUID, began: float) -> None:
-        """Forget what was committed before the read began: what was read knows it, or knows better."""
+        """Forget what was committed before the read began: the read includes it."""
         since = self._since.pop(petition_id, {})
-        if kept := {lane: told for lane, told in since.items() if told[1] >= began}:
+        if kept := {lane: noted for lane, noted in since.items() if noted[1] >= began}:
             self._since[petition_id] = kept

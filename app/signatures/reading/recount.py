@@ -1,6 +1,6 @@
-"""`tally verify`: count every petition anew from its rows and compare with the tallies.
+"""Recount (`tally verify`): count every petition anew from its rows and compare with the tallies.
 
-One scan of the rows answers all dimensions (GROUPING SETS), in a snapshot, so it agrees while people keep signing.
+One scan of the rows answers all dimensions (GROUPING SETS). It runs in a snapshot, so it agrees while people sign.
 """
 
 from collections.abc import AsyncIterator
@@ -10,12 +10,12 @@ from uuid import UUID
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from app.signatures.engine.tallies import DIMENSIONS, RECOUNT_KEYS
+from app.signatures.dimensions import DIMENSIONS, NAMES
 
-_KEYS = ", ".join(f'{key} AS "{dimension}"' for dimension, key in RECOUNT_KEYS.items())
-_SETS = ", ".join(f'("{dimension}")' for dimension in DIMENSIONS)
-_CASES = " ".join(f"""WHEN grouping("{d}") = 0 THEN '{d}'""" for d in DIMENSIONS)
-_CHOICE = " ".join(f"""WHEN grouping("{d}") = 0 THEN "{d}\"""" for d in DIMENSIONS)
+_KEYS = ", ".join(f'{dimension.sql} AS "{dimension.name}"' for dimension in DIMENSIONS)
+_SETS = ", ".join(f'("{name}")' for name in NAMES)
+_CASES = " ".join(f"""WHEN grouping("{name}") = 0 THEN '{name}'""" for name in NAMES)
+_CHOICE = " ".join(f"""WHEN grouping("{name}") = 0 THEN "{name}\"""" for name in NAMES)
 
 _DIFFERENCES = text(f"""
     WITH counted AS (
@@ -40,7 +40,7 @@ _PETITIONS = text("""
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """A tally that is not what its rows say."""
+    """A tally that differs from its rows."""
 
     dimension: str
     key: str
@@ -59,7 +59,7 @@ class Verdict:
 
 
 async def differences(session: AsyncSession, petition_id: UUID) -> list[Difference]:
-    """The tallies of a petition that differ from its rows; none when all is well."""
+    """The tallies of a petition that differ from its rows; normally none."""
     rows = await session.execute(_DIFFERENCES, {"petition_id": petition_id})
     return [Difference(row[0], row[1], int(row[2]), int(row[3])) for row in rows]
 

@@ -1,6 +1,6 @@
-"""Live counts as server-sent events: one poll a process feeds every stream, however many watch.
+"""Live counts as server-sent events: one poll per process feeds every stream, however many watch.
 
-An event's id is what it says (`count-goal`), so whoever comes back with `Last-Event-ID` hears only what is new.
+An event's id is its content (`count-goal`), so a client that comes back with `Last-Event-ID` is sent only what is new.
 """
 
 import asyncio
@@ -10,12 +10,13 @@ from uuid import UUID
 
 from app.kit.logs import failure_of, log
 from app.kit.problems import Unavailable
+from app.kit.waiting import wait_for_event
 from app.petitions.directory import Directory, Entry
 from app.signatures.reading.counts import Counts
 from app.signatures.schemas import CountView
 
 _POLL_SECONDS = 1.0
-# Proxies close what is silent for half a minute or more.
+# Proxies close a connection that is silent for half a minute or more.
 _KEEP_ALIVE_SECONDS = 15.0
 _KEEP_ALIVE = b": still here\n\n"
 
@@ -28,7 +29,7 @@ class TooManyStreams(Unavailable):
 
 @dataclass(slots=True)
 class _Channel:
-    """One petition's latest count, and those who wait for the next."""
+    """One petition's latest count, and how many streams wait for the next."""
 
     slug: str
     view: CountView
@@ -48,8 +49,8 @@ class Streams:
         self._polling: asyncio.Task[None] | None = None
         self._closed = False
 
-    def make_room(self) -> None:
-        """TooManyStreams when this process can feed no further one."""
+    def check_limit(self) -> None:
+        """TooManyStreams when this process feeds as many as it may."""
         if sum(channel.watchers for channel in self._channels.values()) >= self._limit:
             raise TooManyStreams(retry_after=30)
 
@@ -57,7 +58,7 @@ class Streams:
         """The petition's counts as they change, with comments in between to keep the connection open."""
         channel = self._channels.get(entry.id)
         if channel is None:
-            # While this one reads, another may open the same channel: the first to be there is everybody's.
+            # While this one reads, another may open the same channel: all use the one that was opened first.
             channel = self._channels.setdefault(entry.id, _Channel(entry.slug, await self._view(entry)))
         channel.watchers += 1
         if self._polling is None:
@@ -68,7 +69,7 @@ class Streams:
                 if _id_of(channel.view) != last_id:
                     last_id = _id_of(channel.view)
                     yield _event_of(channel.view)
-                elif not await _within(changed, _KEEP_ALIVE_SECONDS):
+                elif not await wait_for_event(changed, _KEEP_ALIVE_SECONDS):
                     yield _KEEP_ALIVE
         finally:
             channel.watchers -= 1
@@ -87,7 +88,7 @@ class Streams:
         while self._channels:
             await asyncio.sleep(_POLL_SECONDS)
             try:
-                # All at once, so that they share one read.
+                # All at once, so that they share one query.
                 await asyncio.gather(*(self._refresh(channel) for channel in self._channels.values()))
             except Exception as error:  # noqa: BLE001 - a database in trouble must not end the streams
                 log.warning("stream poll failed", **failure_of(error))
@@ -96,7 +97,7 @@ class Streams:
     async def _refresh(self, channel: _Channel) -> None:
         entry = await self._directory.get(channel.slug)
         if entry is None:
-            # Nobody may see it any more.
+            # The public may not see it any more.
             channel.ended = True
             channel.changed.set()
             return
@@ -109,15 +110,6 @@ class Streams:
     async def _view(self, entry: Entry, *, fresh: bool = False) -> CountView:
         count = await (self._counts.fresh(entry.id) if fresh else self._counts.get(entry.id))
         return CountView(signature_count=count, signature_goal=entry.signature_goal)
-
-
-async def _within(event: asyncio.Event, seconds: float) -> bool:
-    try:
-        async with asyncio.timeout(seconds):
-            await event.wait()
-    except TimeoutError:
-        return False
-    return True
 
 
 def _id_of(view: CountView) -> str:

@@ -1,1 +1,1 @@
-"""From what was sent to a signing: validated, digested, sealed."""
+"""From the body that a signer sent to the row of a signature: validated, digested, sealed."""

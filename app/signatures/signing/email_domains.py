@@ -1,6 +1,7 @@
-"""Mail domains: which ones hand out throw-away addresses, and the digest by which one domain's signatures are found.
+"""E-mail domains: which ones give out disposable addresses, and the digest by which a domain's signatures are found.
 
-The list is that of the `disposable-email-domains` package, as old as its installed version. It flags, and refuses none.
+The list is that of the `disposable-email-domains` package, as old as the installed version. Such signatures are
+flagged, never refused.
 """
 
 from functools import lru_cache
@@ -30,7 +31,7 @@ def is_disposable(domain: str) -> bool:
 
 
 def digest(ring: KeyRing, domain: str) -> bytes:
-    """8 bytes. No signer has the same: what a signer is digested from holds an "@", and this does not."""
+    """8 bytes. It is not the digest of any signer: those are made of addresses, which contain an "@"."""
     return _digest(ring.digest_key, domain)
 
 

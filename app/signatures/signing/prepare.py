@@ -1,6 +1,5 @@
-"""From what a signer sent to what the hot room inserts: digest the address, seal the person, name the attempt."""
+"""Prepare a signature: from the body that a signer sent to the row that the engine inserts (digest, seal, new id)."""
 
-import json
 from datetime import datetime
 from uuid import UUID
 
@@ -10,11 +9,11 @@ from app.kit.crypto.sealing import KeyRing
 from app.kit.database.ids import uuid7
 from app.people.fields import emails
 from app.people.schemas import Consent
+from app.signatures.dimensions import TallyKeys
 from app.signatures.engine.insert import AbuseSignals, Signing
-from app.signatures.engine.tallies import TallyKeys
 from app.signatures.schemas import SignatureBody
 from app.signatures.signing import email_domains
-from app.signatures.signing.sealing import Personal, seal
+from app.signatures.signing.sealing import Personal, seal_body
 
 _consents = TypeAdapter(list[Consent])
 
@@ -26,12 +25,12 @@ def prepare(
     signed_at: datetime,
     *,
     address_digest: bytes | None = None,
-    held: bool | None = None,
+    on_hold: bool | None = None,
     partner_id: UUID | None = None,
     id_: UUID | None = None,
     reference: str = "",
 ) -> Signing:
-    """One attempt to sign, ready for the intake. `reference`: the id that the partner who brings it knows it by."""
+    """One attempt to sign, ready for the engine. `reference`: the partner's own id of it, if a partner sent it."""
     canonical = emails.canonical(body.email)
     domain = email_domains.domain_of(canonical)
     signer = ring.digest(canonical)
@@ -39,7 +38,7 @@ def prepare(
         petition_id,
         signer,
         id_ or uuid7(),
-        seal(ring, petition_id, signer, _personal(body, reference)),
+        seal_body(ring, petition_id, signer, body, reference),
         TallyKeys(
             country=body.country,
             region=body.region or "",
@@ -53,26 +52,12 @@ def prepare(
             domain_digest=email_domains.digest(ring, domain),
             disposable=email_domains.is_disposable(domain) or None,
             partner_id=partner_id,
-            held=held,
+            on_hold=on_hold,
             consents_due=bool(body.consents) or None,
         ),
     )
 
 
-def _personal(body: SignatureBody, reference: str) -> Personal:
-    return Personal(
-        body.given_name,
-        body.family_name,
-        body.email,
-        body.postal_code or "",
-        body.locale or "",
-        body.comment or "",
-        body.referral or "",
-        _consents.dump_json(body.consents).decode() if body.consents else "",
-        reference,
-    )
-
-
 def consents_of(personal: Personal) -> list[Consent]:
     """The consents given with a signature."""
-    return _consents.validate_python(json.loads(personal.consents)) if personal.consents else []
+    return _consents.validate_json(personal.consents) if personal.consents else []

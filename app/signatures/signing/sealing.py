@@ -1,64 +1,118 @@
-"""What is sealed with a signature, and the tokens that open it to its owner: receipt and confirmation link.
+"""The sealed record of a signature, and the tokens sealed for its signer: receipt and confirmation link.
 
-The personal fields of one signature are joined and sealed as one value. A receipt is the sealed (signer, attempt) pair:
-only that of the attempt that stands leads to a row. Any other is as well-formed, and opens nothing.
+The record holds every field of the signer's body that is marked `Sealed` (`schemas.py`), as text by name. Two versions
+can serve side by side: names that one does not know are ignored, and kept when the record is sealed anew.
+
+A receipt is the sealed (signer, attempt) pair. Only the receipt of the attempt that the row holds opens it; the receipt
+of any other attempt looks alike and opens nothing.
 """
 
-import base64
-import binascii
+import dataclasses
+import json
 from datetime import UTC, datetime
-from typing import NamedTuple
+from typing import TYPE_CHECKING, Annotated, NamedTuple
 from uuid import UUID
 
-from app.kit.crypto.sealing import SIGNER_BYTES, KeyRing, SealBrokenError
+from pydantic import Field
+from pydantic_core import to_json
 
-# U+001F, "unit separator": no field can contain it, control characters are refused.
-_SEPARATOR = "\x1f"
+from app.kit.crypto.sealed_records import RecordCodec
+from app.kit.crypto.sealing import SIGNER_BYTES, KeyRing
+from app.signatures.schemas import Sealed, SignatureBody
+
 _RECEIPT_BYTES = SIGNER_BYTES + 16
 # Seconds since 1970, until the year 36812.
 _SECONDS_BYTES = 5
 
+_OF_BODY = {
+    name: mark.short
+    for name, info in SignatureBody.model_fields.items()
+    for mark in info.metadata
+    if isinstance(mark, Sealed)
+}
+# `reference` is a partner's own id of the signature; it is not said by the signer.
+SHORT_NAMES = _OF_BODY | {"reference": "x"}
 
-class Personal(NamedTuple):
-    """The personal fields of a signature, in the order in which they are joined. New ones go to the end."""
+if TYPE_CHECKING:
 
-    given_name: str
-    family_name: str
-    email: str
-    postal_code: str = ""
-    locale: str = ""
-    comment: str = ""
-    referral: str = ""
-    consents: str = ""
-    # A partner's own id of the signature.
-    reference: str = ""
+    class Personal:
+        """The personal fields of a signature, each as text; "" when it is absent."""
+
+        def __init__(self, **fields: str) -> None: ...
+        def __getattr__(self, name: str) -> str: ...
+
+else:
+    Personal = dataclasses.make_dataclass(
+        "Personal",
+        [(name, Annotated[str, Field(alias=short)], "") for name, short in SHORT_NAMES.items()],
+        frozen=True,
+        slots=True,
+    )
+
+# Earlier versions joined the fields in this order with U+001F, which no field can contain.
+_SEPARATOR = "\x1f"
+_FORMER = "given_name family_name email postal_code locale comment referral consents reference"
+_codec = RecordCodec(Personal, former_separator=_SEPARATOR, former_fields=tuple(_FORMER.split()))
+
+
+def _text(value: object) -> str:
+    if isinstance(value, str):
+        return value
+    return to_json(value).decode() if value else ""
+
+
+def texts_of(personal: Personal) -> dict[str, str]:
+    """All personal fields by name."""
+    return {name: getattr(personal, name) for name in SHORT_NAMES}
+
+
+def identity(petition_id: UUID, signer: bytes) -> bytes:
+    """What a sealed record belongs to: its row."""
+    return b"signatures.sealed" + petition_id.bytes + signer
 
 
 def seal(ring: KeyRing, petition_id: UUID, signer: bytes, personal: Personal) -> bytes:
     """The personal fields, sealed for this signature's row."""
-    joined = _SEPARATOR.join(personal).rstrip(_SEPARATOR)
-    return ring.seal(joined.encode(), b"signatures.sealed" + petition_id.bytes + signer)
+    return _codec.seal(ring, personal, identity(petition_id, signer))
+
+
+def seal_body(ring: KeyRing, petition_id: UUID, signer: bytes, body: SignatureBody, reference: str = "") -> bytes:
+    """The sealed fields of this body, as `seal` would write them, but in half the time: every signer waits for it."""
+    fields = {short: text for name, short in _OF_BODY.items() if (text := _text(getattr(body, name)))}
+    if reference:
+        fields[SHORT_NAMES["reference"]] = reference
+    return ring.seal(to_json(fields), identity(petition_id, signer))
 
 
 def unseal(ring: KeyRing, petition_id: UUID, signer: bytes, sealed: bytes) -> Personal:
-    """The personal fields of a row; SealBrokenError when they were sealed for another row or key ring."""
-    plain = ring.open(sealed, b"signatures.sealed" + petition_id.bytes + signer)
-    return Personal(*plain.decode().split(_SEPARATOR))
+    """The personal fields of a row; SealBrokenError when they cannot be opened or read, for this row alone."""
+    return _codec.open(ring, sealed, identity(petition_id, signer))
+
+
+def reseal_without(name: str, ring: KeyRing, petition_id: UUID, signer: bytes, sealed: bytes) -> bytes:
+    """The same record without this field. Fields that a newer version has sealed are kept; SealBrokenError."""
+    row = identity(petition_id, signer)
+    plain = ring.open(sealed, row)
+    if _SEPARATOR.encode() in plain:
+        plain = _codec.dump(_codec.load(plain))
+    fields = json.loads(plain)
+    fields.pop(SHORT_NAMES[name], None)
+    return ring.seal(to_json(fields), row)
 
 
 def write_receipt(ring: KeyRing, petition_id: UUID, signer: bytes, id_: UUID) -> str:
     """The receipt of one attempt, URL-safe, 83 characters."""
-    return _spelt(ring.seal_token(signer + id_.bytes, b"receipt" + petition_id.bytes))
+    return ring.write_token(signer + id_.bytes, b"receipt" + petition_id.bytes)
 
 
 def read_receipt(ring: KeyRing, petition_id: UUID, receipt: str) -> tuple[bytes, UUID]:
     """The (signer, attempt) a receipt stands for; SealBrokenError when it is not one of this petition's."""
-    plain = ring.open_token(_unspelt(receipt), b"receipt" + petition_id.bytes)
+    plain = ring.read_token(receipt, b"receipt" + petition_id.bytes)
     return plain[:SIGNER_BYTES], UUID(bytes=plain[SIGNER_BYTES:_RECEIPT_BYTES])
 
 
 class Link(NamedTuple):
-    """What a confirmation link says, and when it was written (UTC, to the second)."""
+    """The content of a confirmation link, and when it was written (UTC, to the second)."""
 
     petition_id: UUID
     signer: bytes
@@ -69,23 +123,12 @@ class Link(NamedTuple):
 def write_link(ring: KeyRing, petition_id: UUID, signer: bytes, id_: UUID, written_at: datetime) -> str:
     """The token of a confirmation link, URL-safe, 110 characters."""
     seconds = int(written_at.timestamp()).to_bytes(_SECONDS_BYTES)
-    return _spelt(ring.seal_token(petition_id.bytes + signer + id_.bytes + seconds, b"confirmation"))
+    return ring.write_token(petition_id.bytes + signer + id_.bytes + seconds, b"confirmation")
 
 
 def read_link(ring: KeyRing, token: str) -> Link:
-    """What the token of a confirmation link says; SealBrokenError when we have not written it."""
-    plain = ring.open_token(_unspelt(token), b"confirmation")
+    """The content of a confirmation link's token; SealBrokenError when we have not written it."""
+    plain = ring.read_token(token, b"confirmation")
     petition_id, signer, id_, seconds = plain[:16], plain[16:32], plain[32:48], plain[48:]
     written_at = datetime.fromtimestamp(int.from_bytes(seconds), UTC)
     return Link(UUID(bytes=petition_id), signer, UUID(bytes=id_), written_at)
-
-
-def _spelt(token: bytes) -> str:
-    return base64.urlsafe_b64encode(token).rstrip(b"=").decode()
-
-
-def _unspelt(token: str) -> bytes:
-    try:
-        return base64.b64decode(token + "=" * (-len(token) % 4), altchars=b"-_", validate=True)
-    except (binascii.Error, ValueError):
-        raise SealBrokenError from None

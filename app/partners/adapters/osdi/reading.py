@@ -1,4 +1,4 @@
-"""How petitions are shown in OSDI's shapes. It shows only what is public, with or without a token."""
+"""OSDI presenters: how petitions are shown in its shapes. It shows only what is public, with or without a token."""
 
 import asyncio
 from collections.abc import Sequence
@@ -9,7 +9,6 @@ from sqlalchemy import func
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.kit.database.paging import HIGHEST_LIMIT, UnknownCursor, cursor_of, page_of
-from app.kit.settings import Settings
 from app.partners.adapters.osdi.schemas import (
     HalLink,
     OsdiEntryPoint,
@@ -20,6 +19,7 @@ from app.partners.adapters.osdi.schemas import (
     OsdiSignature,
     OsdiTarget,
 )
+from app.partners.settings import PartnerSettings
 from app.petitions import queries
 from app.petitions.models import Petition
 from app.signatures.reading.counts import Counts
@@ -31,7 +31,7 @@ VERSION = "1.2.0"
 _DOCS = "https://opensupporter.github.io/osdi-docs/{rel}"
 
 
-def entry_point(settings: Settings) -> OsdiEntryPoint:
+def entry_point(settings: PartnerSettings) -> OsdiEntryPoint:
     """Where everything begins."""
     at = f"{settings.public_url}/v1/osdi"
     links: dict[str, Any] = {
@@ -56,7 +56,7 @@ def entry_point(settings: Settings) -> OsdiEntryPoint:
     )
 
 
-async def show_petition(settings: Settings, counts: Counts, petition: Petition) -> OsdiPetition:
+async def show_petition(settings: PartnerSettings, counts: Counts, petition: Petition) -> OsdiPetition:
     """One petition, in its own words."""
     shown = _petition(settings, petition, await counts.get(petition.id))
     shown.links = {"curies": _curies(settings), **shown.links}
@@ -64,7 +64,7 @@ async def show_petition(settings: Settings, counts: Counts, petition: Petition) 
 
 
 async def show_petitions(
-    session: AsyncSession, settings: Settings, counts: Counts, paging: OsdiPaging
+    session: AsyncSession, settings: PartnerSettings, counts: Counts, paging: OsdiPaging
 ) -> OsdiPetitions:
     """A page of petitions, newest first. UnknownCursor for a page that no link of ours leads to."""
     if (paging.cursor is None) != (paging.page == 1):
@@ -83,14 +83,14 @@ async def show_petitions(
     )
 
 
-async def _shown(settings: Settings, counts: Counts, petitions: Sequence[Petition]) -> list[OsdiPetition]:
+async def _shown(settings: PartnerSettings, counts: Counts, petitions: Sequence[Petition]) -> list[OsdiPetition]:
     # Asked for together, the counts are read together.
     totals = await asyncio.gather(*(counts.get(petition.id) for petition in petitions))
     return [_petition(settings, petition, total) for petition, total in zip(petitions, totals, strict=True)]
 
 
 def _ways(
-    settings: Settings, paging: OsdiPaging, next_cursor: str | None, petitions: Sequence[OsdiPetition]
+    settings: PartnerSettings, paging: OsdiPaging, next_cursor: str | None, petitions: Sequence[OsdiPetition]
 ) -> dict[str, HalLink | list[HalLink]]:
     at = f"{settings.public_url}/v1/osdi/petitions?per_page={paging.per_page}"
     after = paging.as_paging().after()
@@ -102,7 +102,7 @@ def _ways(
     return {**ways, "osdi:petitions": themselves}
 
 
-def _petition(settings: Settings, petition: Petition, total: int) -> OsdiPetition:
+def _petition(settings: PartnerSettings, petition: Petition, total: int) -> OsdiPetition:
     at = petition_url(settings, petition.slug)
     page = settings.petition_link.replace("{petition}", petition.slug)
     return OsdiPetition(
@@ -127,7 +127,7 @@ def _petition(settings: Settings, petition: Petition, total: int) -> OsdiPetitio
 
 
 def show_signature(
-    settings: Settings, slug: str, identifiers: Sequence[str], recorded_at: datetime, signed_at: datetime
+    settings: PartnerSettings, slug: str, identifiers: Sequence[str], recorded_at: datetime, signed_at: datetime
 ) -> OsdiSignature:
     """A signature that was recorded. It has no page of its own to link to."""
     return OsdiSignature(
@@ -140,12 +140,12 @@ def show_signature(
     )
 
 
-def petition_url(settings: Settings, slug: str) -> str:
+def petition_url(settings: PartnerSettings, slug: str) -> str:
     """Where a petition is read."""
     return f"{settings.public_url}/v1/osdi/petitions/{slug}"
 
 
-def _curies(settings: Settings) -> list[HalLink]:
+def _curies(settings: PartnerSettings) -> list[HalLink]:
     own = f"{settings.public_url}/docs#{{rel}}"
     return [
         HalLink(name="osdi", href=_DOCS, templated=True),

@@ -1,7 +1,7 @@
-"""Recording a signature as OSDI's helper is asked to: one, once only, answered in OSDI's shape or refused.
+"""OSDI's record_signature_helper: one signature, taken once only, answered in OSDI's shape or refused.
 
-By what its sender knows it, it is known here: the same identifier under the same petition is the same signature, and
-sent with other words it is refused. Without an identifier each post is its own.
+Its sender's identifier is the idempotency key: the same one under the same petition is the same signature, and sent
+with other content it is refused. Without an identifier each post is its own.
 """
 
 import hashlib
@@ -14,10 +14,10 @@ from typing import Any
 from app.kit.database.ids import uuid7
 from app.kit.problems import Problem, render
 from app.kit.web.large_bodies import BodyReservation
-from app.partners.adapters.dependencies import Feeding
+from app.partners.adapters.dependencies import PartnerPetition
 from app.partners.adapters.osdi import reading, signatures
-from app.partners.inbound.idempotency import Received
-from app.partners.inbound.ingest import bring
+from app.partners.inbound.idempotency import Webhook
+from app.partners.inbound.ingest import ingest
 from app.partners.inbound.services import InboundServices
 from app.partners.schemas import PartnerSigning
 
@@ -35,37 +35,45 @@ class _Refused(Problem):
         return render(self.status, self.slug, self._title, request_id, self.detail, self.errors)
 
 
-async def record(desk: InboundServices, found: Feeding, signature: Mapping[str, Any], share: BodyReservation) -> bytes:
-    """Record it, which was the body of this share; an `OsdiSignature`, in JSON. A refusal leaves the identifier free.
+async def record(
+    services: InboundServices, found: PartnerPetition, signature: Mapping[str, Any], reservation: BodyReservation
+) -> bytes:
+    """Record the signature; an `OsdiSignature`, in JSON. A refusal leaves the identifier free.
 
-    Raises what stands against it, NoSignature, WebhookIdTaken, QueueFull and Unavailable.
+    Raises the reasons not to accept it, NoSignature, WebhookIdTaken, QueueFull and Unavailable.
     """
-    item = signatures.read(found.frame, signature)
+    item = signatures.read(found.context, signature)
     if isinstance(item, Problem):
         raise item
 
-    async def recorded(received: Received) -> bytes:
-        answer = json.loads(await bring(desk, found.organization, received, [item]))
-        return _answer(desk, found, item, answer["results"][0], received.received_at)
+    async def recorded(received: Webhook) -> bytes:
+        answer = json.loads(await ingest(services, found.organization, received, [item]))
+        return _answer(services, found, item, answer["results"][0], received.received_at)
 
-    digest = desk.reception.digest_of(_said(found, signature))
-    return await desk.reception.receive(found.organization.id, _named(found, signature), digest, recorded, share)
+    digest = services.receiver.digest_of(_said(found, signature))
+    return await services.receiver.receive(
+        found.organization.id, _named(found, signature), digest, recorded, reservation
+    )
 
 
-def _named(found: Feeding, signature: Mapping[str, Any]) -> str:
+def _named(found: PartnerPetition, signature: Mapping[str, Any]) -> str:
     known_by = signatures.identifier(signature)
     name = str(uuid7()) if known_by is None else hashlib.sha256(known_by.encode(errors="surrogatepass")).hexdigest()
     return f"osdi:{found.petition.id}:{name}"
 
 
-def _said(found: Feeding, signature: Mapping[str, Any]) -> bytes:
+def _said(found: PartnerPetition, signature: Mapping[str, Any]) -> bytes:
     """What was said of the signer, as far as it is taken in, and whatever has become of the partner's texts since."""
-    said = signatures.read(replace(found.frame, asks_in_words=False), signature)
+    said = signatures.read(replace(found.context, asks_in_words=False), signature)
     return b"" if isinstance(said, Problem) else said.model_dump_json().encode()
 
 
 def _answer(
-    desk: InboundServices, found: Feeding, item: PartnerSigning, result: Mapping[str, Any], received_at: datetime
+    services: InboundServices,
+    found: PartnerPetition,
+    item: PartnerSigning,
+    result: Mapping[str, Any],
+    received_at: datetime,
 ) -> bytes:
     if result["status"] == "refused":
         raise _Refused(result["problem"])
@@ -73,7 +81,7 @@ def _answer(
     identifiers = [item.id, own and f"{reading.NAMESPACE}:{own}"]
     signed_at = min(item.signed_at or received_at, received_at)
     return reading.show_signature(
-        desk.settings, found.petition.slug, list(filter(None, identifiers)), received_at, signed_at
+        services.settings, found.petition.slug, list(filter(None, identifiers)), received_at, signed_at
     ).as_bytes()
 
 

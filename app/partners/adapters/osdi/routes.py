@@ -6,9 +6,9 @@ from fastapi import APIRouter, Query, Request, Response, Security
 from fastapi.security import APIKeyHeader
 
 from app.kit.database.session import Session
-from app.kit.settings import Settings
+from app.kit.rooms import services
 from app.kit.web.caching import cached
-from app.partners.adapters.dependencies import TOKEN, by_token, feeding
+from app.partners.adapters.dependencies import JSON, TOKEN, by_token, check_type, partner_petition
 from app.partners.adapters.osdi import reading, recording
 from app.partners.adapters.osdi.schemas import (
     MEDIA_TYPE,
@@ -22,9 +22,11 @@ from app.partners.adapters.osdi.schemas import (
     OsdiSigning,
 )
 from app.partners.adapters.parsing import read_object
-from app.partners.adapters.routes import JSON, check_type
 from app.partners.inbound.services import inbound_services
+from app.partners.settings import PartnerSettings
 from app.petitions import service as petitions
+from app.signatures.reading.counts import Counts
+from app.signatures.services import SigningServices
 
 router = APIRouter(tags=["partners"])
 
@@ -39,9 +41,12 @@ _BODY: dict[str, Any] = {"requestBody": {"required": True, "content": {JSON: _SI
 _MAX_AGE, _SHARED_MAX_AGE = 5, 10
 
 
-def _settings(request: Request) -> Settings:
-    settings: Settings = request.app.state.settings
-    return settings
+def _settings(request: Request) -> PartnerSettings:
+    return services(request).settings_as(PartnerSettings)
+
+
+def _counts(request: Request) -> Counts:
+    return services(request).of(SigningServices).counts
 
 
 def _told(request: Request, resource: Hal) -> Response:
@@ -63,15 +68,15 @@ async def show_osdi_entry_point(request: Request) -> Response:
 @router.get("/v1/osdi/petitions", response_model=OsdiPetitions, response_class=HalResponse)
 async def list_osdi_petitions(request: Request, session: Session, paging: Annotated[OsdiPaging, Query()]) -> Response:
     """The petitions everybody may see, newest first, in OSDI's shape. Follow `_links.next`."""
-    counts = request.app.state.hot.counts
-    return _told(request, await reading.show_petitions(session, _settings(request), counts, paging))
+    shown = await reading.show_petitions(session, _settings(request), _counts(request), paging)
+    return _told(request, shown)
 
 
 @router.get("/v1/osdi/petitions/{petition}", response_model=OsdiPetition, response_class=HalResponse)
 async def show_osdi_petition(request: Request, session: Session, petition: str) -> Response:
     """One petition and its total, in OSDI's shape."""
     found = await petitions.find(session, petition, None)
-    return _told(request, await reading.show_petition(_settings(request), request.app.state.hot.counts, found))
+    return _told(request, await reading.show_petition(_settings(request), _counts(request), found))
 
 
 @router.post(
@@ -85,11 +90,13 @@ async def record_osdi_signature(
 ) -> Response:
     """Record a signature with OSDI's helper. The same identifier under the same petition is the same signature: it is
     answered alike and counted once. With `osdi:control.return_response` false the answer is `{}`."""
-    desk = inbound_services(request)
-    organization = await by_token(desk, request)
+    services = inbound_services(request)
+    organization = await by_token(services, request)
     check_type(request, JSON, MEDIA_TYPE)
-    with desk.bodies.share() as share:
-        share.is_of(organization.id)
-        signature = await read_object(await desk.bodies.read(request, share))
-        answer = await recording.record(desk, await feeding(desk, organization, petition), signature, share)
+    with services.bodies.share() as reservation:
+        reservation.is_of(organization.id)
+        signature = await read_object(await services.bodies.read(request, reservation))
+        answer = await recording.record(
+            services, await partner_petition(services, organization, petition), signature, reservation
+        )
     return Response(b"{}" if recording.wants_no_answer(signature) else answer, media_type=MEDIA_TYPE)

@@ -1,4 +1,4 @@
-"""From an OSDI signature with its person to a signature of ours: the helper's body, and Action Network's items.
+"""Translates an OSDI signature with its person into a signature of ours: the helper's body, Action Network's items.
 
 Phone numbers are passed over: nobody's is kept without consent on their own page. So are tags, lists, answers to
 questions and triggers: what they would set off here is not the sender's to decide.
@@ -6,7 +6,7 @@ questions and triggers: what they would set off here is not the sender's to deci
 
 from collections.abc import Iterable, Sequence
 
-from app.partners.adapters.translation import Frame, Json, Told, first, part, parts, signing_of
+from app.partners.adapters.translation import Context, ForeignSignature, Json, first, part, parts, translate
 from app.partners.inbound.items import Item
 
 _AGREES = {"subscribed": True, "unsubscribed": False}
@@ -19,11 +19,11 @@ _NAMED = {
 }
 
 
-def read(frame: Frame, signature: object, reference: object = None) -> Item:
+def read(context: Context, signature: object, reference: object = None) -> Item:
     """The signature, or why it is none. `reference`: what it is known by, if not by its first identifier."""
     person = part(signature, "person")
     email = _preferred(entry for entry in parts(person, "email_addresses") if entry.get("address"))
-    told = Told(
+    told = ForeignSignature(
         given_name=person.get("given_name"),
         family_name=person.get("family_name"),
         email=email.get("address"),
@@ -32,7 +32,7 @@ def read(frame: Frame, signature: object, reference: object = None) -> Item:
         agrees=_agrees(email.get("status")),
         named=_NAMED,
     )
-    return signing_of(frame, told)
+    return translate(context, told)
 
 
 def identifier(signature: object) -> str | None:

@@ -1,15 +1,14 @@
 """What partners send and are told about the secrets by which they sign what they post."""
 
 from datetime import datetime
-from typing import Annotated, Literal
+from typing import Annotated
 from uuid import UUID
 
 from pydantic import Field, StringConstraints, ValidationInfo, field_validator
 
 from app.kit.text.fields import Body, Line, Moment, View
 from app.partners.inbound.secrets.service import key_of
-
-Scheme = Literal["standard", "controlshift", "action_network"]
+from app.partners.models import Scheme
 
 _SHORTEST_KEY, _LONGEST_KEY = 24, 64
 

@@ -24,12 +24,12 @@ from app.organizations.service import ExpiryPast
 from app.partners.models import WebhookSecret
 from app.partners.sealing import secrets_identity
 
-# Those of the Standard Webhooks: what stands before the base64 of the key.
+# Of a Standard Webhooks secret: what stands before the base64 of the key.
 PREFIX = "whsec_"
-# Each webhook is held against every live one.
+# Each webhook is checked against every live one.
 LIVE_LIMIT = 5
 _KEY_BYTES = 32
-# A busy secret would otherwise write its row with every webhook.
+# Otherwise a busy secret would write its row with every webhook.
 _USE_NOTED_EVERY = timedelta(minutes=1)
 
 
@@ -50,7 +50,7 @@ class SecretExpiryPast(ExpiryPast):
 
 
 class LiveSecret(NamedTuple):
-    """A secret that opens something at this moment."""
+    """A secret that is live at this moment."""
 
     id: UUID
     secret: str
@@ -79,13 +79,13 @@ def secrets_of(organization_id: UUID) -> Select[WebhookSecret]:
 
 
 def live(moment: datetime) -> ColumnElement[bool]:
-    """Whether a secret opens anything at this moment."""
+    """Whether a secret is live at this moment."""
     unexpired = or_(WebhookSecret.expires_at.is_(None), WebhookSecret.expires_at > moment)
     return and_(WebhookSecret.revoked_at.is_(None), unexpired)
 
 
 def is_live(secret: WebhookSecret, moment: datetime) -> bool:
-    """The same of one at hand."""
+    """Whether this secret is live at this moment."""
     return secret.revoked_at is None and (secret.expires_at is None or secret.expires_at > moment)
 
 
@@ -114,7 +114,7 @@ async def add(
 
 
 async def _check_room(session: AsyncSession, organization_id: UUID, scheme: str, moment: datetime) -> None:
-    # One after the other: two at once would both be the fifth.
+    # Additions wait for each other: of two at once both would be the fifth.
     locked = select(Organization.id).where(Organization.id == organization_id).with_for_update(key_share=True)
     await session.execute(locked)
     of_scheme = secrets_of(organization_id).where(WebhookSecret.scheme == scheme, live(moment))

@@ -1,4 +1,4 @@
-"""Writing what is sent, at the moment it is sent: many at once, in transactions that are over before they are sent."""
+"""Rendering what is sent, at the moment it is sent: many at once, in transactions that are over before any is sent."""
 
 from collections.abc import Sequence
 from datetime import datetime
@@ -13,10 +13,10 @@ from app.kit.crypto.sealing import KeyRing, SealBrokenError
 from app.kit.database.session import Database
 from app.kit.logs import failure_of, log
 from app.kit.web.middleware import is_unreachable
-from app.partners.outbound.delivery.leases import Due
-from app.partners.outbound.endpoints.sealed_config import Whereabouts, open_whereabouts
-from app.partners.outbound.message_types.payloads import bodies_of
-from app.partners.outbound.message_types.types import KNOWN
+from app.kit.webhooks.message_types import MessageTypes
+from app.partners.outbound.delivery.leases import DueMessage
+from app.partners.outbound.endpoints.sealed_config import EndpointConfig, open_config
+from app.partners.outbound.message_types.bodies import bodies_of
 
 # As they are at this moment: one may have been paused, moved or deleted since it was claimed.
 _READ = text("""
@@ -39,24 +39,25 @@ class Sendable(NamedTuple):
     sealed: bytes
 
 
-class Written(NamedTuple):
-    """What to send, and where; no `body` when nothing is left to tell, no `whereabouts` when it cannot be written."""
+class Rendered(NamedTuple):
+    """What to send, and where; no `body` when nothing is left to tell, no `config` when it cannot be rendered."""
 
     message: Sendable
-    whereabouts: Whereabouts | None
+    config: EndpointConfig | None
     body: bytes | None
 
 
-class Writing:
-    """Writes for one worker."""
+class Renderer:
+    """Renders for one worker."""
 
-    def __init__(self, database: Database, ring: KeyRing) -> None:
+    def __init__(self, database: Database, ring: KeyRing, types: MessageTypes) -> None:
         self._database = database
+        self._types = types
         self._ring = ring
-        # Opened once for all that is sent to an endpoint as it stands.
+        # Unsealed once for all that is sent to an endpoint until it is changed.
         self._open = lru_cache(1024)(self._opened)
 
-    async def write(self, due: Sequence[Due]) -> Sequence[Written | None]:
+    async def render(self, due: Sequence[DueMessage]) -> Sequence[Rendered | None]:
         """What to send for each, in their order; None for what is not to be sent any more."""
         ids = [one.id for one in due]
         try:
@@ -64,15 +65,15 @@ class Writing:
         except Exception as error:
             if is_unreachable(error):
                 raise
-            # One that cannot be written, whatever is wrong with it, must not cost its neighbours.
+            # One that cannot be rendered, whatever is wrong with it, must not cost its neighbours.
             pairs = [pair for id_ in ids for pair in await self._alone(id_)]
-        written = {message.id: self._written(message, body) for message, body in pairs}
-        return [written.get(id_) for id_ in ids]
+        rendered = {message.id: self._rendered(message, body) for message, body in pairs}
+        return [rendered.get(id_) for id_ in ids]
 
     async def _bodies(self, ids: Sequence[UUID]) -> "list[tuple[Sendable, bytes | _Broken | None]]":
         async with self._database.transaction() as session:
             messages = await _read(session, ids)
-            return list(zip(messages, await bodies_of(session, self._ring, messages), strict=True))
+            return list(zip(messages, await bodies_of(session, self._ring, self._types, messages), strict=True))
 
     async def _alone(self, id_: UUID) -> "list[tuple[Sendable, bytes | _Broken | None]]":
         try:
@@ -84,24 +85,24 @@ class Writing:
         async with self._database.transaction() as session:
             return [(message, _Broken()) for message in await _read(session, [id_])]
 
-    def _written(self, message: Sendable, body: "bytes | _Broken | None") -> Written:
+    def _rendered(self, message: Sendable, body: "bytes | _Broken | None") -> Rendered:
         if isinstance(body, _Broken):
-            return Written(message, None, None)
-        if body is None and message.type not in KNOWN:
-            # A later version has made it, beside which this one is still running: it can tell it soon.
-            return Written(message, None, None)
-        return Written(message, self._open(message.endpoint_id, message.sealed), body)
+            return Rendered(message, None, None)
+        if body is None and message.type not in self._types:
+            # A later version, beside which this one still runs, has made it, and can send it soon.
+            return Rendered(message, None, None)
+        return Rendered(message, self._open(message.endpoint_id, message.sealed), body)
 
-    def _opened(self, endpoint_id: UUID, sealed: bytes) -> Whereabouts | None:
+    def _opened(self, endpoint_id: UUID, sealed: bytes) -> EndpointConfig | None:
         try:
-            return open_whereabouts(self._ring, endpoint_id, sealed)
+            return open_config(self._ring, endpoint_id, sealed)
         except (SealBrokenError, LookupError, ValueError) as error:
             log.error("endpoint cannot be opened", **failure_of(error))
             return None
 
 
 class _Broken:
-    """In the place of a body that cannot be written."""
+    """Stands for a body that cannot be rendered."""
 
 
 async def _read(session: AsyncSession, ids: Sequence[UUID]) -> list[Sendable]:

@@ -1,4 +1,4 @@
-"""Recording what came of sending: attempts, what becomes of their messages, and of the endpoints.
+"""Delivery results: attempts are recorded, and what becomes of their messages and endpoints.
 
 Endpoints are locked before messages, by ids, as whoever changes an endpoint does.
 """
@@ -6,7 +6,8 @@ Endpoints are locked before messages, by ids, as whoever changes an endpoint doe
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
-from typing import Any, Literal, NamedTuple
+from enum import StrEnum
+from typing import Any, NamedTuple
 from uuid import UUID
 
 from sqlalchemy import select, text, update
@@ -15,10 +16,11 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from app.kit import metrics
 from app.kit.clock import now
 from app.kit.database.session import Database
+from app.kit.logs import log
 from app.partners.models import WebhookEndpoint
 from app.partners.outbound.backoff import LIFETIME
 
-# Without anything delivered for so long, and so many failures, an endpoint is paused.
+# An endpoint is paused when nothing was delivered to it for so long, in so many attempts.
 PATIENCE = timedelta(hours=24)
 FAILURES = 8
 
@@ -38,41 +40,56 @@ _MOVE = text("""
     UPDATE webhook_messages AS m SET
         attempt_count = m.attempt_count + 1,
         state = CASE
-            WHEN n.ending = 'delivered' THEN 'delivered'
+            WHEN n.outcome = 'delivered' THEN 'delivered'
             WHEN m.state <> 'due' THEN m.state
-            WHEN n.ending = 'gone' OR n.due_at > greatest(m.retried_until, n.retried_until) THEN 'dead'
+            WHEN n.outcome = 'gone' OR n.due_at > greatest(m.retried_until, n.retried_until) THEN 'dead'
             ELSE 'due' END,
-        due_at = CASE WHEN n.ending = 'failed' AND NOT n.is_ordered THEN n.due_at ELSE m.due_at END,
-        delivered_at = CASE WHEN n.ending = 'delivered' THEN n.attempted_at ELSE m.delivered_at END
+        due_at = CASE WHEN n.outcome = 'failed' AND NOT n.is_ordered THEN n.due_at ELSE m.due_at END,
+        delivered_at = CASE WHEN n.outcome = 'delivered' THEN n.attempted_at ELSE m.delivered_at END
     FROM unnest(
-        CAST(:messages AS uuid[]), CAST(:endings AS text[]), CAST(:due AS timestamptz[]), CAST(:ordered AS boolean[]),
+        CAST(:messages AS uuid[]), CAST(:outcomes AS text[]), CAST(:due AS timestamptz[]), CAST(:ordered AS boolean[]),
         CAST(:times AS timestamptz[]), CAST(:lives AS timestamptz[])
-    ) AS n (id, ending, due_at, is_ordered, attempted_at, retried_until)
+    ) AS n (id, outcome, due_at, is_ordered, attempted_at, retried_until)
     WHERE m.id = n.id
     RETURNING m.id, m.state
 """)
 _VOID = text("UPDATE webhook_messages SET state = 'void' WHERE id = ANY(:ids) AND state = 'due'")
 
-Ending = Literal["delivered", "failed", "gone", "void"]
+
+class Outcome(StrEnum):
+    """How an attempt ended."""
+
+    DELIVERED = "delivered"
+    # It is tried again later, or `DEAD`, once it is recorded that it was the last.
+    FAILED = "failed"
+    DEAD = "dead"
+    # The receiver wants nothing any more.
+    GONE = "gone"
+    # There was nothing left to tell, so nothing was sent.
+    VOID = "void"
 
 
 class Attempt(NamedTuple):
-    """One sending and its end; `void` when there was nothing to send. `due_at`: when to try again."""
+    """One delivery attempt and its outcome. `due_at`: when to try again.
+
+    `number`: which attempt at its message it is, from 1. `error`: why it failed, in one word, which is the reason kept.
+    """
 
     id: UUID
     endpoint_id: UUID
     message_id: UUID
     is_ordered: bool
     attempted_at: datetime
-    ending: Ending
+    outcome: Outcome
     due_at: datetime
+    number: int
     duration_ms: int = 0
     status_code: int | None = None
     error: str | None = None
     answer: bytes = b""
 
 
-class Standing(NamedTuple):
+class EndpointState(NamedTuple):
     """How an endpoint stands before these attempts are recorded."""
 
     id: UUID
@@ -89,16 +106,16 @@ class Standing(NamedTuple):
         return self.activated_at and self.activated_at + LIFETIME
 
 
-class Recording:
-    """Writes down for one worker."""
+class ResultRecorder:
+    """Records the attempts of one worker."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
 
     async def record(self, attempts: Sequence[Attempt]) -> Sequence[None]:
-        """Write these down in one transaction; harmless to repeat."""
-        made = [one for one in attempts if one.ending != "void"]
-        void = sorted(one.message_id for one in attempts if one.ending == "void")
+        """Record these in one transaction; harmless to repeat."""
+        made = [one for one in attempts if one.outcome is not Outcome.VOID]
+        void = sorted(one.message_id for one in attempts if one.outcome is Outcome.VOID)
         async with self._database.transaction() as session:
             endpoints = await _locked(session, {one.endpoint_id for one in made})
             states = await _move(session, made, endpoints)
@@ -106,25 +123,40 @@ class Recording:
             if void:
                 await session.execute(_VOID, {"ids": void})
         for one in attempts:
-            metrics.deliveries.labels("void" if one.ending == "void" else _told(one, states)).inc()
+            _trace(one, states)
         return [None] * len(attempts)
 
 
-def _told(attempt: Attempt, states: Mapping[UUID, str]) -> str:
-    dead = attempt.ending == "failed" and states.get(attempt.message_id) == "dead"
-    return "dead" if dead else attempt.ending
+def _trace(attempt: Attempt, states: Mapping[UUID, str]) -> None:
+    """Log and count one attempt, once it is recorded. No personal data: neither an address nor an answer."""
+    is_dead = attempt.outcome is Outcome.FAILED and states.get(attempt.message_id) == "dead"
+    end = Outcome.DEAD if is_dead else attempt.outcome
+    metrics.deliveries.labels(end.value).inc()
+    facts = {
+        "source": "webhooks",
+        "id": str(attempt.message_id),
+        "endpoint_id": str(attempt.endpoint_id),
+        "attempt": attempt.number,
+        "seconds": attempt.duration_ms / 1000,
+        "end": end.value,
+    }
+    if attempt.error is None:
+        log.info("webhook delivered" if end is Outcome.DELIVERED else "webhook not needed", **facts)
+    else:
+        reason = attempt.error if attempt.status_code is None else f"{attempt.error}-{attempt.status_code}"
+        log.warning("webhook failed", **facts, reason=reason)
 
 
-async def _locked(session: AsyncSession, ids: set[UUID]) -> dict[UUID, Standing]:
+async def _locked(session: AsyncSession, ids: set[UUID]) -> dict[UUID, EndpointState]:
     if not ids:
         return {}
-    columns = [getattr(WebhookEndpoint, name) for name in Standing._fields]
+    columns = [getattr(WebhookEndpoint, name) for name in EndpointState._fields]
     query = select(*columns).where(WebhookEndpoint.id.in_(ids)).order_by(WebhookEndpoint.id)
-    return {row.id: Standing(*row) for row in await session.execute(query.with_for_update(key_share=True))}
+    return {row.id: EndpointState(*row) for row in await session.execute(query.with_for_update(key_share=True))}
 
 
 async def _move(
-    session: AsyncSession, attempts: Sequence[Attempt], endpoints: Mapping[UUID, Standing]
+    session: AsyncSession, attempts: Sequence[Attempt], endpoints: Mapping[UUID, EndpointState]
 ) -> dict[UUID, str]:
     """Write the attempts, and move their messages; the states of those that were moved."""
     if not attempts:
@@ -142,7 +174,7 @@ async def _move(
     moving = sorted((one for one in attempts if one.message_id in written), key=lambda one: one.message_id)
     ends = {
         "messages": [one.message_id for one in moving],
-        "endings": [one.ending for one in moving],
+        "outcomes": [one.outcome.value for one in moving],
         "due": [one.due_at for one in moving],
         "ordered": [one.is_ordered for one in moving],
         "times": [one.attempted_at for one in moving],
@@ -153,7 +185,7 @@ async def _move(
 
 async def _follow(
     session: AsyncSession,
-    endpoints: Mapping[UUID, Standing],
+    endpoints: Mapping[UUID, EndpointState],
     attempts: Sequence[Attempt],
     states: Mapping[UUID, str],
 ) -> None:
@@ -168,18 +200,18 @@ async def _follow(
             await session.execute(update(WebhookEndpoint).where(WebhookEndpoint.id == id_).values(**changed))
 
 
-def _change(endpoint: Standing, attempts: Sequence[Attempt], states: Mapping[UUID, str]) -> dict[str, Any]:
+def _change(endpoint: EndpointState, attempts: Sequence[Attempt], states: Mapping[UUID, str]) -> dict[str, Any]:
     """The columns of this endpoint that are different after these attempts."""
     after: dict[str, Any] = {name: getattr(endpoint, name) for name in ("failure_count", "failing_since")}
     after |= {"ordered_due_at": endpoint.ordered_due_at}
     for one in sorted(attempts, key=lambda one: one.attempted_at):
-        if one.ending == "delivered":
+        if one.outcome is Outcome.DELIVERED:
             after |= {"failure_count": 0, "failing_since": None}
         else:
             after["failure_count"] += 1
             after["failing_since"] = after["failing_since"] or one.attempted_at
         if one.is_ordered:
-            waits = one.ending == "failed" and states[one.message_id] == "due"
+            waits = one.outcome is Outcome.FAILED and states[one.message_id] == "due"
             after["ordered_due_at"] = one.due_at if waits else None
     if endpoint.state == "active":
         after |= _ended(after, attempts)
@@ -189,7 +221,7 @@ def _change(endpoint: Standing, attempts: Sequence[Attempt], states: Mapping[UUI
 
 def _ended(after: Mapping[str, Any], attempts: Sequence[Attempt]) -> dict[str, Any]:
     """Whether the endpoint has said that it is gone, or has failed for too long."""
-    if any(one.ending == "gone" for one in attempts):
+    if any(one.outcome is Outcome.GONE for one in attempts):
         return {"state": "disabled", "state_reason": "gone"}
     since = after["failing_since"]
     if since is None or after["failure_count"] < FAILURES or attempts[-1].attempted_at - since < PATIENCE:

@@ -1,4 +1,4 @@
-"""Sending one message: it is written, posted, and what came of it recorded, the first and the last many at once."""
+"""Sending one message: it is rendered, posted, and its outcome recorded. Rendering and recording share transactions."""
 
 import asyncio
 import time
@@ -12,76 +12,80 @@ from app.kit.database.group_commit import GroupCommit
 from app.kit.database.ids import uuid7
 from app.kit.database.session import Database
 from app.kit.logs import failure_of, log
-from app.kit.settings import Settings
 from app.kit.webhooks import signing as webhooks
 from app.kit.webhooks.client import Response, WebhookClient
+from app.kit.webhooks.message_types import MessageTypes
 from app.partners.outbound.backoff import due_again
-from app.partners.outbound.delivery.leases import Due
-from app.partners.outbound.delivery.render import Writing, Written
-from app.partners.outbound.delivery.results import Attempt, Ending, Recording
-from app.partners.outbound.endpoints.sealed_config import Whereabouts
+from app.partners.outbound.delivery.leases import DueMessage
+from app.partners.outbound.delivery.render import Rendered, Renderer
+from app.partners.outbound.delivery.results import Attempt, Outcome, ResultRecorder
+from app.partners.outbound.endpoints.sealed_config import EndpointConfig
 from app.partners.sealing import attempts_identity
+from app.partners.settings import PartnerSettings
 
 # Seconds: how long a failing transaction is tried again.
-WRITING_PATIENCE, RECORDING_PATIENCE = 5.0, 25.0
+RENDER_TIMEOUT, RECORD_TIMEOUT = 5.0, 25.0
 _AGENT = "Multitude-Webhooks/1"
 _GONE = 410
-# Of more than so many at once a batch waits for so many seconds.
+# A batch of more than so many is delayed by so many seconds.
 _FEW = 4
-_UNHURRIED = 0.006
+_DELAY = 0.006
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 
-class Sending:
+class MessageSender:
     """Sends for one worker."""
 
-    def __init__(self, database: Database, settings: Settings, outgoing: WebhookClient) -> None:
+    def __init__(
+        self, database: Database, settings: PartnerSettings, types: MessageTypes, outgoing: WebhookClient
+    ) -> None:
         self._ring = settings.key_ring
         self._outgoing = outgoing
         many = settings.webhook_connections
-        write, record = Writing(database, self._ring).write, Recording(database).record
-        self._writing: GroupCommit[Due, Written | None] = GroupCommit(
-            _unhurried(write), queue_limit=many, batch_limit=many, patience=WRITING_PATIENCE
+        render, record = Renderer(database, self._ring, types).render, ResultRecorder(database).record
+        self._rendering: GroupCommit[DueMessage, Rendered | None] = GroupCommit(
+            _delayed(render), queue_limit=many, batch_limit=many, patience=RENDER_TIMEOUT
         )
         self._recording: GroupCommit[Attempt, None] = GroupCommit(
-            _unhurried(record), queue_limit=many, batch_limit=many, patience=RECORDING_PATIENCE
+            _delayed(record), queue_limit=many, batch_limit=many, patience=RECORD_TIMEOUT
         )
 
     def start(self) -> None:
-        """Before anything is sent."""
-        self._writing.start()
+        """Call it before anything is sent."""
+        self._rendering.start()
         self._recording.start()
 
     async def drain(self) -> None:
-        """When nothing is sent any more: what came of it is recorded first."""
-        await self._writing.drain()
+        """Call it when nothing is sent any more; returns when every outcome is recorded."""
+        await self._rendering.drain()
         await self._recording.drain()
 
-    async def send(self, due: Due, until: float) -> bool:
-        """Send one message and record it; whether those behind it may be sent. Nothing is posted after `until`.
+    async def send(self, due: DueMessage, until: float) -> bool:
+        """Send one message and record its outcome; whether the next may be sent. Nothing is posted after `until`.
 
-        Raises when it cannot be written or recorded, whatever the reason: it is still due then.
+        Raises when it cannot be rendered or recorded, whatever the reason: it is still due then.
         """
-        written = await self._writing.add(due)
-        if written is None or time.monotonic() > until:
+        rendered = await self._rendering.add(due)
+        if rendered is None or time.monotonic() > until:
             return False
-        attempt = await self._attempt(due, written)
+        attempt = await self._attempt(due, rendered)
         await self._recording.add(attempt)
-        return attempt.ending in {"delivered", "void"}
+        return attempt.outcome in {Outcome.DELIVERED, Outcome.VOID}
 
-    async def _attempt(self, due: Due, written: Written) -> Attempt:
+    async def _attempt(self, due: DueMessage, rendered: Rendered) -> Attempt:
         moment = now()
-        if written.whereabouts is not None and written.body is None:
-            return Attempt(uuid7(), due.endpoint_id, due.id, due.is_ordered, moment, "void", moment)
+        if rendered.config is not None and rendered.body is None:
+            number = rendered.message.attempt_count + 1
+            return Attempt(uuid7(), due.endpoint_id, due.id, due.is_ordered, moment, Outcome.VOID, moment, number)
         try:
-            return self._ended(due, written, moment, await self._answer(written, due.id, moment))
-        except Exception as error:  # noqa: BLE001 - it is a failure like others, and is tried again as seldom
+            return self._ended(due, rendered, moment, await self._answer(rendered, due.id, moment))
+        except Exception as error:  # noqa: BLE001 - it is a failure like any other, and tried again as late
             log.error("webhook cannot be sent", endpoint_id=str(due.endpoint_id), **failure_of(error))
-            return self._ended(due, written, moment, Response(None, b"", "failed", None, 0.0))
+            return self._ended(due, rendered, moment, Response(None, b"", "failed", None, 0.0))
 
-    def _ended(self, due: Due, written: Written, moment: datetime, answer: Response) -> Attempt:
+    def _ended(self, due: DueMessage, rendered: Rendered, moment: datetime, answer: Response) -> Attempt:
         id_ = uuid7()
         return Attempt(
             id=id_,
@@ -89,44 +93,45 @@ class Sending:
             message_id=due.id,
             is_ordered=due.is_ordered,
             attempted_at=moment,
-            ending=_ending(answer),
-            due_at=due_again(now(), written.message.attempt_count + 1, answer.retry_after),
+            outcome=_outcome(answer),
+            due_at=due_again(now(), rendered.message.attempt_count + 1, answer.retry_after),
+            number=rendered.message.attempt_count + 1,
             duration_ms=round(answer.seconds * 1000),
             status_code=answer.status_code,
             error=answer.error,
             answer=self._ring.seal(answer.body, attempts_identity(id_)),
         )
 
-    async def _answer(self, written: Written, id_: UUID, moment: datetime) -> Response:
-        if written.whereabouts is None or written.body is None:
+    async def _answer(self, rendered: Rendered, id_: UUID, moment: datetime) -> Response:
+        if rendered.config is None or rendered.body is None:
             return Response(None, b"", "unwritable", None, 0.0)
-        headers = _headers(id_, written.whereabouts, written.body, moment)
-        return await self._outgoing.post(written.whereabouts.url, headers, written.body)
+        headers = _headers(id_, rendered.config, rendered.body, moment)
+        return await self._outgoing.post(rendered.config.url, headers, rendered.body)
 
 
-def _headers(message_id: UUID, whereabouts: Whereabouts, body: bytes, moment: datetime) -> dict[str, str]:
+def _headers(message_id: UUID, config: EndpointConfig, body: bytes, moment: datetime) -> dict[str, str]:
     timestamp, webhook_id = int(moment.timestamp()), f"msg_{message_id}"
     return {
         webhooks.ID: webhook_id,
         webhooks.TIMESTAMP: str(timestamp),
-        webhooks.SIGNATURE: webhooks.sign(whereabouts.keys(moment), webhook_id, timestamp, body),
+        webhooks.SIGNATURE: webhooks.sign(config.keys(moment), webhook_id, timestamp, body),
         "content-type": "application/json",
         "user-agent": _AGENT,
     }
 
 
-def _ending(answer: Response) -> Ending:
+def _outcome(answer: Response) -> Outcome:
     if answer.error is None:
-        return "delivered"
-    return "gone" if answer.status_code == _GONE else "failed"
+        return Outcome.DELIVERED
+    return Outcome.GONE if answer.status_code == _GONE else Outcome.FAILED
 
 
-def _unhurried(commit: Callable[[Sequence[Item]], Awaitable[Sequence[Result]]]) -> Callable[..., Any]:
-    """The same, a little later when there is much to do: the next batch is larger, and all of it takes less work."""
+def _delayed(commit: Callable[[Sequence[Item]], Awaitable[Sequence[Result]]]) -> Callable[..., Any]:
+    """Delays a batch of more than a few: meanwhile the next one grows, and fewer commits do the same work."""
 
     async def committed(items: Sequence[Item]) -> Sequence[Result]:
         if len(items) > _FEW:
-            await asyncio.sleep(_UNHURRIED)
+            await asyncio.sleep(_DELAY)
         return await commit(items)
 
     return committed

@@ -1,7 +1,7 @@
-"""Clearing up behind endpoints that are gone: what waits for them is dead, and those that were removed are deleted.
+"""Cleanup of endpoints that are gone: what waits for them becomes dead, and those that were removed are deleted.
 
-Whoever ends an endpoint marks its row and no more: a backlog of hundreds of thousands must hold up neither a request
-nor the transaction in which everybody's attempts are recorded.
+A request that ends an endpoint only marks its row: a backlog of hundreds of thousands must hold up neither it nor the
+transaction in which the attempts of all endpoints are recorded.
 """
 
 import asyncio
@@ -13,10 +13,11 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.kit.database.session import Database
 from app.kit.logs import failure_of, log
+from app.kit.waiting import wait_for_event
 
 BATCH = 500
 
-# The endpoint is locked before its messages, as by whoever records or activates.
+# The endpoint is locked before its messages, as it is when results are recorded or an endpoint is activated.
 _FIND = text("""
     SELECT e.id, e.removed_at IS NOT NULL AS is_removed FROM webhook_endpoints e
     CROSS JOIN LATERAL (
@@ -52,13 +53,8 @@ _END = text("DELETE FROM webhook_endpoints WHERE id = :id RETURNING id")
 async def clear(database: Database, ending: asyncio.Event, seconds: float) -> None:
     """Clear up until `ending` is set, looking every so many seconds."""
     while not ending.is_set():
-        if await _cleared(database):
-            continue
-        try:
-            async with asyncio.timeout(seconds):
-                await ending.wait()
-        except TimeoutError:
-            continue
+        if not await _cleared(database):
+            await wait_for_event(ending, seconds)
 
 
 async def _cleared(database: Database) -> int:
@@ -71,7 +67,7 @@ async def _cleared(database: Database) -> int:
 
 
 async def clear_endpoints(session: AsyncSession) -> Sequence[UUID]:
-    """Bury, or delete, up to `BATCH` messages of one endpoint that is gone; a removed one goes after its last."""
+    """Mark dead, or delete, up to `BATCH` messages of one endpoint that is gone; a removed one goes after its last."""
     found = (await session.execute(_FIND)).one_or_none()
     if found is None:
         return []

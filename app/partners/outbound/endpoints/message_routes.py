@@ -7,21 +7,25 @@ from fastapi import APIRouter, Query, Request
 from app.kit.abuse.rate_limits import TooManyRequests
 from app.kit.database.paging import Page, Paging, page_of
 from app.kit.database.session import Session
+from app.kit.webhooks.message_types import MessageTypes
 from app.partners.dependencies import OwnOrganization
 from app.partners.models import DeliveryAttempt, WebhookMessage
 from app.partners.outbound.endpoints import messages
 from app.partners.outbound.endpoints import service as endpoints
-from app.partners.outbound.endpoints.schemas import DeliveryAttemptView, MessagePaging, WebhookMessageView
+from app.partners.outbound.endpoints.narrowing import taking
+from app.partners.outbound.endpoints.schemas import (
+    DeliveryAttemptView,
+    MessagePaging,
+    WebhookMessageView,
+    schemas_for,
+)
 from app.people.dependencies import Ring, limiter_of
-
-router = APIRouter(tags=["partners"])
 
 # A day of failures may have made hundreds dead.
 _REPLAYS = "300 per hour"
 _ALL = "/v1/organizations/{organization}/webhook-endpoints/{endpoint}/messages"
 
 
-@router.get(_ALL, response_model=Page[WebhookMessageView])
 async def list_webhook_messages(
     organization: OwnOrganization, session: Session, endpoint: str, paging: Annotated[MessagePaging, Query()]
 ) -> dict[str, Any]:
@@ -35,7 +39,6 @@ async def list_webhook_messages(
     return await page_of(session, query, WebhookMessage.id, paging, view)
 
 
-@router.get(f"{_ALL}/{{message}}/attempts", response_model=Page[DeliveryAttemptView])
 async def list_delivery_attempts(
     organization: OwnOrganization,
     session: Session,
@@ -53,7 +56,6 @@ async def list_delivery_attempts(
     return await page_of(session, messages.attempts_of(found), DeliveryAttempt.id, paging, view)
 
 
-@router.post(f"{_ALL}/{{message}}/replay")
 async def replay_webhook_message(
     request: Request, organization: OwnOrganization, session: Session, endpoint: str, message: str
 ) -> WebhookMessageView:
@@ -66,3 +68,12 @@ async def replay_webhook_message(
         raise TooManyRequests
     replayed = await messages.replay(session, found, await messages.find(session, found, message))
     return WebhookMessageView.of(replayed, found)
+
+
+def messages_router(types: MessageTypes) -> APIRouter:
+    """The routes; messages can be listed by each of these types."""
+    router, paging = APIRouter(tags=["partners"]), Annotated[schemas_for(types).paging, Query()]
+    router.get(_ALL, response_model=Page[WebhookMessageView])(taking(list_webhook_messages, paging=paging))
+    router.get(f"{_ALL}/{{message}}/attempts", response_model=Page[DeliveryAttemptView])(list_delivery_attempts)
+    router.post(f"{_ALL}/{{message}}/replay")(replay_webhook_message)
+    return router

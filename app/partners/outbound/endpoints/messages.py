@@ -1,4 +1,4 @@
-"""What an endpoint was sent, what came back, and sending it again."""
+"""An endpoint's messages: their attempts, and replaying one."""
 
 from uuid import UUID
 
@@ -54,7 +54,7 @@ def open_answer(ring: KeyRing, attempt: DeliveryAttempt) -> bytes:
 
 
 async def replay(session: AsyncSession, endpoint: WebhookEndpoint, message: WebhookMessage) -> WebhookMessage:
-    """Send it again at once, whatever has become of it, under the same id and for another three days.
+    """Send a message again at once, whatever has become of it, under the same id and for another three days.
 
     EndpointNotActive. The endpoint is locked: where order is kept, what waits is tried at once as well.
     """

@@ -1,32 +1,28 @@
-"""This room's mails: that an endpoint has been paused, to whom its organization named for it, once for each pause.
+"""The mail source of endpoints: that one has been paused, to whom its organization named for it, once for each pause.
 
-The endpoint's row says that it is due. It is claimed, counted and given a lease in one transaction, sent outside of
-any, and not due any more when it is sent (`kit/mail/sender.py`).
+The endpoint's own row says that the mail is due; the skeleton is `kit/mail/source.py`.
 """
 
-from collections.abc import Iterable, Sequence
-from datetime import timedelta
-from typing import Any, NamedTuple
+from collections.abc import Collection, Iterable, Sequence
+from datetime import datetime, timedelta
+from typing import NamedTuple
 from uuid import UUID
 
 from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.kit.clock import now
-from app.kit.crypto.sealing import SealBrokenError
-from app.kit.database.session import Database
-from app.kit.logs import failure_of, log
-from app.kit.mail.message import Mail, MailInvalid, Sender
-from app.kit.mail.sender import LEASE_SECONDS, MOST_SENDINGS, ClaimedMail, Outcome, Result
-from app.kit.mail.templates import MailTemplateError, MailTemplates
-from app.kit.settings import Settings
-from app.partners.outbound.endpoints.sealed_config import open_whereabouts
+from app.kit.mail.sender import LEASE_SECONDS, MOST_SENDINGS
+from app.kit.mail.source import LeasedMails, MailDraft, MailRow, Taken
+from app.partners.outbound.endpoints.sealed_config import EndpointConfig, open_config
 
 _LEASE = timedelta(seconds=LEASE_SECONDS)
-_AGAIN = timedelta(minutes=5)
+_PAUSE = timedelta(minutes=5)
 # Who has activated the endpoint meanwhile need not be told, and nobody more often than this.
-_END = text("""
+_GIVE_UP = text("""
     UPDATE webhook_endpoints SET mail_due_at = NULL
     WHERE mail_due_at <= :now AND (state <> 'paused' OR mail_count >= :most)
+    RETURNING id, 'endpoint_paused' AS kind, mail_count
 """)
 _CLAIM = text("""
     UPDATE webhook_endpoints AS e SET mail_count = e.mail_count + 1, mail_due_at = :lease
@@ -34,93 +30,58 @@ _CLAIM = text("""
     WHERE o.id = e.organization_id AND e.id IN (
         SELECT id FROM webhook_endpoints WHERE mail_due_at <= :now ORDER BY mail_due_at LIMIT :limit
         FOR NO KEY UPDATE SKIP LOCKED
-    ) RETURNING e.id, e.label, e.sealed, e.mail_count, o.name
+    ) RETURNING e.id, 'endpoint_paused' AS kind, e.label, e.sealed, e.mail_count, o.name
 """)
 # Only if it has not been claimed again, nor paused once more.
 _SETTLE = text("""
-    UPDATE webhook_endpoints AS e SET mail_due_at = n.due_at, mail_count = e.mail_count - n.uncounted
-    FROM unnest(
-        CAST(:ids AS uuid[]), CAST(:counts AS integer[]), CAST(:due AS timestamptz[]), CAST(:uncounted AS integer[])
-    ) AS n (id, mail_count, due_at, uncounted)
+    UPDATE webhook_endpoints AS e SET mail_due_at = :due, mail_count = e.mail_count - :uncounted
+    FROM unnest(CAST(:ids AS uuid[]), CAST(:counts AS integer[])) AS n (id, mail_count)
     WHERE e.id = n.id AND e.mail_count = n.mail_count
 """)
+# When the mail that is due longest became due; NULL when none is.
+OLDEST_DUE = text("SELECT min(mail_due_at) FROM webhook_endpoints WHERE mail_due_at <= now()")
 
 
-class Key(NamedTuple):
-    """What a letter of this source is known by: its endpoint, and the how manieth sending it is."""
+class _Opened(NamedTuple):
+    """A claimed endpoint, opened."""
 
-    id: UUID
-    mail_count: int
+    row: MailRow
+    config: EndpointConfig
 
 
-class EndpointMails:
-    """The source of these mails, one per worker."""
+class EndpointMails(LeasedMails[_Opened, None]):
+    """The mail source of endpoints, one per worker."""
 
     name = "endpoints"
 
-    def __init__(self, database: Database, settings: Settings, texts: MailTemplates) -> None:
-        self._database = database
-        self._ring = settings.key_ring
-        self._texts = texts
-        self._domain = Sender.parse(settings.mail_from).domain
+    async def _take(self, session: AsyncSession, limit: int, moment: datetime) -> Taken:
+        given_up = (await session.execute(_GIVE_UP, {"now": moment, "most": MOST_SENDINGS})).all()
+        rows = (await session.execute(_CLAIM, {"now": moment, "lease": moment + _LEASE, "limit": limit})).all()
+        return Taken(rows, given_up)
 
-    async def claim(self, limit: int) -> Sequence[ClaimedMail]:
-        """Up to so many letters; there is nothing in one for whom no contact is named.
+    def _open(self, row: MailRow) -> _Opened:
+        return _Opened(row, open_config(self._ring, row.id, row.sealed))
 
-        One that cannot be read or worded stays for its lease, and counts: so it does not stay for ever.
-        """
-        moment = now()
-        async with self._database.transaction() as session:
-            await session.execute(_END, {"now": moment, "most": MOST_SENDINGS})
-            rows = (await session.execute(_CLAIM, {"now": moment, "lease": moment + _LEASE, "limit": limit})).all()
-        return [letter for letter in map(self._letter, rows) if letter]
+    async def _look_up(self, session: AsyncSession, opened: Sequence[_Opened], moment: datetime) -> None:
+        """The row holds it all."""
 
-    def _letter(self, row: Any) -> ClaimedMail | None:
-        key = Key(row.id, row.mail_count)
-        try:
-            return ClaimedMail(key, self._mail(row))
-        except MailInvalid as error:
-            log.error("mail cannot be written", **failure_of(error))
-            return ClaimedMail(key, None)
-        except (SealBrokenError, MailTemplateError) as error:
-            log.error("mail cannot be written", **failure_of(error))
-            return None
-
-    def _mail(self, row: Any) -> Mail | None:
-        whereabouts = open_whereabouts(self._ring, row.id, row.sealed)
-        if whereabouts.contact is None:
+    def _draft(self, opened: _Opened, known: None) -> MailDraft | None:  # noqa: ARG002
+        row, config = opened
+        if config.contact is None:
             return None
         values = {"organization_name": row.name, "label": row.label or "", "endpoint_id": str(row.id)}
-        words = self._texts.render("endpoint_paused", whereabouts.contact_locale or "", values)
-        return Mail(
-            recipient=whereabouts.contact,
-            subject=words.subject,
-            text=words.text,
-            html=words.html,
-            message_id=f"<{row.id.hex}.paused.{now():%Y%m%d}@{self._domain}>",
-            locale=words.locale,
-        )
+        message_id = f"{row.id.hex}.paused.{now():%Y%m%d}"
+        return MailDraft(config.contact, config.contact_locale or "", values, message_id)
 
-    async def settle(self, settled: Sequence[Result]) -> Sequence[None]:
-        """Write down how these ended: what was sent or refused is due no more, the rest after a while."""
-        ordered = sorted(settled, key=_id)
-        values = {
-            "ids": [one.letter.key.id for one in ordered],
-            "counts": [one.letter.key.mail_count for one in ordered],
-            "due": list(_due(ordered)),
-            "uncounted": [int(one.end is Outcome.LATER) for one in ordered],
-        }
-        async with self._database.transaction() as session:
-            await session.execute(_SETTLE, values)
-        return [None] * len(settled)
+    async def _done(self, session: AsyncSession, rows: Sequence[MailRow]) -> None:
+        await session.execute(_SETTLE, _columns(rows) | {"due": None, "uncounted": 0})
+
+    async def _again(self, session: AsyncSession, rows: Sequence[MailRow], uncounted: int) -> Collection[UUID]:
+        await session.execute(_SETTLE, _columns(rows) | {"due": now() + _PAUSE, "uncounted": uncounted})
+        return ()
 
 
-def _id(settled: Result) -> UUID:
-    id_: UUID = settled.letter.key.id
-    return id_
-
-
-def _due(settled: Iterable[Result]) -> Iterable[Any]:
-    later = now() + _AGAIN
-    for one in settled:
-        yield None if one.end in {Outcome.SENT, Outcome.REFUSED} else later
+def _columns(rows: Iterable[MailRow]) -> dict[str, object]:
+    """The claimed rows as arrays, in the order of their ids, in which everybody locks them."""
+    ordered = sorted(rows, key=lambda row: row.id)
+    return {"ids": [row.id for row in ordered], "counts": [row.mail_count for row in ordered]}

@@ -11,14 +11,17 @@ from fastapi import APIRouter, Depends, Query, Request, Response
 from app.kit.abuse.rate_limits import TooManyRequests
 from app.kit.clock import now
 from app.kit.database.paging import Page, Paging, page_of
-from app.kit.database.session import Database, Session
+from app.kit.database.session import Session
+from app.kit.rooms import services
 from app.kit.text.fields import changed
-from app.kit.webhooks.egress import EgressPolicy, SystemResolver, TargetUnresolvable
+from app.kit.webhooks.egress import EgressPolicy, TargetUnresolvable
+from app.kit.webhooks.message_types import MessageTypes
 from app.organizations.models import Organization
 from app.organizations.service import find as find_organization
 from app.partners.dependencies import Acting, OwnOrganization
 from app.partners.models import WebhookEndpoint
 from app.partners.outbound.endpoints import service as endpoints
+from app.partners.outbound.endpoints.narrowing import taking
 from app.partners.outbound.endpoints.schemas import (
     EndpointSecretView,
     NewWebhookEndpointView,
@@ -26,96 +29,87 @@ from app.partners.outbound.endpoints.schemas import (
     WebhookEndpointChanges,
     WebhookEndpointView,
     WebhookMessageView,
+    schemas_for,
 )
-from app.partners.outbound.endpoints.sealed_config import FORMER, whereabouts_of
+from app.partners.outbound.endpoints.sealed_config import FORMER, config_of
 from app.people.dependencies import Ring, limiter_of
 
-router = APIRouter(tags=["partners"])
-
 # Seconds in which a host must have been resolved.
-_PATIENCE = 5.0
-# Each has somebody else's server called.
+_RESOLVE_TIMEOUT = 5.0
+# Each test calls somebody else's server.
 _TESTS = "30 per hour"
 _ALL = "/v1/organizations/{organization}/webhook-endpoints"
 _ONE = f"{_ALL}/{{endpoint}}"
 
 
-def targets_of(request: Request) -> EgressPolicy:
+def egress_policy(request: Request) -> EgressPolicy:
     """Which addresses may be called, in this process."""
-    state = request.app.state
-    if not hasattr(state, "targets"):
-        state.targets = EgressPolicy(SystemResolver(), loopback=state.settings.may_call_loopback)
-    targets: EgressPolicy = state.targets
-    return targets
+    return services(request).of(EgressPolicy)
 
 
-Known = Annotated[EgressPolicy, Depends(targets_of)]
+Egress = Annotated[EgressPolicy, Depends(egress_policy)]
 
 
-async def _look_at(targets: EgressPolicy, url: str) -> None:
-    """TargetInvalid, TargetRefused, TargetUnresolvable."""
+async def _check_url(targets: EgressPolicy, url: str) -> None:
+    """Refuse an address that must not be called; TargetInvalid, TargetRefused, TargetUnresolvable."""
     target = targets.read(url)
     try:
-        async with asyncio.timeout(_PATIENCE):
+        async with asyncio.timeout(_RESOLVE_TIMEOUT):
             await targets.addresses(target)
     except TimeoutError:
         raise TargetUnresolvable from None
 
 
 async def _acted_for(request: Request, acting: Acting, organization: str) -> Organization:
-    database: Database = request.app.state.database
+    database = services(request).database
     async with database.transaction() as session:
         return await find_organization(session, organization, acting)
 
 
-@router.post(_ALL, status_code=201)
 async def create_webhook_endpoint(
     acting: Acting,
     request: Request,
     ring: Ring,
-    targets: Known,
+    targets: Egress,
     response: Response,
     organization: str,
     body: WebhookEndpointBody,
 ) -> NewWebhookEndpointView:
     """Be told of what happens: 20 endpoints at the most. This answer alone shows the secret that signs."""
     own = await _acted_for(request, acting, organization)
-    await _look_at(targets, body.url)
-    database: Database = request.app.state.database
+    await _check_url(targets, body.url)
+    database = services(request).database
     async with database.transaction() as session:
-        endpoint, whereabouts = await endpoints.create(session, ring, own, **body.model_dump())
+        endpoint, config = await endpoints.create(session, ring, own, **body.model_dump())
     response.headers["Cache-Control"] = "no-store"
-    view = WebhookEndpointView.of(endpoint, whereabouts)
-    return NewWebhookEndpointView(**view.model_dump(), secret=whereabouts.secrets[0].text)
+    view = WebhookEndpointView.of(endpoint, config)
+    return NewWebhookEndpointView(**view.model_dump(), secret=config.secrets[0].text)
 
 
-@router.get(_ALL, response_model=Page[WebhookEndpointView])
 async def list_webhook_endpoints(
     organization: OwnOrganization, session: Session, ring: Ring, paging: Annotated[Paging, Query()]
 ) -> dict[str, Any]:
     """An organization's endpoints."""
 
     def view(endpoint: WebhookEndpoint) -> WebhookEndpointView:
-        return WebhookEndpointView.of(endpoint, whereabouts_of(ring, endpoint))
+        return WebhookEndpointView.of(endpoint, config_of(ring, endpoint))
 
     return await page_of(session, endpoints.of_organization(organization.id), WebhookEndpoint.id, paging, view)
 
 
-@router.get(_ONE)
 async def show_webhook_endpoint(
     organization: OwnOrganization, session: Session, ring: Ring, endpoint: str
 ) -> WebhookEndpointView:
     """One endpoint."""
     found = await endpoints.find(session, organization.id, endpoint)
-    return WebhookEndpointView.of(found, whereabouts_of(ring, found))
+    return WebhookEndpointView.of(found, config_of(ring, found))
 
 
-@router.patch(_ONE)
 async def change_webhook_endpoint(
     acting: Acting,
     request: Request,
     ring: Ring,
-    targets: Known,
+    targets: Egress,
     organization: str,
     endpoint: str,
     body: WebhookEndpointChanges,
@@ -123,20 +117,18 @@ async def change_webhook_endpoint(
     """Change an endpoint, pause it, or activate it again: what waits for it is sent then."""
     own, changes = await _acted_for(request, acting, organization), changed(body)
     if "url" in changes:
-        await _look_at(targets, changes["url"])
-    database: Database = request.app.state.database
+        await _check_url(targets, changes["url"])
+    database = services(request).database
     async with database.transaction() as session:
         found = await endpoints.find(session, own.id, endpoint, locked=True)
         return WebhookEndpointView.of(found, await endpoints.change(session, ring, found, changes))
 
 
-@router.delete(_ONE, status_code=204)
 async def delete_webhook_endpoint(organization: OwnOrganization, session: Session, endpoint: str) -> None:
     """End an endpoint. What it was told, and was to be told, goes with it, a little later if it is much."""
     await endpoints.remove(session, await endpoints.find(session, organization.id, endpoint, locked=True))
 
 
-@router.post(f"{_ONE}/secrets", status_code=201)
 async def renew_webhook_endpoint_secret(
     organization: OwnOrganization, session: Session, ring: Ring, response: Response, endpoint: str
 ) -> EndpointSecretView:
@@ -147,7 +139,6 @@ async def renew_webhook_endpoint_secret(
     return EndpointSecretView(secret=secret.text, former_until=now() + FORMER)
 
 
-@router.post(f"{_ONE}/test", status_code=201)
 async def test_webhook_endpoint(
     request: Request, organization: OwnOrganization, session: Session, endpoint: str
 ) -> WebhookMessageView:
@@ -156,3 +147,18 @@ async def test_webhook_endpoint(
     if not await limiter_of(request).hit(_TESTS, "webhook-test", str(found.id)):
         raise TooManyRequests
     return WebhookMessageView.of(await endpoints.test(session, found), found)
+
+
+def endpoints_router(types: MessageTypes) -> APIRouter:
+    """The routes; an endpoint can ask for those of these types that are subscribable."""
+    router, schemas = APIRouter(tags=["partners"]), schemas_for(types)
+    router.post(_ALL, status_code=201, response_model=schemas.new_view)(
+        taking(create_webhook_endpoint, body=schemas.body)
+    )
+    router.get(_ALL, response_model=Page[schemas.view])(list_webhook_endpoints)  # type: ignore[name-defined]
+    router.get(_ONE, response_model=schemas.view)(show_webhook_endpoint)
+    router.patch(_ONE, response_model=schemas.view)(taking(change_webhook_endpoint, body=schemas.changes))
+    router.delete(_ONE, status_code=204)(delete_webhook_endpoint)
+    router.post(f"{_ONE}/secrets", status_code=201)(renew_webhook_endpoint_secret)
+    router.post(f"{_ONE}/test", status_code=201)(test_webhook_endpoint)
+    return router

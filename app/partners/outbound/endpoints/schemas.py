@@ -1,23 +1,23 @@
-"""What organizations say of their endpoints, and are told of what was sent there."""
+"""What organizations say of their endpoints, and are told of what was sent there.
+
+Which message types there are is known when the rooms are put together: `schemas_for` narrows these models to them.
+"""
 
 from datetime import datetime
-from typing import Annotated, Literal, Self
+from operator import getitem
+from typing import Annotated, Any, Literal, NamedTuple, Self, TypeVar
 from uuid import UUID
 
 from fastapi import Query
-from pydantic import AfterValidator, Field, StringConstraints
+from pydantic import AfterValidator, BaseModel, Field, StringConstraints, WithJsonSchema, create_model
 
 from app.kit.database.paging import Paging
 from app.kit.text.fields import Body, Line, Locale, View
 from app.kit.webhooks.egress import LONGEST
-from app.partners.models import DeliveryAttempt, WebhookEndpoint, WebhookMessage
-from app.partners.outbound.endpoints.sealed_config import Whereabouts
-from app.partners.outbound.message_types.types import TYPES, TypeName
+from app.kit.webhooks.message_types import MessageTypes
+from app.partners.models import DeliveryAttempt, EndpointState, MessageState, WebhookEndpoint, WebhookMessage
+from app.partners.outbound.endpoints.sealed_config import EndpointConfig
 from app.people.schemas import Email
-
-EndpointState = Literal["active", "paused", "disabled"]
-MessageState = Literal["due", "delivered", "dead", "void"]
-MessageType = TypeName | Literal["webhook.test"]
 
 
 def _each_once(types: list[str]) -> list[str]:
@@ -32,11 +32,6 @@ Url = Annotated[
         examples=["https://hooks.example.org/multitude"],
     ),
 ]
-Types = Annotated[
-    list[TypeName],
-    Field(min_length=1, max_length=20, description="; ".join(f"`{name}`: {tells}" for name, tells in TYPES.items())),
-    AfterValidator(_each_once),
-]
 Contact = Annotated[Email | None, Field(description="whom to write to when the endpoint is paused")]
 ContactLocale = Annotated[Locale | None, Field(description="the language to write to them in", examples=["fr"])]
 
@@ -45,7 +40,7 @@ class WebhookEndpointBody(Body):
     """Where to send what."""
 
     url: Url
-    types: Types
+    types: list[str]
     label: Annotated[Line | None, Field(description="what it is for", examples=["our CRM"])] = None
     contact: Contact = None
     contact_locale: ContactLocale = None
@@ -55,7 +50,7 @@ class WebhookEndpointChanges(Body):
     """What to change: a field left out stays as it is. To activate an endpoint forgets its failures."""
 
     url: Annotated[Url, Field(default_factory=str)]
-    types: Annotated[Types, Field(default_factory=list)]
+    types: Annotated[list[str], Field(default_factory=list)]
     label: Line | None = None
     contact: Contact = None
     contact_locale: ContactLocale = None
@@ -67,7 +62,7 @@ class WebhookEndpointView(View):
 
     id: UUID
     url: str
-    types: list[TypeName]
+    types: list[str]
     label: str | None
     contact: str | None
     contact_locale: str | None
@@ -83,9 +78,9 @@ class WebhookEndpointView(View):
     updated_at: datetime
 
     @classmethod
-    def of(cls, endpoint: WebhookEndpoint, whereabouts: Whereabouts) -> Self:
+    def of(cls, endpoint: WebhookEndpoint, config: EndpointConfig) -> Self:
         """Of a row, and what is sealed in it."""
-        sealed = {name: getattr(whereabouts, name) for name in ("url", "contact", "contact_locale")}
+        sealed = {name: getattr(config, name) for name in ("url", "contact", "contact_locale")}
         columns = {name: getattr(endpoint, name) for name in cls.model_fields if name not in {*sealed, "secret"}}
         return cls(**columns, **sealed)
 
@@ -107,7 +102,7 @@ class MessagePaging(Paging):
     """What a client asks of the list of messages."""
 
     state: Annotated[MessageState | None, Query()] = None
-    type: Annotated[MessageType | None, Query()] = None
+    type: Annotated[str | None, Query()] = None
 
 
 class WebhookMessageView(View):
@@ -158,3 +153,47 @@ class DeliveryAttemptView(View):
         columns = ("id", "attempted_at", "duration_ms", "status_code", "error")
         values = {name: getattr(attempt, name) for name in columns}
         return cls(answer=answer.decode(errors="replace").replace("\x00", "\ufffd"), **values)
+
+
+class EndpointSchemas(NamedTuple):
+    """The models above, narrowed to the message types of this process."""
+
+    body: type[WebhookEndpointBody]
+    changes: type[WebhookEndpointChanges]
+    view: type[WebhookEndpointView]
+    new_view: type[NewWebhookEndpointView]
+    paging: type[MessagePaging]
+
+
+def schemas_for(types: MessageTypes) -> EndpointSchemas:
+    """What is asked for is checked; what is shown may be of a type that only another version knows."""
+    chosen: Any = Annotated[
+        list[_one_of(types.subscribable)],  # type: ignore[misc]
+        Field(
+            min_length=1,
+            max_length=20,
+            description="; ".join(f"`{one.name}`: {one.description}" for one in types if one.is_subscribable),
+        ),
+        AfterValidator(_each_once),
+    ]
+    names = list(types.subscribable)
+    shown: Any = list[Annotated[str, WithJsonSchema({"type": "string", "enum": names})]]
+    sent: Any = _one_of(types.subscribable) | _one_of(types.unsubscribable) | None
+    return EndpointSchemas(
+        body=_narrowed(WebhookEndpointBody, types=chosen),
+        changes=_narrowed(WebhookEndpointChanges, types=Annotated[chosen, Field(default_factory=list)]),
+        view=_narrowed(WebhookEndpointView, types=shown),
+        new_view=_narrowed(NewWebhookEndpointView, types=shown),
+        paging=_narrowed(MessagePaging, type=(Annotated[sent, Query()], None)),
+    )
+
+
+_Schema = TypeVar("_Schema", bound=BaseModel)
+
+
+def _narrowed(model: type[_Schema], **fields: Any) -> type[_Schema]:
+    return create_model(model.__name__, __base__=model, __doc__=model.__doc__, __module__=model.__module__, **fields)
+
+
+def _one_of(names: tuple[str, ...]) -> Any:
+    return getitem(Literal, names)

@@ -1,4 +1,4 @@
-"""Endpoints: where an organization is told, of what, and by which secret it knows that it is us.
+"""Webhook endpoints: where an organization is told, of what, and by which secret it knows that it is us.
 
 An address has been looked at (`kit/webhooks/egress.py`) before it comes here, outside of any transaction.
 """
@@ -20,21 +20,21 @@ from app.organizations.models import Organization
 from app.partners.models import WebhookEndpoint, WebhookMessage
 from app.partners.outbound.backoff import LIFETIME
 from app.partners.outbound.endpoints.sealed_config import (
+    EndpointConfig,
     Secret,
-    Whereabouts,
     new_secret,
-    open_whereabouts,
-    seal_whereabouts,
+    open_config,
+    seal_config,
 )
 from app.partners.outbound.message_types.types import TEST
 
 MOST = 20
 # What stands in the sealed part rather than in columns.
 _SEALED = ("url", "contact", "contact_locale")
-# Within so long what has failed before is tried when an endpoint is activated, if it is more than a few.
+# When an endpoint is activated, what has failed before is spread over so long, if it is more than a few.
 _SPREAD = timedelta(minutes=1)
-# Those whose order counts are due since they were made.
-_TRY_ANEW = text("""
+# Messages whose order is kept stay due since they were made.
+_RETRY = text("""
     UPDATE webhook_messages AS m SET attempt_count = 0,
         due_at = least(m.due_at, CAST(:now AS timestamptz) + n.place * CAST(:within AS interval) / n.count)
     FROM (
@@ -64,7 +64,7 @@ class EndpointNotActive(Conflict):
 
 
 def require_active(endpoint: WebhookEndpoint) -> None:
-    """What is to be sent at once needs an endpoint that is sent to; EndpointNotActive."""
+    """EndpointNotActive when nothing is sent to this endpoint now."""
     if endpoint.state != "active":
         raise EndpointNotActive
 
@@ -94,66 +94,66 @@ async def create(
     label: str | None = None,
     contact: str | None = None,
     contact_locale: str | None = None,
-) -> tuple[WebhookEndpoint, Whereabouts]:
-    """A new endpoint, and what is sealed of it, its first secret included; TooManyEndpoints."""
-    # Two that are made at the same moment are counted one after the other.
+) -> tuple[WebhookEndpoint, EndpointConfig]:
+    """A new endpoint and its sealed config, its first secret included; TooManyEndpoints."""
+    # Creations wait for each other: of two at once both would be the last.
     locked = select(Organization.id).where(Organization.id == organization.id).with_for_update(key_share=True)
     await session.execute(locked)
     counted = of_organization(organization.id).with_only_columns(func.count())
     if (await session.scalar(counted) or 0) >= MOST:
         raise TooManyEndpoints
-    id_, whereabouts = uuid7(), Whereabouts(url, (new_secret(),), contact, contact_locale)
+    id_, config = uuid7(), EndpointConfig(url, (new_secret(),), contact, contact_locale)
     endpoint = WebhookEndpoint(
         id=id_,
         organization_id=organization.id,
-        sealed=seal_whereabouts(ring, id_, whereabouts),
+        sealed=seal_config(ring, id_, config),
         label=label,
         types=sorted(types),
     )
     session.add(endpoint)
     await session.flush()
-    return endpoint, whereabouts
+    return endpoint, config
 
 
 async def change(
     session: AsyncSession, ring: KeyRing, endpoint: WebhookEndpoint, changes: dict[str, Any]
-) -> Whereabouts:
-    """Change what is named, and give what is sealed of it then. To activate an endpoint is to begin anew with it."""
-    whereabouts = open_whereabouts(ring, endpoint.id, endpoint.sealed)
+) -> EndpointConfig:
+    """Change what is named; its sealed config afterwards. Activating an endpoint resets its failures."""
+    config = open_config(ring, endpoint.id, endpoint.sealed)
     sealed = {name: changes.pop(name) for name in _SEALED if name in changes}
     if sealed:
-        whereabouts = whereabouts._replace(**sealed)
-        endpoint.sealed = seal_whereabouts(ring, endpoint.id, whereabouts)
+        config = config._replace(**sealed)
+        endpoint.sealed = seal_config(ring, endpoint.id, config)
     if "types" in changes:
         changes["types"] = sorted(changes["types"])
     for name, value in changes.items():
         setattr(endpoint, name, value)
     if changes.get("state") == "active":
-        await _begin_anew(session, endpoint)
+        await _reset_failures(session, endpoint)
     elif "state" in changes:
         endpoint.state_reason = "by_hand"
     await session.flush()
-    return whereabouts
+    return config
 
 
-async def _begin_anew(session: AsyncSession, endpoint: WebhookEndpoint) -> None:
-    """Forget its failures; what waits for it is due, what waits to be tried again within a minute.
+async def _reset_failures(session: AsyncSession, endpoint: WebhookEndpoint) -> None:
+    """Forget its failures; what waits for it is due, and what waits to be tried again is due within a minute.
 
-    That it is tried for another three days its own row says: what was never tried, which may be very much, stays as it
-    is.
+    Its own row says that all of it is tried for another three days: the rows of what was never tried, which may be very
+    many, stay as they are.
     """
     endpoint.state_reason = endpoint.failing_since = endpoint.ordered_due_at = endpoint.mail_due_at = None
     endpoint.failure_count, endpoint.activated_at = 0, now()
     values = {"id": endpoint.id, "now": endpoint.activated_at, "within": _SPREAD}
-    await session.execute(_TRY_ANEW, values)
+    await session.execute(_RETRY, values)
 
 
 async def renew_secret(session: AsyncSession, ring: KeyRing, endpoint: WebhookEndpoint) -> Secret:
     """A new secret; the former signs beside it for 24 hours."""
-    whereabouts = open_whereabouts(ring, endpoint.id, endpoint.sealed).renewed(now())
-    endpoint.sealed = seal_whereabouts(ring, endpoint.id, whereabouts)
+    config = open_config(ring, endpoint.id, endpoint.sealed).renewed(now())
+    endpoint.sealed = seal_config(ring, endpoint.id, config)
     await session.flush()
-    return whereabouts.secrets[0]
+    return config.secrets[0]
 
 
 async def test(session: AsyncSession, endpoint: WebhookEndpoint) -> WebhookMessage:

@@ -1,8 +1,8 @@
 """The feed: consents given with a signature, numbered in the order in which they became known here.
 
-Ids are made before the transaction commits, so in their order something may turn up behind a reader. Numbers are given
-by one transaction at a time, to consents that are committed: whoever has read up to a number has missed nothing below
-it. Nor do they go back: a database that was restored from a dump goes on above all that it has ever given.
+Ids are made before the transaction commits, so in the order of ids a consent may appear behind a reader. Numbers are
+given by one transaction at a time, to consents that are committed: whoever has read up to a number has missed nothing
+below it. Numbers never go back: a database that was restored from a dump continues above all that it has ever given.
 
 What a number stands for is looked up when somebody is told of it, and is left out if it is no longer true.
 """
@@ -24,8 +24,8 @@ from app.signatures.signing.sealing import Personal, unseal
 
 # "feed" in ASCII: the advisory lock of whoever gives numbers.
 _LOCK = 0x66656564
-_ALONE = text("SELECT pg_advisory_xact_lock(:lock)")
-# The entry is held, so that it does not go before the transaction commits. Whoever is erasing it is not waited for.
+_LOCK_NUMBERING = text("SELECT pg_advisory_xact_lock(:lock)")
+# The consent is locked, so that it is not deleted before the transaction commits. An erasure is not waited for.
 _NUMBER = text("""
     WITH last AS MATERIALIZED (
         SELECT greatest(
@@ -93,15 +93,15 @@ class Span(NamedTuple):
     last: int
 
 
-async def alone(session: AsyncSession) -> None:
-    """Give numbers in this transaction; whoever else would waits until it has ended."""
-    await session.execute(_ALONE, {"lock": _LOCK})
+async def lock_numbering(session: AsyncSession) -> None:
+    """Take the lock of whoever gives numbers, until this transaction ends."""
+    await session.execute(_LOCK_NUMBERING, {"lock": _LOCK})
 
 
 async def number(session: AsyncSession, consent_ids: Sequence[UUID]) -> tuple[list[Numbered], set[UUID]]:
-    """Number these in their order; and those that must be asked for again, as somebody is erasing them at this moment.
+    """Number these in their order; and those that must be tried again, because their rows are locked by an erasure.
 
-    Those that are gone are in neither. The caller is `alone`.
+    Those that are gone are in neither. The caller holds the lock (`lock_numbering`).
     """
     rows = await session.execute(_NUMBER, {"consent_ids": list(consent_ids)})
     numbered = sorted(Numbered(*row) for row in rows)
@@ -125,11 +125,11 @@ async def numbers_behind(session: AsyncSession, organization_id: UUID, behind: i
 async def signers_in(session: AsyncSession, ring: KeyRing, span: Span) -> list[SignerView]:
     """Those of this span whose consent stands and whose signature is confirmed now, in the order of their numbers.
 
-    Who is in it twice with one signature is told once. What its key does not open is left out; KeyMissingError when
-    this ring lacks that key.
+    Somebody who is in it twice with one signature is named once. What its key does not open is left out;
+    KeyMissingError when this ring lacks that key.
     """
     rows = (await session.execute(_SIGNERS, span._asdict())).all()
-    # Of two places the later.
+    # Somebody who is in it twice is named at the later place.
     by_signature = {row.id: row for row in reversed(rows)}
     views = [_view(ring, span.organization_id, row) for row in reversed(by_signature.values())]
     readable = [view for view in views if view is not None]

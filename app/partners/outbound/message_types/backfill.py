@@ -1,8 +1,8 @@
-"""Catching up: consents given with a signature that nobody has announced are announced, so that they are told of too.
+"""Backfill: consents given with a signature that nobody has announced are announced, so that they are told of too.
 
-Those are what was entered before this was installed, and what processes of the version before enter while they still
-run. The ledger is walked once by each worker, from its beginning up to some minutes ago, and from there on as time
-goes. Ids hold the time at which they were made; whoever made one has committed within these minutes, or never does.
+Those are what was entered before this was installed, and what processes of the version before entered while they still
+ran. `multitude backfill` walks the ledger once, from its beginning up to some minutes ago. Ids hold the time at which
+they were made; whoever made one has committed within these minutes, or never does.
 """
 
 from collections.abc import Sequence
@@ -20,7 +20,7 @@ from app.people.consents.service import CONSENT_GIVEN
 # Entries looked at by one statement, and how many of those in a transaction.
 SLICE = 5000
 _SLICES = 5
-# While as many wait, catching up waits too: what happens now is told first.
+# While as many wait in the outbox, the backfill waits too: what happens now is told first.
 _MANY = 10_000
 # A transaction is over long before.
 _BEHIND = timedelta(minutes=10)
@@ -40,20 +40,27 @@ _WAITING = text(f"SELECT content ->> 'consent_id' FROM outbox_messages WHERE typ
 _Row: TypeAlias = Row[Any, Any, Any]
 
 
-class CatchingUp:
-    """The sweep. Harmless to repeat: a consent has one number only."""
+class Backfill:
+    """One walk through the ledger. Harmless to repeat: a consent has one number only."""
 
     def __init__(self) -> None:
         self._behind = _BEGINNING
+        self.is_complete = False
+        self.is_waiting = False
 
-    async def __call__(self, session: AsyncSession) -> Sequence[UUID]:
-        """Walk on until there is something to announce, or nothing more; the consents that were announced."""
-        if await session.scalar(_IS_BUSY, {"many": _MANY}):
+    async def step(self, session: AsyncSession) -> Sequence[UUID]:
+        """Walk on until there is something to announce, or nothing more; the consents that were announced.
+
+        Sets `is_complete` at the end of the ledger, and `is_waiting` when the outbox is so full that nothing was done.
+        """
+        self.is_waiting = bool(await session.scalar(_IS_BUSY, {"many": _MANY}))
+        if self.is_waiting:
             return []
         values = {"until": _earliest_of_now(), "slice": SLICE}
         for _ in range(_SLICES):
             rows = (await session.execute(_WALK, values | {"behind": self._behind})).all()
             missing = await _unannounced(session, [row for row in rows if row.has_no_number])
+            self.is_complete = not rows
             if missing or not rows:
                 await publish(session, [_given(row.id, row.organization_id) for row in missing])
                 # They are walked over again, once it is committed that they were announced.

@@ -1,6 +1,9 @@
-"""What rooms have announced, read before anything is done about it: what makes no sense must hold nobody up."""
+"""Reading outbox rows: each is validated against its type's content model before anything is done about it.
 
-from collections.abc import Iterable, Mapping
+A row that cannot be understood is logged and dropped: it must hold nobody up.
+"""
+
+from collections.abc import Iterable
 from datetime import datetime
 from typing import Any, NamedTuple
 from uuid import UUID
@@ -9,77 +12,74 @@ from pydantic import BaseModel, StrictBool, ValidationError
 from sqlalchemy import Row
 
 from app.kit.logs import log
-from app.people.consents.service import CONSENT_GIVEN
-from app.people.personal_data.data_rights import PERSON_ERASED
-from app.petitions.outbox import CLOSED, MILESTONE_REACHED, PUBLISHED
-from app.signatures.background.withdrawal_messages import SIGNATURE_WITHDRAWN
+from app.kit.webhooks.message_types import MessageType, MessageTypes
 
 
-class _Petition(BaseModel):
+class PetitionContent(BaseModel):
+    """Something happened to a petition."""
+
     petition_id: UUID
     at: datetime | None
 
 
-class _Milestone(_Petition):
+class MilestoneContent(PetitionContent):
+    """A petition's count has reached a threshold."""
+
     threshold_count: int
     signature_count: int
 
 
-class _Consent(BaseModel):
+class ConsentContent(BaseModel):
+    """Somebody consented to the organization, with a signature."""
+
     consent_id: UUID
 
 
-class _Withdrawal(BaseModel):
+class WithdrawalContent(BaseModel):
+    """A signature was withdrawn. `brought`: it was the organization that had brought it."""
+
     petition_id: UUID
     signature_id: UUID
     person_id: str
     brought: StrictBool
 
 
-class _Erasure(BaseModel):
+class ErasureContent(BaseModel):
+    """Somebody was erased, and these are their signatures that the organization brought."""
+
     person_id: str
     signature_ids: list[UUID]
     at: datetime
 
 
-_CONTENTS: Mapping[str, type[BaseModel]] = {
-    PUBLISHED: _Petition,
-    MILESTONE_REACHED: _Milestone,
-    CLOSED: _Petition,
-    CONSENT_GIVEN: _Consent,
-    SIGNATURE_WITHDRAWN: _Withdrawal,
-    PERSON_ERASED: _Erasure,
-}
-# These are for one organization alone.
-_ADDRESSED = {CONSENT_GIVEN, SIGNATURE_WITHDRAWN, PERSON_ERASED}
-
-
-class Said(NamedTuple):
-    """An outbox message that is understood; in its content ids and times are text, spelt in one way."""
+class OutboxRow(NamedTuple):
+    """An outbox row that is understood; in its content ids and times are text, spelt in one way."""
 
     number: int
-    type: str
+    type: MessageType
     organization_id: UUID | None
     content: dict[str, Any]
 
 
-def understood(rows: Iterable[Row[int, str, UUID | None, dict[str, Any]]]) -> list[Said]:
-    """Those of these outbox messages that make sense. Each of the others is logged, without what it says."""
-    said = []
-    for row in rows:
-        one = _understood(*row)
-        if one is None:
-            log.error("an announcement makes no sense", type=row.type, number=row.number)
+def understood(types: MessageTypes, rows: Iterable[Row[int, str, UUID | None, dict[str, Any]]]) -> list[OutboxRow]:
+    """Those of these outbox rows that make sense. Each of the others is logged, without what it says."""
+    found = []
+    for number, type_name, organization_id, content in rows:
+        type_ = types.by_outbox_type.get(type_name)
+        read = _read(type_, organization_id, content) if type_ is not None else None
+        if type_ is None or read is None:
+            log.error("an announcement makes no sense", type=type_name, number=number)
         else:
-            said.append(one)
-    return said
+            found.append(OutboxRow(number, type_, organization_id, read))
+    return found
 
 
-def _understood(number: int, type_: str, organization_id: UUID | None, content: object) -> Said | None:
-    if type_ not in _CONTENTS or (type_ in _ADDRESSED and organization_id is None):
+def _read(type_: MessageType, organization_id: UUID | None, content: object) -> dict[str, Any] | None:
+    assert type_.content is not None
+    assert type_.audience is not None
+    if type_.audience.is_addressed and organization_id is None:
         return None
     try:
-        read = _CONTENTS[type_].model_validate(content)
+        return type_.content.model_validate(content).model_dump(mode="json")
     except ValidationError:
         return None
-    return Said(number, type_, organization_id, read.model_dump(mode="json"))

@@ -6,7 +6,7 @@ from fastapi import APIRouter
 from pydantic import BaseModel
 
 from app.kit.webhooks import signing as webhooks
-from app.partners.outbound.message_types.schemas import PAYLOADS
+from app.kit.webhooks.message_types import MessageType, MessageTypes
 
 _HEADERS = {
     webhooks.ID: "the same whenever this message is sent again",
@@ -26,18 +26,20 @@ _DESCRIBED: dict[str, Any] = {
     },
 }
 
-router = APIRouter(tags=["webhooks"])
+
+def webhooks_router(types: MessageTypes) -> APIRouter:
+    """A router that serves nothing: FastAPI describes the webhooks from it."""
+    router = APIRouter(tags=["webhooks"])
+    for one in types:
+        _describe(router, one)
+    return router
 
 
-def _describe(type_: str, payload: type[BaseModel]) -> None:
-    def told(body: BaseModel) -> None:
+def _describe(router: APIRouter, type_: MessageType) -> None:
+    def receive(body: BaseModel) -> None:
         del body
 
-    told.__name__ = type_.replace(".", "_")
-    told.__doc__ = payload.__doc__
-    told.__annotations__["body"] = payload
-    router.post(type_, status_code=204, operation_id=told.__name__, openapi_extra=_DESCRIBED)(told)
-
-
-for _type, _payload in PAYLOADS.items():
-    _describe(_type, _payload)
+    receive.__name__ = type_.name.replace(".", "_")
+    receive.__doc__ = type_.payload.__doc__
+    receive.__annotations__["body"] = type_.payload
+    router.post(type_.name, status_code=204, operation_id=receive.__name__, openapi_extra=_DESCRIBED)(receive)

@@ -1,25 +1,24 @@
-"""The body of a webhook message, written at the moment it is sent and from what is true then.
+"""Writing what webhook messages tell, at the moment they are sent and from what is true then.
 
 Nobody is named who has taken a consent back, withdrawn or been erased since the message was made. Of petitions and of
 signers a partner is told nothing that its partnership does not cover any more; withdrawals and erasures it is told as
 they were announced, also when its partnership has ended. When nothing is left to tell there is no body.
 """
 
-from collections import defaultdict
-from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
-from datetime import datetime
-from typing import Any, Protocol, TypeAlias
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any, TypeAlias
 from uuid import UUID
 
+from pydantic import BaseModel
 from sqlalchemy import Row, or_, select, text
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.campaigns.models import Campaign
 from app.kit.crypto.sealing import KeyRing
+from app.kit.webhooks.message_types import Message
 from app.organizations.models import Organization
 from app.partners.outbound.feed.feed import Span, signers_in
 from app.partners.outbound.message_types.schemas import (
-    PAYLOADS,
     CountedSignatures,
     ErasedPerson,
     MilestoneNews,
@@ -37,54 +36,12 @@ from app.petitions.queries import STATE_NOW
 _COVERED = text(has_partnership("organizations.id", "petitions"))
 _SAID_IN_A_TEST = "This is a test."
 
-
-class Message(Protocol):
-    """What is to be told, by ids, and to whom."""
-
-    @property
-    def type(self) -> str: ...
-    @property
-    def content(self) -> Mapping[str, Any]: ...
-    @property
-    def created_at(self) -> datetime: ...
-    @property
-    def organization_id(self) -> UUID: ...
-
-
 Messages: TypeAlias = Sequence[Message]
-# What is told in each of these messages; None when there is nothing.
-_Told: TypeAlias = Sequence[object | None]
-_Tell: TypeAlias = Callable[[AsyncSession, KeyRing, Messages], Awaitable[_Told]]
+# The data of each of these messages; None when there is nothing left to tell.
+Written: TypeAlias = Sequence[BaseModel | None]
 
 
-async def body_of(session: AsyncSession, ring: KeyRing, message: Message) -> bytes | None:
-    """The body to send, UTF-8 JSON; None when there is nothing left to tell."""
-    return (await bodies_of(session, ring, [message]))[0]
-
-
-async def bodies_of(session: AsyncSession, ring: KeyRing, messages: Messages) -> list[bytes | None]:
-    """The same for many, in their order; what messages of one type have in common is asked for once."""
-    places: dict[str, list[int]] = defaultdict(list)
-    for place, message in enumerate(messages):
-        places[message.type].append(place)
-    bodies: list[bytes | None] = [None] * len(messages)
-    for type_, those in places.items():
-        # What a later version has announced this one cannot tell.
-        if type_ in _TELLING:
-            told = await _TELLING[type_](session, ring, [messages[place] for place in those])
-            for place, data in zip(those, told, strict=True):
-                bodies[place] = _body(messages[place], data)
-    return bodies
-
-
-def _body(message: Message, data: object | None) -> bytes | None:
-    if data is None:
-        return None
-    values = {"type": message.type, "timestamp": message.created_at, "data": data}
-    return PAYLOADS[message.type].model_validate(values).model_dump_json().encode()
-
-
-async def _tell_of_petitions(session: AsyncSession, ring: KeyRing, messages: Messages) -> _Told:
+async def write_petitions(session: AsyncSession, ring: KeyRing, messages: Messages) -> Written:
     """A petition that is public still, to the movement and to partners whose partnership covers it."""
     del ring
     pairs = [(message.organization_id, UUID(message.content["petition_id"])) for message in messages]
@@ -114,7 +71,7 @@ async def _petitions_for(
             Petition.moderation == "approved",
         )
     )
-    # It may have been read before in this session.
+    # Rows that were read before in this session are read anew.
     rows = await session.execute(query.execution_options(populate_existing=True))
     return {(row[0], row[1].id): _shown(row) for row in rows}
 
@@ -136,7 +93,8 @@ def _shown(row: Row[UUID, Petition, str, Campaign]) -> ToldPetition:
     )
 
 
-async def _tell_of_signers(session: AsyncSession, ring: KeyRing, messages: Messages) -> _Told:
+async def write_signers(session: AsyncSession, ring: KeyRing, messages: Messages) -> Written:
+    """Up to 500 signers of a span of the feed, as far as the organization may be told of them now."""
     told: list[CountedSignatures | None] = []
     for message in messages:
         span = Span(message.organization_id, message.content["from"], message.content["to"])
@@ -145,7 +103,8 @@ async def _tell_of_signers(session: AsyncSession, ring: KeyRing, messages: Messa
     return told
 
 
-async def _tell_of_withdrawals(session: AsyncSession, ring: KeyRing, messages: Messages) -> _Told:
+async def write_withdrawals(session: AsyncSession, ring: KeyRing, messages: Messages) -> Written:
+    """A withdrawal as it was announced, whatever has become of the partnership; none when its petition is gone."""
     del ring
     ids = {UUID(message.content["petition_id"]) for message in messages}
     rows = await session.execute(select(Petition.id, Petition.slug).where(Petition.id.in_(ids)))
@@ -157,22 +116,13 @@ def _withdrawn(content: Mapping[str, Any], slug: str | None) -> WithdrawnSignatu
     return WithdrawnSignature.model_validate({**content, "petition": slug}) if slug is not None else None
 
 
-async def _tell_of_erasures(session: AsyncSession, ring: KeyRing, messages: Messages) -> _Told:
+async def write_erasures(session: AsyncSession, ring: KeyRing, messages: Messages) -> Written:
+    """An erasure as it was announced, whatever has become of the partnership."""
     del session, ring
     return [ErasedPerson.model_validate(message.content) for message in messages]
 
 
-async def _tell_a_test(session: AsyncSession, ring: KeyRing, messages: Messages) -> _Told:
+async def write_tests(session: AsyncSession, ring: KeyRing, messages: Messages) -> Written:
+    """A greeting."""
     del session, ring
     return [TrialNews(message=message.content.get("message", _SAID_IN_A_TEST)) for message in messages]
-
-
-_TELLING: Mapping[str, _Tell] = {
-    "petition.published": _tell_of_petitions,
-    "petition.milestone_reached": _tell_of_petitions,
-    "petition.closed": _tell_of_petitions,
-    "signature.counted": _tell_of_signers,
-    "signature.withdrawn": _tell_of_withdrawals,
-    "person.erased": _tell_of_erasures,
-    "webhook.test": _tell_a_test,
-}

@@ -135,24 +135,3 @@ class WebhookTest(BaseModel):
     type: Literal["webhook.test"]
     timestamp: Timestamp
     data: TrialNews
-
-
-Payload = (
-    PetitionPublished
-    | PetitionClosed
-    | PetitionMilestoneReached
-    | SignatureCounted
-    | SignatureWithdrawn
-    | PersonErased
-    | WebhookTest
-)
-# By type, for whoever writes one and for the description.
-PAYLOADS: dict[str, type[Payload]] = {
-    "petition.published": PetitionPublished,
-    "petition.milestone_reached": PetitionMilestoneReached,
-    "petition.closed": PetitionClosed,
-    "signature.counted": SignatureCounted,
-    "signature.withdrawn": SignatureWithdrawn,
-    "person.erased": PersonErased,
-    "webhook.test": WebhookTest,
-}

@@ -1,34 +1,80 @@
-"""What an endpoint can be told: the one place where types of messages are listed, and which keep their order."""
+"""The message types that partners are told of, each one record."""
 
-from typing import Literal, get_args
+from app.kit.webhooks.message_types import Audience, MessageType
+from app.partners.outbound.message_types import contents, payloads, schemas
+from app.people.consents.service import CONSENT_GIVEN
+from app.people.personal_data.data_rights import PERSON_ERASED
+from app.petitions.outbox import CLOSED, MILESTONE_REACHED, PUBLISHED
+from app.signatures.background.withdrawal_messages import SIGNATURE_WITHDRAWN
 
-TypeName = Literal[
-    "petition.published",
-    "petition.milestone_reached",
-    "petition.closed",
-    "signature.counted",
-    "signature.withdrawn",
-    "person.erased",
-]
-
-# Type: what it tells.
-TYPES: dict[str, str] = {
-    "petition.published": "a petition has opened for signatures",
-    "petition.milestone_reached": "a petition has reached a milestone",
-    "petition.closed": "a petition takes no more signatures",
-    "signature.counted": "up to 500 signatures of persons who consent to your organization",
-    "signature.withdrawn": "a signature that you brought, or may have been told of, was withdrawn",
-    "person.erased": "a person whom you brought, or who ever agreed to hear from you, was erased: erase them too",
-}
-
-# Sent to each endpoint one after the other, in the order of their making: what is behind one that fails waits for it.
-ORDERED = ("signature.counted", "signature.withdrawn", "person.erased")
-
-# Asked for by whoever set the endpoint up; every endpoint takes it, no order is kept.
+# Made by the feed, of the consents that it has numbered.
+COUNTED = "signature.counted"
+# Asked for by whoever set the endpoint up.
 TEST = "webhook.test"
 
-# All that this version can write.
-KNOWN = {*TYPES, TEST}
+# What the rules mean, `audiences.py` says.
+_COVERED = Audience("covered")
+_ADDRESSEE = Audience(is_addressed=True)
 
-if set(TYPES) != set(get_args(TypeName)):  # pragma: no cover
-    raise AssertionError("a type is listed in one place only")
+MESSAGE_TYPES = (
+    MessageType(
+        name=PUBLISHED,
+        description="a petition has opened for signatures",
+        content=contents.PetitionContent,
+        audience=_COVERED,
+        payload=schemas.PetitionPublished,
+        write=payloads.write_petitions,
+    ),
+    MessageType(
+        name=MILESTONE_REACHED,
+        description="a petition has reached a milestone",
+        content=contents.MilestoneContent,
+        audience=_COVERED,
+        payload=schemas.PetitionMilestoneReached,
+        write=payloads.write_petitions,
+    ),
+    MessageType(
+        name=CLOSED,
+        description="a petition takes no more signatures",
+        content=contents.PetitionContent,
+        audience=_COVERED,
+        payload=schemas.PetitionClosed,
+        write=payloads.write_petitions,
+    ),
+    MessageType(
+        name=COUNTED,
+        description="up to 500 signatures of persons who consent to your organization",
+        outbox_type=CONSENT_GIVEN,
+        content=contents.ConsentContent,
+        audience=_ADDRESSEE,
+        is_ordered=True,
+        payload=schemas.SignatureCounted,
+        write=payloads.write_signers,
+    ),
+    MessageType(
+        name=SIGNATURE_WITHDRAWN,
+        description="a signature that you brought, or may have been told of, was withdrawn",
+        content=contents.WithdrawalContent,
+        audience=Audience("brought_or_received", is_addressed=True),
+        is_ordered=True,
+        payload=schemas.SignatureWithdrawn,
+        write=payloads.write_withdrawals,
+    ),
+    MessageType(
+        name=PERSON_ERASED,
+        description="a person whom you brought, or who ever agreed to hear from you, was erased: erase them too",
+        content=contents.ErasureContent,
+        audience=_ADDRESSEE,
+        merged_by="person_id",
+        is_ordered=True,
+        payload=schemas.PersonErased,
+        write=payloads.write_erasures,
+    ),
+    MessageType(
+        name=TEST,
+        description="a message that says nothing, sent because somebody asked for it",
+        is_subscribable=False,
+        payload=schemas.WebhookTest,
+        write=payloads.write_tests,
+    ),
+)

@@ -1,0 +1,28 @@
+"""What protects the routes of one process from abuse: rate limits, and client addresses known by a digest only."""
+
+from dataclasses import dataclass
+
+from app.kit.abuse.client_addresses import ClientIpDigester, TrustedProxies, client_address
+from app.kit.abuse.rate_limits import Limiter, open_limiter
+from app.kit.abuse.settings import AbuseSettings
+from app.kit.database.session import Database
+from app.kit.web.middleware import Scope
+
+
+@dataclass(frozen=True, slots=True)
+class AbuseProtection:
+    """One per process."""
+
+    limiter: Limiter
+    proxies: TrustedProxies
+    digester: ClientIpDigester
+
+    async def client_digest(self, scope: Scope) -> bytes | None:
+        """The digest of the client's address; None when it has none (a unix socket), or no salt can be had."""
+        return await self.digester.digest(client_address(scope, self.proxies))
+
+
+def open_protection(settings: AbuseSettings, database: Database) -> AbuseProtection:
+    """Ready to count; the caller closes the limiter."""
+    proxies = TrustedProxies(settings.trusted_proxies)
+    return AbuseProtection(open_limiter(settings), proxies, ClientIpDigester(settings.key_ring, database))

@@ -1,0 +1,116 @@
+"""Mail failures: the last failure of every mail that is not sent, kept beside its row, in a table of its own.
+
+Three tables say that a mail is due (`signatures`, `mails`, `webhook_endpoints`). Why it was not sent stands here, under
+its source and the id of its row, so that `signatures` needs neither a column nor an index for what hardly any row has.
+It is written in the transaction that settles the mail. No personal data: ids and words of ours.
+"""
+
+from collections.abc import Collection, Sequence
+from datetime import datetime, timedelta
+from uuid import UUID
+
+from sqlalchemy import CheckConstraint, Index, SmallInteger, select, text
+from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy.orm import Mapped, mapped_column
+
+from app.kit.clock import now
+from app.kit.database.session import Base
+from app.kit.mail.outcome import NOT_NEEDED, Outcome
+from app.kit.mail.sender import Result
+
+STATES = ("waiting", "failed")
+BATCH = 500
+_KEPT = timedelta(days=30)
+
+
+class MailFailure(Base):
+    """Why one mail was not sent when it was last tried.
+
+    `waiting`: it is tried again. `failed`: it never will be. The row goes when the mail is sent.
+    """
+
+    __tablename__ = "mail_failures"
+    __table_args__ = (
+        CheckConstraint(f"state IN {STATES}", name="state"),
+        # Staff read how many there are of each.
+        Index("ix_mail_failures__group", "source", "kind", "state", "reason"),
+    )
+
+    source: Mapped[str] = mapped_column(primary_key=True)
+    mail_id: Mapped[UUID] = mapped_column(primary_key=True)
+    kind: Mapped[str]
+    state: Mapped[str]
+    reason: Mapped[str]
+    attempt: Mapped[int] = mapped_column(SmallInteger)
+    first_failed_at: Mapped[datetime]
+    last_failed_at: Mapped[datetime] = mapped_column(index=True)
+
+
+# One that had failed for good is another mail under the same id, which begins anew.
+_RECORD = text("""
+    INSERT INTO mail_failures AS f
+        (source, mail_id, kind, state, reason, attempt, first_failed_at, last_failed_at)
+    SELECT :source, n.mail_id, n.kind, n.state, n.reason, n.attempt, :now, :now
+    FROM unnest(
+        CAST(:ids AS uuid[]), CAST(:kinds AS text[]), CAST(:states AS text[]), CAST(:reasons AS text[]),
+        CAST(:attempts AS smallint[])
+    ) AS n (mail_id, kind, state, reason, attempt)
+    ORDER BY n.mail_id
+    ON CONFLICT (source, mail_id) DO UPDATE SET
+        kind = excluded.kind, state = excluded.state, reason = excluded.reason, attempt = excluded.attempt,
+        first_failed_at = CASE WHEN f.state = 'failed' THEN excluded.first_failed_at ELSE f.first_failed_at END,
+        last_failed_at = excluded.last_failed_at
+""")
+_DELETE = text("DELETE FROM mail_failures WHERE source = :source AND mail_id = ANY(:ids)")
+_GIVE_UP = text("UPDATE mail_failures SET state = 'failed' WHERE source = :source AND mail_id = ANY(:ids)")
+_FORGET = text("""
+    DELETE FROM mail_failures WHERE (source, mail_id) IN (
+        SELECT source, mail_id FROM mail_failures WHERE last_failed_at < :oldest ORDER BY last_failed_at LIMIT :limit
+        FOR UPDATE SKIP LOCKED
+    ) RETURNING mail_id
+""")
+
+
+async def record(session: AsyncSession, source: str, results: Sequence[Result], given_up: Collection[UUID]) -> None:
+    """Keep the reasons of those that failed, and forget those of mails that are over; `given_up`: not tried again."""
+    failed = {one.claimed.id: one for one in results if one.reason not in {None, NOT_NEEDED}}
+    if failed:
+        await session.execute(_RECORD, _columns(source, list(failed.values()), given_up))
+    over = [one.claimed.id for one in results if _is_over(one)]
+    if over:
+        await session.execute(_DELETE, {"source": source, "ids": sorted(over)})
+
+
+def _is_over(result: Result) -> bool:
+    """Whether it was sent, or need not be, and there is a failure to forget."""
+    return result.claimed.has_failed and (result.outcome is Outcome.SENT or result.reason == NOT_NEEDED)
+
+
+def _columns(source: str, failed: Sequence[Result], given_up: Collection[UUID]) -> dict[str, object]:
+    states = ["failed" if one.outcome is Outcome.REFUSED or one.claimed.id in given_up else "waiting" for one in failed]
+    return {
+        "source": source,
+        "ids": [one.claimed.id for one in failed],
+        "kinds": [one.claimed.kind for one in failed],
+        "states": states,
+        "reasons": [one.reason for one in failed],
+        "attempts": [one.claimed.attempt for one in failed],
+        "now": now(),
+    }
+
+
+async def failed_before(session: AsyncSession, source: str, ids: Collection[UUID]) -> set[UUID]:
+    """Which of these mails have a failure on record."""
+    query = select(MailFailure.mail_id).where(MailFailure.source == source, MailFailure.mail_id.in_(ids))
+    return set(await session.scalars(query)) if ids else set()
+
+
+async def give_up(session: AsyncSession, source: str, ids: Collection[UUID]) -> None:
+    """These are not tried again; their last reason stays."""
+    if ids:
+        await session.execute(_GIVE_UP, {"source": source, "ids": sorted(ids)})
+
+
+async def forget_mail_failures(session: AsyncSession) -> Sequence[UUID]:
+    """Delete up to `BATCH` failures that are older than 30 days; the ids of their mails."""
+    return (await session.scalars(_FORGET, {"oldest": now() - _KEPT, "limit": BATCH})).all()

@@ -1,0 +1,206 @@
+"""A mail source with leases: what the sources of all rooms have in common.
+
+A room keeps a row that says that a mail is due. Its source says how such rows are claimed, opened and settled. What is
+the same for all stands here: the order of these steps, that one unreadable row costs that row only, the limit of mails
+per reader, rendering, and keeping the last failure (`failures.py`).
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from datetime import datetime
+from typing import Any, Generic, NamedTuple, Protocol, TypeAlias, TypeVar
+from uuid import UUID
+
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from app.kit.clock import now
+from app.kit.crypto.sealing import SealBrokenError
+from app.kit.database.session import Database
+from app.kit.logs import failure_of, log
+from app.kit.mail import failures, outcome
+from app.kit.mail.message import Mail, MailInvalid, Sender
+from app.kit.mail.outcome import Outcome, SendResult
+from app.kit.mail.sender import MOST_SENDINGS, ClaimedMail, Result
+from app.kit.mail.settings import MailSettings
+from app.kit.mail.templates import MailTemplateError, MailTemplates
+
+T = TypeVar("T")
+Opened = TypeVar("Opened")
+Known = TypeVar("Known")
+# A row of the room's, with at least `id`, `kind` and `mail_count`, which is the number of this attempt.
+MailRow: TypeAlias = Any
+
+
+class ReaderLimit(Protocol):
+    """The rate limiter, as far as a mail source needs it."""
+
+    lost: bool
+
+    async def hit(self, limit: str, *identifiers: str | bytes) -> bool:
+        """Count one more, and whether it was within the limit."""
+        ...
+
+
+class Taken(NamedTuple):
+    """The rows that were claimed, and those that were given up: tried often enough, or too old."""
+
+    rows: Sequence[MailRow]
+    given_up: Sequence[MailRow]
+
+
+class MailDraft(NamedTuple):
+    """A mail before it is rendered.
+
+    `template_locales`: the locales to fall back to. `message_id` is the part before the @.
+    """
+
+    recipient: str
+    locale: str
+    values: Mapping[str, str]
+    message_id: str
+    unsubscribe_url: str | None = None
+    template_locales: Iterable[str] = ()
+
+
+class _Broken(NamedTuple):
+    """A row that cannot be made into a mail, and why."""
+
+    result: SendResult
+    facts: Mapping[str, Any]
+
+
+class LeasedMails(ABC, Generic[Opened, Known]):
+    """A mail source, one per worker. A room fills in the abstract methods."""
+
+    name: str
+
+    def __init__(
+        self, database: Database, settings: MailSettings, templates: MailTemplates, limit: ReaderLimit | None = None
+    ) -> None:
+        self._database = database
+        self._settings = settings
+        self._ring = settings.key_ring
+        self._templates = templates
+        self._limit = limit
+        self._domain = Sender.parse(settings.mail_from).domain
+
+    @abstractmethod
+    async def _take(self, session: AsyncSession, limit: int, moment: datetime) -> Taken:
+        """Claim up to so many due rows: count the sending, and make them due again when the lease is over."""
+
+    @abstractmethod
+    def _open(self, row: MailRow) -> Opened:
+        """Open what is sealed in a row. Whatever this raises, the row is unreadable."""
+
+    @abstractmethod
+    async def _look_up(self, session: AsyncSession, opened: Sequence[Opened], moment: datetime) -> Known:
+        """Read all that these mails are about, in as many statements for many as for one."""
+
+    @abstractmethod
+    def _draft(self, opened: Opened, known: Known) -> MailDraft | None:
+        """What one mail says; None when there is nothing to send after all."""
+
+    @abstractmethod
+    async def _done(self, session: AsyncSession, rows: Sequence[MailRow]) -> None:
+        """Mark these as due no more."""
+
+    @abstractmethod
+    async def _again(self, session: AsyncSession, rows: Sequence[MailRow], uncounted: int) -> Collection[UUID]:
+        """Make these due again after a while, less so many sendings; the ids of those that are given up instead."""
+
+    def _is_limited(self, row: MailRow) -> bool:  # noqa: ARG002 - a room may say otherwise
+        """Whether this attempt counts against the limit of mails to `row.signer`."""
+        return False
+
+    async def _postpone(self, session: AsyncSession, rows: Sequence[MailRow]) -> None:
+        """Make these due in an hour, as if they had not been claimed: their readers have had enough for now."""
+        raise NotImplementedError
+
+    async def claim(self, limit: int) -> Sequence[ClaimedMail]:
+        """Claim up to so many due mails and write them; committed on return.
+
+        One that cannot be written comes without a mail and with the reason. It costs no other anything.
+        """
+        moment = now()
+        async with self._database.transaction() as session:
+            rows, given_up = await self._take(session, limit, moment)
+            await failures.give_up(session, self.name, [row.id for row in given_up])
+            opened = [_unless_broken(self._open, row) for row in rows]
+            known = await self._look_up(session, [one for one in opened if not isinstance(one, _Broken)], moment)
+            failed = await failures.failed_before(session, self.name, [row.id for row in rows])
+        for row in given_up:
+            self._trace_given_up(row)
+        claimed = [self._claimed(row, one, known, failed) for row, one in zip(rows, opened, strict=True)]
+        return await self._within_limit(claimed)
+
+    def _trace_given_up(self, row: MailRow) -> None:
+        reason = outcome.TOO_MANY_SENDINGS if row.mail_count >= MOST_SENDINGS else outcome.EXPIRED
+        facts = {"source": self.name, "kind": row.kind, "id": str(row.id), "attempt": row.mail_count}
+        log.warning("mail given up", **facts, end="given-up", reason=reason)
+
+    def _claimed(self, row: MailRow, opened: Opened | _Broken, known: Known, failed: Collection[UUID]) -> ClaimedMail:
+        mail = opened if isinstance(opened, _Broken) else _unless_broken(self._mail, row, opened, known)
+        facts = {"id": row.id, "kind": row.kind, "attempt": row.mail_count, "has_failed": row.id in failed}
+        if isinstance(mail, _Broken):
+            return ClaimedMail(row, None, unsent=mail.result, facts=mail.facts, **facts)
+        return ClaimedMail(row, mail, **facts)
+
+    def _mail(self, row: MailRow, opened: Opened, known: Known) -> Mail | None:
+        draft = self._draft(opened, known)
+        if draft is None:
+            return None
+        words = self._templates.render(row.kind, draft.locale, draft.values, draft.template_locales)
+        return Mail(
+            recipient=draft.recipient,
+            subject=words.subject,
+            text=words.text,
+            html=words.html,
+            message_id=f"<{draft.message_id}@{self._domain}>",
+            locale=words.locale,
+            unsubscribe_url=draft.unsubscribe_url,
+        )
+
+    async def _within_limit(self, claimed: Sequence[ClaimedMail]) -> Sequence[ClaimedMail]:
+        """Those whose readers may have one more mail this hour; the others are postponed.
+
+        Not in the transaction that claims: a store that limits are shared in may be slow.
+        """
+        over = {one.id: one.key for one in claimed if one.mail and not await self._may_send(one.key)}
+        if over:
+            async with self._database.transaction() as session:
+                await self._postpone(session, list(over.values()))
+        return [one for one in claimed if one.id not in over]
+
+    async def _may_send(self, row: MailRow) -> bool:
+        if self._limit is None or not self._is_limited(row):
+            return True
+        within = await self._limit.hit(f"{self._settings.mails_per_hour} per hour", "mail", row.signer)
+        # Five sendings are the most in any case: without the store, one mail too many is better than none.
+        return within or self._limit.lost
+
+    async def settle(self, results: Sequence[Result]) -> Sequence[None]:
+        """Record these results in one transaction. An unreadable row keeps its lease: only the reason is kept."""
+        rows = {end: [one.claimed.key for one in results if one.outcome is end] for end in Outcome}
+        given_up: set[UUID] = set()
+        async with self._database.transaction() as session:
+            if over := rows[Outcome.SENT] + rows[Outcome.REFUSED]:
+                await self._done(session, over)
+            for end, uncounted in ((Outcome.LATER, 1), (Outcome.UNKNOWN, 0)):
+                if rows[end]:
+                    given_up.update(await self._again(session, rows[end], uncounted))
+            await failures.record(session, self.name, results, given_up)
+        return [None] * len(results)
+
+
+def _unless_broken(call: Callable[..., T], *values: Any) -> T | _Broken:
+    """What `call` returns; when it raises, that this row is broken, and why."""
+    try:
+        return call(*values)
+    except MailInvalid as error:
+        return _Broken(SendResult(Outcome.REFUSED, outcome.MAIL_INVALID), failure_of(error))
+    except MailTemplateError as error:
+        return _Broken(SendResult(Outcome.UNREADABLE, outcome.TEMPLATE_BROKEN), failure_of(error))
+    except SealBrokenError as error:
+        return _Broken(SendResult(Outcome.UNREADABLE, outcome.UNREADABLE), failure_of(error))
+    except Exception as error:  # noqa: BLE001 - whatever is wrong with one row must not cost the others
+        return _Broken(SendResult(Outcome.UNREADABLE, outcome.UNWRITABLE), failure_of(error))

@@ -1,0 +1,35 @@
+"""What kit brings to the doors: operations, the API's documentation, and what protects every route from abuse."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from app.kit.abuse.client_addresses import ADDRESS_SALTS, forget_salts
+from app.kit.abuse.protection import AbuseProtection, open_protection
+from app.kit.abuse.settings import AbuseSettings
+from app.kit.mail import preview_page
+from app.kit.mail.failures import forget_mail_failures
+from app.kit.rooms import Room, Services, Sweep
+from app.kit.sweeps import forget_sweep_failures
+from app.kit.web import api_docs, health
+
+
+@asynccontextmanager
+async def _open(services: Services) -> AsyncIterator[AbuseProtection]:
+    protection = open_protection(services.settings_as(AbuseSettings), services.database)
+    try:
+        yield protection
+    finally:
+        await protection.limiter.close()
+
+
+ROOM = Room(
+    name="kit",
+    routers=[health.router, api_docs.router, preview_page.router],
+    services=[_open],
+    sealed_columns=[ADDRESS_SALTS],
+    sweeps=lambda _services: [
+        Sweep("forget_salts", forget_salts),
+        Sweep("forget_mail_failures", forget_mail_failures),
+        Sweep("forget_sweep_failures", forget_sweep_failures),
+    ],
+)

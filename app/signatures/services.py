@@ -1,0 +1,66 @@
+"""The services of this room, one record per process: opened when the process starts, closed when it ends."""
+
+from dataclasses import dataclass
+
+from app.kit.abuse.challenges import Challenges
+from app.kit.abuse.protection import AbuseProtection
+from app.kit.crypto.sealing import KeyRing
+from app.kit.database.session import Database
+from app.people.consents.policy import Asking, open_asking
+from app.petitions.directory import Directory, open_directory
+from app.signatures.engine.engine import SigningEngine
+from app.signatures.reading.breakdown import Breakdowns, open_breakdowns
+from app.signatures.reading.counts import Counts
+from app.signatures.reading.streams import Streams
+from app.signatures.settings import SigningSettings
+
+
+@dataclass(frozen=True, slots=True)
+class SigningServices:
+    """What signing, confirming, withdrawing and counting need."""
+
+    database: Database
+    engine: SigningEngine
+    ring: KeyRing
+    directory: Directory
+    counts: Counts
+    breakdowns: Breakdowns
+    streams: Streams
+    asking: Asking
+    protection: AbuseProtection
+    challenges: Challenges
+
+    async def close(self) -> None:
+        """Settle everything that was taken, then close the pool."""
+        await self.engine.close()
+        await self.database.close()
+
+
+def open_signing_services(
+    settings: SigningSettings, database: Database, protection: AbuseProtection
+) -> SigningServices:
+    """Open the services and start the engine; `database` is theirs, and closed with them."""
+    ring = settings.key_ring
+    counts = Counts(database)
+    directory = open_directory(database)
+    engine = SigningEngine(
+        database,
+        ring.fingerprint(),
+        counts.committed,
+        queue_limit=settings.queue_limit,
+        batch_limit=settings.batch_limit,
+        retry_timeout=settings.commit_patience_seconds,
+    )
+    engine.start()
+    return SigningServices(
+        database=database,
+        engine=engine,
+        ring=ring,
+        directory=directory,
+        counts=counts,
+        breakdowns=open_breakdowns(database),
+        streams=Streams(directory, counts, settings.stream_limit),
+        asking=open_asking(database),
+        protection=protection,
+        challenges=Challenges(ring, protection.limiter),
+    )

@@ -1,0 +1,97 @@
+"""A sweep that fails leaves a trace until it succeeds, and holds up no other."""
+
+import asyncio
+from collections.abc import Sequence
+
+import pytest
+from prometheus_client import REGISTRY
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncSession
+from structlog.testing import capture_logs
+
+from app.kit.database.session import Database
+from app.kit.rooms import Sweep
+from app.kit.sweeps import forget_sweep_failures, sweep_once
+from tests.support.databases import run
+
+
+class Moody:
+    """A sweep that does what it is told to."""
+
+    def __init__(self) -> None:
+        self.statement = "SELECT 1"
+        self.changed: Sequence[int] = []
+
+    async def __call__(self, session: AsyncSession) -> Sequence[int]:
+        await session.execute(text(self.statement))
+        return self.changed
+
+
+@pytest.fixture
+def moody() -> Moody:
+    return Moody()
+
+
+def failures() -> float:
+    return REGISTRY.get_sample_value("multitude_sweep_failures_total", {"sweep": "moody"}) or 0.0
+
+
+@pytest.mark.parametrize(
+    ("statement", "reason"),
+    [
+        ("SELECT nothing_of_this_name", "schema-behind"),
+        ("SELECT 1 / 0", "refused"),
+        ("DO $$ BEGIN RAISE 'amina@example.org' USING ERRCODE = '55P03'; END $$", "lock-timeout"),
+        ("DO $$ BEGIN RAISE 'amina@example.org'; END $$", "failed"),
+    ],
+)
+async def test_a_failure_is_logged_counted_and_kept_until_the_sweep_succeeds(
+    database: Database, moody: Moody, statement: str, reason: str
+) -> None:
+    before, moody.statement = failures(), statement
+    other = Moody()
+    other.changed = [1, 2]
+    sweeps = [Sweep("moody", moody), Sweep("other", other)]
+    with capture_logs() as logs:
+        await sweep_once(database, sweeps)
+        await sweep_once(database, sweeps)
+    failed = [log for log in logs if log["event"] == "sweep failed"]
+    assert [(log["sweep"], log["end"], log["reason"]) for log in failed] == [("moody", "failed", reason)] * 2
+    assert "amina" not in repr(logs)
+    assert failures() == before + 2
+    done = [(log["sweep"], log["changed"], log["end"]) for log in logs if log["event"] == "swept"]
+    assert done == [("other", 2, "done")] * 2
+    kept = "SELECT sweep, reason, first_failed_at < last_failed_at FROM sweep_failures"
+    assert [tuple(row) for row in await run(database, kept)] == [("moody", reason, True)]
+    moody.statement = "SELECT 1"
+    await sweep_once(database, sweeps)
+    assert await run(database, kept) == []
+
+
+async def test_who_finds_another_worker_at_it_does_not_take_its_failure_away(database: Database, moody: Moody) -> None:
+    moody.statement = "SELECT 1 / 0"
+    await sweep_once(database, [Sweep("moody", moody)])
+    moody.statement = "SELECT 1"
+    started, go_on = asyncio.Event(), asyncio.Event()
+
+    async def slow(_session: AsyncSession) -> Sequence[int]:
+        started.set()
+        await go_on.wait()
+        return []
+
+    first = asyncio.create_task(sweep_once(database, [Sweep("slow", slow, lock_name="moody")]))
+    await started.wait()
+    await sweep_once(database, [Sweep("moody", moody)])
+    assert len(await run(database, "SELECT 1 FROM sweep_failures")) == 1
+    go_on.set()
+    await first
+
+
+async def test_failures_of_sweeps_that_are_no_more_are_forgotten(database: Database, moody: Moody) -> None:
+    moody.statement = "SELECT 1 / 0"
+    await sweep_once(database, [Sweep("moody", moody)])
+    for age, left in (("29 days", 1), ("31 days", 0)):
+        await run(database, f"UPDATE sweep_failures SET last_failed_at = now() - interval '{age}'")
+        async with database.transaction() as session:
+            await forget_sweep_failures(session)
+        assert len(await run(database, "SELECT 1 FROM sweep_failures")) == left

@@ -1,0 +1,389 @@
+"""Signatures that are not genuine: found by a rule, looked at, invalidated slice by slice, and restored as a whole."""
+
+from collections import Counter
+from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+import httpx
+import pytest
+
+from app.kit.clock import now
+from app.kit.database.session import Database
+from app.organizations.service import create_organization
+from app.signatures.background import runner
+from app.signatures.engine import chunks, transitions
+from app.signatures.engine.scan import ScanProgress
+from app.signatures.engine.transitions import Confirmation, Withdrawal
+from tests.support.databases import run
+from tests.support.factories import insert_petition, person
+from tests.support.invalidations import (
+    AT,
+    apply_all,
+    change_state,
+    claimed_lane,
+    draft_invalidation,
+    prepared_signing,
+    sign_all,
+)
+from tests.support.settings import RING
+from tests.support.tallies import dump_signatures, exact_counts
+from tests.support.types import Headers, Json
+
+Sign = Callable[..., Awaitable[httpx.Response]]
+
+THEN = datetime(2026, 3, 1, 12, 30, tzinfo=UTC)
+FARM = bytes.fromhex("00112233445566ff")
+
+
+@pytest.fixture(autouse=True)
+def _small_slices(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(chunks, "CHUNK_SIZE", 4)
+
+
+def crowd(petition_id: UUID, count: int, **more: Any) -> list[Any]:
+    """So many signatures that differ in country, hour, source, domain and address."""
+    return [
+        prepared_signing(
+            petition_id,
+            person(
+                number,
+                ("UG", "FR", "DE")[number % 3],
+                email=f"person.{number}@{('example.org', 'farm.example', 'mailinator.com')[number % 3]}",
+                source=("letter", "robot", "")[number % 3 - number % 2],
+                signed_at=(THEN + timedelta(hours=number % 4)).isoformat(),
+            ),
+            address_digest=FARM if number % 5 == 0 else None,
+            **more,
+        )
+        for number in range(count)
+    ]
+
+
+async def states(database: Database) -> Counter[str]:
+    return Counter(row[0] for row in await run(database, "SELECT state FROM signatures"))
+
+
+async def invalidated(database: Database) -> set[bytes]:
+    return {row[0] for row in await run(database, "SELECT signer FROM signatures WHERE state = 'invalidated'")}
+
+
+RULES: list[tuple[Json, Callable[[Any], bool]]] = [
+    ({"mail_domains": ["FARM.example"]}, lambda n: n % 3 == 1),
+    ({"address_digests": [FARM.hex().upper()]}, lambda n: n % 5 == 0),
+    ({"sources": ["robot", "letter"]}, lambda n: n % 3 - n % 2 in {0, 1}),
+    ({"sources": [""]}, lambda n: n % 3 - n % 2 in {2, -1}),
+    ({"countries": ["ug", "DE"]}, lambda n: n % 3 in {0, 2}),
+    ({"disposable": True}, lambda n: n % 3 == 2),
+    (
+        {
+            "signed_from": (THEN + timedelta(hours=1)).isoformat(),
+            "signed_until": (THEN + timedelta(hours=3)).isoformat(),
+        },
+        lambda n: n % 4 in {1, 2},
+    ),
+    ({"mail_domains": ["farm.example"], "sources": ["robot"]}, lambda n: n % 6 == 4),
+    ({"everything": True}, lambda n: n >= 0),
+]
+
+
+@pytest.mark.parametrize(("rule", "matches"), RULES)
+async def test_what_the_dry_run_says_is_what_is_invalidated(
+    client: httpx.AsyncClient,
+    database: Database,
+    petition_id: UUID,
+    campaigner: Headers,
+    rule: Json,
+    matches: Callable[[int], bool],
+) -> None:
+    people = crowd(petition_id, 30)
+    await sign_all(database, people)
+    expected = {one.signer for number, one in enumerate(people) if matches(number)}
+    before = await dump_signatures(database)
+    view = await draft_invalidation(client, campaigner, **rule)
+    told = view["dry_run"]
+    assert view["state"] == "draft"
+    assert told["signature_count"] == len(expected) > 0
+    for rows in (told["by_country"], told["by_hour"]):
+        assert sum(row["signature_count"] for row in rows) == len(expected)
+    assert told["by_state"] == {"confirmed": len(expected)}
+    assert await dump_signatures(database) == before
+    applying = await change_state(client, campaigner, view, "apply")
+    assert (applying["state"], applying["dry_run"]) == ("applying", told)
+    counts = await apply_all(database, petition_id)
+    assert counts == sorted(counts, reverse=True)
+    assert await invalidated(database) == expected
+    assert counts[-1] == 30 - len(expected)
+    applied = (await client.get(f"{AT}/invalidations/{view['id']}", headers=campaigner)).json()
+    assert (applied["state"], applied["invalidated_count"]) == ("applied", len(expected))
+    assert applied["slice"] == applied["slice_count"] == 8
+    assert applied["dry_run"] is None
+
+
+async def test_an_invalidation_is_undone_as_a_whole(
+    client: httpx.AsyncClient, database: Database, petition_id: UUID, campaigner: Headers
+) -> None:
+    await sign_all(database, crowd(petition_id, 30))
+    before = await dump_signatures(database)
+    view = await draft_invalidation(client, campaigner, countries=["UG"])
+    await change_state(client, campaigner, view, "apply")
+    await apply_all(database, petition_id)
+    undoing = await change_state(client, campaigner, view, "undo")
+    assert (undoing["state"], undoing["slice"]) == ("undoing", 0)
+    counts = await apply_all(database, petition_id)
+    assert (counts[0], counts[-1]) == (min(counts), 30)
+    after = (await client.get(f"{AT}/invalidations/{view['id']}", headers=campaigner)).json()
+    assert (after["state"], after["invalidated_count"], after["restored_count"]) == ("undone", 10, 10)
+    # Tallies may have moved to another lane; the signatures are what they were.
+    assert [row for row in await dump_signatures(database) if len(row) > 10] == [row for row in before if len(row) > 10]
+
+
+async def test_it_can_be_undone_while_it_is_being_applied(
+    client: httpx.AsyncClient, database: Database, petition_id: UUID, campaigner: Headers
+) -> None:
+    await sign_all(database, crowd(petition_id, 30))
+    view = await draft_invalidation(client, campaigner, countries=["UG"])
+    await change_state(client, campaigner, view, "apply")
+    async with claimed_lane(database) as lane:
+        for _ in range(4):
+            assert await runner.run_chunk(lane, RING, ScanProgress())
+    assert 0 < len(await invalidated(database)) < 10
+    await change_state(client, campaigner, view, "undo")
+    await apply_all(database, petition_id)
+    assert await states(database) == {"confirmed": 30}
+
+
+async def test_each_verb_may_be_said_again_and_none_out_of_turn(
+    client: httpx.AsyncClient, database: Database, petition_id: UUID, campaigner: Headers
+) -> None:
+    await sign_all(database, crowd(petition_id, 9))
+    view = await draft_invalidation(client, campaigner, countries=["UG"])
+    at = f"{AT}/invalidations/{view['id']}"
+    early = await client.post(f"{at}/undo", headers=campaigner)
+    assert (early.status_code, early.json()["type"]) == (409, "urn:multitude:problem:invalidation-out-of-turn")
+    first, second = (
+        await change_state(client, campaigner, view, "apply"),
+        await change_state(client, campaigner, view, "apply"),
+    )
+    assert first["signed_before"] == second["signed_before"]
+    await apply_all(database, petition_id)
+    assert (await change_state(client, campaigner, view, "apply"))["state"] == "applied"
+    assert await apply_all(database, petition_id) == []
+    await change_state(client, campaigner, view, "undo")
+    assert (await client.post(f"{at}/apply", headers=campaigner)).status_code == 409
+    await apply_all(database, petition_id)
+    assert (await change_state(client, campaigner, view, "undo"))["state"] == "undone"
+    assert (await client.post(f"{at}/apply", headers=campaigner)).status_code == 409
+    assert await states(database) == {"confirmed": 9}
+
+
+async def test_who_signs_after_it_was_applied_is_not_touched(
+    client: httpx.AsyncClient, database: Database, petition_id: UUID, campaigner: Headers, sign: Sign
+) -> None:
+    await sign_all(database, crowd(petition_id, 9))
+    view = await draft_invalidation(client, campaigner, countries=["UG"])
+    await change_state(client, campaigner, view, "apply")
+    await sign(person(100, "UG"))
+    await apply_all(database, petition_id)
+    assert await states(database) == {"confirmed": 7, "invalidated": 3}
+
+
+async def test_a_signature_given_in_time_and_committed_late_is_not_forgotten(
+    client: httpx.AsyncClient, database: Database, petition_id: UUID, campaigner: Headers
+) -> None:
+    await sign_all(database, crowd(petition_id, 30))
+    view = await draft_invalidation(client, campaigner, countries=["UG"])
+    await change_state(client, campaigner, view, "apply")
+    async with claimed_lane(database) as lane:
+        for _ in range(5):
+            await runner.run_chunk(lane, RING, ScanProgress())
+        late = [prepared_signing(petition_id, person(n, "UG", signed_at=THEN.isoformat())) for n in range(100, 130)]
+        await sign_all(database, late)
+        await apply_all(database, petition_id)
+    assert await states(database) == {"confirmed": 20, "invalidated": 40}
+    told = (await client.get(f"{AT}/invalidations/{view['id']}", headers=campaigner)).json()
+    assert (told["state"], told["invalidated_count"]) == ("applied", 40)
+
+
+async def test_whoever_confirms_or_withdraws_meanwhile_is_restored_to_that(
+    client: httpx.AsyncClient, database: Database, campaigner: Headers
+) -> None:
+    petition_id = await insert_petition(database, confirmation="email")
+    people = crowd(petition_id, 9)
+    await sign_all(database, people)
+    view = await draft_invalidation(client, campaigner, everything=True)
+    assert view["dry_run"]["by_state"] == {"pending": 9}
+    await change_state(client, campaigner, view, "apply")
+    assert set(await apply_all(database, petition_id)) == {0}
+    async with claimed_lane(database) as lane:
+        await transitions.confirm(lane, [Confirmation(*one[:3]) for one in people[:5]])
+        await transitions.withdraw(lane, [Withdrawal(*one[:3]) for one in people[4:6]])
+    assert await exact_counts(database) == {"end-the-ban": 0}
+    assert await states(database) == {"invalidated": 9}
+    await change_state(client, campaigner, view, "undo")
+    assert (await apply_all(database, petition_id))[-1] == 4
+    assert await states(database) == {"confirmed": 4, "withdrawn": 2, "pending": 3}
+
+
+async def test_a_partners_signatures_are_found_by_its_slug(
+    client: httpx.AsyncClient, database: Database, petition_id: UUID, campaigner: Headers
+) -> None:
+    async with database.transaction() as session:
+        partner = await create_organization(session, "careless-partner", "Careless")
+        await session.flush()
+        partner_id = partner.id
+    await sign_all(database, crowd(petition_id, 6, partner_id=partner_id))
+    await sign_all(database, [prepared_signing(petition_id, person(100))])
+    view = await draft_invalidation(client, campaigner, partner="careless-partner")
+    assert view["rule"]["partner"] == "careless-partner"
+    await change_state(client, campaigner, view, "apply")
+    assert (await apply_all(database, petition_id))[-1] == 1
+
+
+async def test_a_rule_for_a_petition_nobody_has_signed_matches_nothing(
+    client: httpx.AsyncClient, database: Database, petition_id: UUID, campaigner: Headers
+) -> None:
+    view = await draft_invalidation(client, campaigner, countries=["UG"])
+    assert view["dry_run"] == {"signature_count": 0, "by_country": [], "by_hour": [], "by_state": {}}
+    await change_state(client, campaigner, view, "apply")
+    assert (await apply_all(database, petition_id))[-1] == 0
+
+
+async def test_the_state_of_the_petition_does_not_matter(
+    client: httpx.AsyncClient, database: Database, petition_id: UUID, campaigner: Headers
+) -> None:
+    await sign_all(database, crowd(petition_id, 9))
+    view = await draft_invalidation(client, campaigner, countries=["UG"])
+    await run(database, "UPDATE petitions SET state = 'archived'")
+    await change_state(client, campaigner, view, "apply")
+    assert (await apply_all(database, petition_id))[-1] == 6
+
+
+LATER = (now() + timedelta(days=1)).isoformat()
+BAD: list[Json] = [
+    {},
+    {"everything": False},
+    {"disposable": False},
+    {"mail_domains": []},
+    {"mail_domains": ["not a domain, secret.person@example.org"]},
+    {"mail_domains": ["secret-domain"]},
+    {"mail_domains": ["secret@example.org"]},
+    {"mail_domains": ["127.0.0.1"]},
+    {"address_digests": ["secret"]},
+    {"address_digests": ["00112233445566"]},
+    {"countries": ["XX"]},
+    {"sources": ["secret person"]},
+    {"partner": "secret-nobody"},
+    {"partner": "movement"},
+    {"signed_from": LATER, "signed_until": THEN.isoformat()},
+    {"signed_from": LATER, "signed_until": LATER},
+    {"signed_from": "2026-01-01"},
+    {"email": "secret@example.org"},
+]
+
+
+async def test_a_rule_that_makes_no_sense_is_refused_and_not_repeated(
+    client: httpx.AsyncClient, database: Database, petition_id: UUID, campaigner: Headers
+) -> None:
+    for rule in BAD:
+        body = {"reason": "a reason", "rule": rule}
+        answer = await client.post(f"{AT}/invalidations", json=body, headers=campaigner)
+        assert answer.status_code == 422, rule
+        assert answer.headers["content-type"] == "application/problem+json"
+        assert "secret" not in answer.text
+    empty = await client.post(f"{AT}/invalidations", json={"reason": "r", "rule": {}}, headers=campaigner)
+    assert empty.json()["type"] == "urn:multitude:problem:rule-matches-everything"
+    assert await run(database, "SELECT id FROM invalidations") == []
+
+
+async def test_a_rule_that_turns_out_to_match_everybody_needs_the_word(
+    client: httpx.AsyncClient, database: Database, petition_id: UUID, campaigner: Headers
+) -> None:
+    await sign_all(database, crowd(petition_id, 9))
+    rule = {"signed_from": "2020-01-01T00:00:00Z"}
+    view = await draft_invalidation(client, campaigner, **rule)
+    at = f"{AT}/invalidations/{view['id']}"
+    refused = await client.post(f"{at}/apply", headers=campaigner)
+    assert (refused.status_code, refused.json()["type"]) == (409, "urn:multitude:problem:rule-matches-all-signatures")
+    assert (await client.get(at, headers=campaigner)).json()["state"] == "draft"
+    assert await apply_all(database, petition_id) == []
+    meant = await draft_invalidation(client, campaigner, **rule, everything=True)
+    await change_state(client, campaigner, meant, "apply")
+    assert (await apply_all(database, petition_id))[-1] == 0
+
+
+async def test_also_a_rule_that_matches_few_needs_the_word_when_they_are_everybody(
+    client: httpx.AsyncClient, database: Database, petition_id: UUID, campaigner: Headers
+) -> None:
+    await sign_all(database, [prepared_signing(petition_id, person(n, email=f"{n}@farm.example")) for n in range(3)])
+    view = await draft_invalidation(client, campaigner, mail_domains=["farm.example"])
+    refused = await client.post(f"{AT}/invalidations/{view['id']}/apply", headers=campaigner)
+    assert (refused.status_code, refused.json()["type"]) == (409, "urn:multitude:problem:rule-matches-all-signatures")
+
+
+async def test_no_domain_of_a_rule_stands_in_clear(
+    client: httpx.AsyncClient, database: Database, petition_id: UUID, campaigner: Headers
+) -> None:
+    view = await draft_invalidation(client, campaigner, mail_domains=["Bücher-Amina.example"])
+    assert view["rule"]["mail_domains"] == ["xn--bcher-amina-thb.example"]
+    stored = str([tuple(row) for row in await run(database, "SELECT * FROM invalidations")])
+    assert "amina" not in stored.lower()
+
+
+ONE_OF: list[tuple[Json, bool]] = [
+    ({"mail_domains": ["amina-okello.example"]}, True),
+    ({"mail_domains": ["amina-okello.example", "nobody.example"], "countries": ["UG"]}, True),
+    ({"address_digests": [FARM.hex()]}, True),
+    ({"sources": ["letter"]}, False),
+]
+
+
+@pytest.mark.parametrize(("rule", "could_ask_for_one"), ONE_OF)
+@pytest.mark.parametrize("count", [0, 1, 4, 5])
+async def test_a_rule_that_could_ask_for_one_person_is_not_told_how_few_it_matches(
+    client: httpx.AsyncClient,
+    database: Database,
+    petition_id: UUID,
+    campaigner: Headers,
+    rule: Json,
+    could_ask_for_one: bool,
+    count: int,
+) -> None:
+    bodies = [person(n, email=f"{n}@amina-okello.example", source="letter", country="UG") for n in range(count)]
+    few = [prepared_signing(petition_id, body, address_digest=FARM) for body in bodies]
+    others = [prepared_signing(petition_id, person(n)) for n in range(100, 110)]
+    await sign_all(database, [*few, *others])
+    view = await draft_invalidation(client, campaigner, **rule)
+    shown = (await client.get(f"{AT}/invalidations/{view['id']}", headers=campaigner)).json()
+    applying = await change_state(client, campaigner, view, "apply")
+    hidden = could_ask_for_one and 0 < count < 5
+    for told in (view["dry_run"], shown["dry_run"], applying["dry_run"]):
+        if hidden:
+            assert told == {"signature_count": None, "by_country": [], "by_hour": [], "by_state": {}}
+        else:
+            assert told["signature_count"] == count
+            assert sum(row["signature_count"] for row in told["by_country"]) == count
+    await apply_all(database, petition_id)
+    assert await invalidated(database) == {one.signer for one in few}
+
+
+async def test_campaigners_alone_read_and_write_invalidations(
+    client: httpx.AsyncClient, database: Database, petition_id: UUID, campaigner: Headers, analyst: Headers
+) -> None:
+    views = [
+        await draft_invalidation(client, campaigner, countries=["UG"], sources=[str(number)]) for number in range(3)
+    ]
+    listed = (await client.get(f"{AT}/invalidations?limit=2", headers=campaigner)).json()
+    assert [item["id"] for item in listed["items"]] == [view["id"] for view in views[:0:-1]]
+    rest = await client.get(f"{AT}/invalidations?cursor={listed['next_cursor']}", headers=campaigner)
+    assert [item["rule"]["sources"] for item in rest.json()["items"]] == [["0"]]
+    body = {"reason": "r", "rule": {"countries": ["UG"]}}
+    assert (await client.post(f"{AT}/invalidations", json=body, headers=analyst)).status_code == 403
+    for at in (f"{AT}/invalidations", f"{AT}/invalidations/{views[0]['id']}"):
+        assert (await client.get(at, headers=analyst)).status_code == 403
+        assert (await client.get(at)).status_code == 401
+    other = await insert_petition(database, "another")
+    for ref in (views[0]["id"], "nothing", str(other)):
+        answer = await client.get(f"/v1/petitions/another/invalidations/{ref}", headers=campaigner)
+        assert (answer.status_code, answer.json()["type"]) == (404, "urn:multitude:problem:invalidation-not-found")

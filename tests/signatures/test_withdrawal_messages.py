@@ -1,0 +1,303 @@
+"""Withdrawals are told afterwards, to those who may know the signature, and withdrawing itself tells nobody."""
+
+from collections.abc import Awaitable, Callable
+from uuid import UUID
+
+import httpx
+import pytest
+
+from app.kit.clock import now
+from app.kit.database.session import Database
+from app.organizations.models import Organization
+from app.people.fields.emails import canonical
+from app.people.pseudonyms import person_id
+from app.settings import Settings
+from app.signatures.background.consents import ConsentRecorder
+from app.signatures.background.withdrawal_messages import WithdrawalMessages
+from app.signatures.engine.insert import Outcome
+from app.signatures.me.service import SignatureStore
+from app.signatures.schemas import ImportedSigning
+from app.signatures.services import SigningServices
+from app.signatures.signing.prepare import prepare
+from app.signatures.signing.sealing import write_link, write_receipt
+from tests.support.databases import run
+from tests.support.factories import insert_petition, person
+from tests.support.tallies import exact_counts
+from tests.support.types import Json
+
+Post = Callable[..., Awaitable[httpx.Response]]
+Said = list[tuple[UUID, Json]]
+
+
+@pytest.fixture
+async def partners(database: Database) -> dict[str, UUID]:
+    """The ids of some partners by slug."""
+    async with database.transaction() as session:
+        made = {slug: Organization(slug=slug, name=slug, kind="partner") for slug in ("sisters", "others", "bringers")}
+        session.add_all(made.values())
+    return {slug: partner.id for slug, partner in made.items()}
+
+
+@pytest.fixture
+def told(database: Database, settings: Settings) -> Callable[[], Awaitable[Said]]:
+    """Sweep; what is announced of withdrawals since the last time."""
+
+    async def sweep() -> Said:
+        async with database.transaction() as session:
+            await WithdrawalMessages(settings.key_ring)(session)
+        rows = await run(
+            database,
+            "DELETE FROM outbox_messages WHERE type = 'signature.withdrawn' RETURNING organization_id, content",
+        )
+        return [(row.organization_id, row.content) for row in rows]
+
+    return sweep
+
+
+Bring = Callable[..., Awaitable[UUID]]
+
+
+@pytest.fixture
+def bring(served: object, petition_id: UUID, partners: dict[str, UUID]) -> Bring:
+    """Bring the first person as this partner; the signature's id."""
+    room: SigningServices = served.api.state.services.of(SigningServices)  # type: ignore[attr-defined]
+
+    async def brought(by: str = "bringers") -> UUID:
+        body = ImportedSigning.model_validate(person(1))
+        signing = prepare(room.ring, petition_id, body, now(), partner_id=partners[by])
+        assert (await room.engine.submit_bulk([signing]))[0] in {Outcome.COUNTED, Outcome.PENDING}
+        return signing.id
+
+    return brought
+
+
+@pytest.fixture
+def erase(served: object, database: Database, settings: Settings) -> Callable[[], Awaitable[Said]]:
+    """Erase the first person; what is announced of that by this room."""
+
+    async def erased() -> Said:
+        await SignatureStore(served.api.state.services).erase(  # type: ignore[attr-defined]
+            settings.key_ring.digest(canonical(person(1)["email"])), "withdraw"
+        )
+        query = "SELECT organization_id, content FROM outbox_messages WHERE type = 'person.erased' ORDER BY 1"
+        return [(row.organization_id, row.content) for row in await run(database, query)]
+
+    return erased
+
+
+def receipt_of(settings: Settings, petition_id: UUID, id_: UUID) -> str:
+    signer = settings.key_ring.digest(canonical(person(1)["email"]))
+    return write_receipt(settings.key_ring, petition_id, signer, id_)
+
+
+async def enter_consents(database: Database, settings: Settings) -> None:
+    async with database.transaction() as session:
+        await ConsentRecorder(settings.key_ring)(session)
+
+
+def consenting(number: int, **said: bool) -> Json:
+    consents = [{"organization": slug, "given": given} for slug, given in said.items()]
+    return person(number, consents=consents)
+
+
+async def test_who_was_consented_to_is_told_and_nobody_else(
+    sign: Post, withdraw: Post, petition_id: UUID, database: Database, settings: Settings,
+    partners: dict[str, UUID], told: Callable[[], Awaitable[Said]],
+) -> None:  # fmt: skip
+    signed = (await sign(consenting(1, sisters=True, others=False))).json()
+    await sign(consenting(2, others=True))
+    await enter_consents(database, settings)
+    assert await told() == []
+    await withdraw(signed["receipt"])
+    signer = settings.key_ring.digest(canonical(person(1)["email"]))
+    sisters = partners["sisters"]
+    content = {
+        "petition_id": str(petition_id),
+        "signature_id": signed["id"],
+        "person_id": person_id(settings.key_ring, sisters, signer),
+        "brought": False,
+    }
+    assert await told() == [(sisters, content)]
+    assert await told() == []
+
+
+async def test_withdrawing_itself_writes_no_message(
+    sign: Post, withdraw: Post, database: Database, settings: Settings, partners: dict[str, UUID]
+) -> None:
+    receipt = (await sign(consenting(1, sisters=True))).json()["receipt"]
+    await enter_consents(database, settings)
+    before = await run(database, "SELECT number FROM outbox_messages")
+    await withdraw(receipt)
+    assert await run(database, "SELECT number FROM outbox_messages") == before
+
+
+async def test_a_consent_that_was_never_entered_lets_nobody_know(
+    sign: Post, withdraw: Post, database: Database, settings: Settings, partners: dict[str, UUID],
+    told: Callable[[], Awaitable[Said]],
+) -> None:  # fmt: skip
+    receipt = (await sign(consenting(1, sisters=True))).json()["receipt"]
+    await withdraw(receipt)
+    await enter_consents(database, settings)
+    assert await told() == []
+
+
+async def test_a_consent_given_with_another_petition_lets_nobody_know_of_this_one(
+    client: httpx.AsyncClient, sign: Post, withdraw: Post, database: Database, settings: Settings,
+    partners: dict[str, UUID], told: Callable[[], Awaitable[Said]],
+) -> None:  # fmt: skip
+    await insert_petition(database, "another")
+    await client.post("/v1/petitions/another/signatures", json=consenting(1, sisters=True))
+    receipt = (await sign(person(1))).json()["receipt"]
+    await enter_consents(database, settings)
+    await withdraw(receipt)
+    assert await told() == []
+
+
+async def test_a_receipt_that_opens_nothing_is_told_to_nobody(
+    sign: Post, withdraw: Post, database: Database, settings: Settings, partners: dict[str, UUID],
+    told: Callable[[], Awaitable[Said]],
+) -> None:  # fmt: skip
+    await sign(consenting(1, sisters=True))
+    await enter_consents(database, settings)
+    second = (await sign(person(1))).json()["receipt"]
+    await withdraw(second)
+    assert await told() == []
+    assert await exact_counts(database) == {"end-the-ban": 1}
+
+
+async def test_who_brought_it_is_told_also_without_a_consent(
+    sign: Post, withdraw: Post, database: Database, partners: dict[str, UUID], told: Callable[[], Awaitable[Said]]
+) -> None:
+    signed = (await sign(person(1))).json()
+    await run(database, "UPDATE signatures SET partner_id = :id", id=partners["bringers"])
+    await withdraw(signed["receipt"])
+    ((organization_id, content),) = await told()
+    assert organization_id == partners["bringers"]
+    assert (content["signature_id"], content["brought"]) == (signed["id"], True)
+
+
+async def test_what_is_signed_anew_before_it_was_told_still_is_told_of_the_attempt_that_was_withdrawn(
+    sign: Post, withdraw: Post, database: Database, settings: Settings, partners: dict[str, UUID],
+    told: Callable[[], Awaitable[Said]],
+) -> None:  # fmt: skip
+    first = (await sign(consenting(1, sisters=True))).json()
+    await enter_consents(database, settings)
+    await withdraw(first["receipt"])
+    second = (await sign(consenting(1, sisters=True))).json()
+    await withdraw(second["receipt"])
+    third = (await sign(person(1))).json()
+    assert [content["signature_id"] for _, content in await told()] == [first["id"]]
+    assert await exact_counts(database) == {"end-the-ban": 1}
+    await withdraw(third["receipt"])
+    fourth = (await sign(person(1))).json()
+    await withdraw(fourth["receipt"])
+    assert [content["signature_id"] for _, content in await told()] == [third["id"], fourth["id"]]
+
+
+@pytest.mark.parametrize("choice", ["keep", "withdraw"])
+async def test_nothing_is_noted_any_more_of_whoever_is_erased(
+    served: object, sign: Post, withdraw: Post, database: Database, partners: dict[str, UUID], settings: Settings,
+    told: Callable[[], Awaitable[Said]], choice: str,
+) -> None:  # fmt: skip
+    signed = (await sign(consenting(1, sisters=True))).json()
+    await enter_consents(database, settings)
+    await withdraw(signed["receipt"])
+    await sign(person(1))
+    await SignatureStore(served.api.state.services).erase(  # type: ignore[attr-defined]
+        settings.key_ring.digest(canonical(person(1)["email"])), choice
+    )  # type: ignore[arg-type]
+    assert await run(database, "SELECT 1 FROM signatures WHERE withdrawn_id IS NOT NULL") == []
+    assert await told() == []
+
+
+async def test_partners_that_brought_a_signature_are_told_of_the_erasure_with_its_id(
+    served: object, sign: Post, database: Database, partners: dict[str, UUID], settings: Settings
+) -> None:
+    signed = (await sign(person(1))).json()
+    await sign(person(2))
+    await run(
+        database, "UPDATE signatures SET partner_id = :id WHERE id = :one", id=partners["bringers"], one=signed["id"]
+    )
+    signer = settings.key_ring.digest(canonical(person(1)["email"]))
+    for _ in range(2):
+        await SignatureStore(served.api.state.services).erase(  # type: ignore[attr-defined]
+            signer, "withdraw"
+        )
+    rows = await run(database, "SELECT organization_id, content FROM outbox_messages WHERE type = 'person.erased'")
+    named = person_id(settings.key_ring, partners["bringers"], signer)
+    (row,) = rows
+    assert row.organization_id == partners["bringers"]
+    assert row.content == {"person_id": named, "signature_ids": [signed["id"]], "at": row.content["at"]}
+
+
+@pytest.mark.parametrize("swept", [False, True])
+async def test_whoever_signs_anew_after_they_were_brought_is_not_forgotten_by_who_brought_them(
+    sign: Post, withdraw: Post, petition_id: UUID, settings: Settings, partners: dict[str, UUID], bring: Bring,
+    told: Callable[[], Awaitable[Said]], erase: Callable[[], Awaitable[Said]], swept: bool,
+) -> None:  # fmt: skip
+    id_ = await bring()
+    await withdraw(receipt_of(settings, petition_id, id_))
+    said = await told() if swept else []
+    signed = (await sign(person(1))).json()
+    said += await told()
+    assert [(organization_id, content["signature_id"], content["brought"]) for organization_id, content in said] == [
+        (partners["bringers"], str(id_), True)
+    ]
+    ((organization_id, content),) = await erase()
+    assert (organization_id, content["signature_ids"]) == (partners["bringers"], [str(id_)])
+    assert signed["id"] not in str(content)
+
+
+async def test_whoever_signs_themself_while_what_was_brought_is_pending_lets_those_know_who_brought_it(
+    sign: Post, withdraw: Post, database: Database, partners: dict[str, UUID], bring: Bring,
+    told: Callable[[], Awaitable[Said]], erase: Callable[[], Awaitable[Said]],
+) -> None:  # fmt: skip
+    await run(database, "UPDATE petitions SET confirmation = 'email'")
+    ids = {partners[slug]: str(await bring(slug)) for slug in ("bringers", "sisters")}
+    signed = (await sign(person(1))).json()
+    assert await told() == []
+    await withdraw(signed["receipt"])
+    assert {organization_id: content["signature_id"] for organization_id, content in await told()} == ids
+    assert {organization_id: content["signature_ids"] for organization_id, content in await erase()} == {
+        organization_id: [id_] for organization_id, id_ in ids.items()
+    }
+
+
+async def test_what_is_confirmed_by_the_link_of_another_attempt_is_told_by_the_id_it_was_brought_by(
+    client: httpx.AsyncClient, sign: Post, withdraw: Post, petition_id: UUID, database: Database, settings: Settings,
+    partners: dict[str, UUID], bring: Bring, told: Callable[[], Awaitable[Said]],
+) -> None:  # fmt: skip
+    await run(database, "UPDATE petitions SET confirmation = 'email'")
+    signed = (await sign(person(1))).json()
+    id_ = await bring()
+    signer = settings.key_ring.digest(canonical(person(1)["email"]))
+    link = write_link(settings.key_ring, petition_id, signer, UUID(signed["id"]), now())
+    assert (await client.post("/v1/confirmations", json={"token": link})).status_code == 200
+    await withdraw(signed["receipt"])
+    said = [(organization_id, content["signature_id"]) for organization_id, content in await told()]
+    assert (partners["bringers"], str(id_)) in said
+    assert {organization_id for organization_id, _ in said} == {partners["bringers"]}
+
+
+async def test_who_brought_what_stands_is_told_nothing_of_what_was_withdrawn_before(
+    sign: Post, withdraw: Post, database: Database, bring: Bring, told: Callable[[], Awaitable[Said]]
+) -> None:
+    await run(database, "UPDATE petitions SET confirmation = 'email'")
+    await withdraw((await sign(person(1))).json()["receipt"])
+    await sign(person(1))
+    await bring()
+    assert await told() == []
+    ((left,),) = await run(database, "SELECT withdrawn_id FROM signatures")
+    assert left is None
+
+
+async def test_a_number_that_is_nobodys_knows_no_partner(
+    served: object, sign: Post, withdraw: Post, petition_id: UUID, database: Database, settings: Settings, bring: Bring
+) -> None:
+    await withdraw(receipt_of(settings, petition_id, await bring()))
+    await sign(person(1))
+    await SignatureStore(served.api.state.services).erase(  # type: ignore[attr-defined]
+        settings.key_ring.digest(canonical(person(1)["email"])), "keep"
+    )
+    assert await run(database, "SELECT brought_by, brought_ids FROM signatures") == [(None, None)]
+    assert await exact_counts(database) == {"end-the-ban": 1}
