@@ -14,10 +14,10 @@ from app.kit import logs
 from app.kit.crypto.key_ring_guard import ensure_key_ring
 from app.kit.database.session import Database
 from app.kit.rooms import Room, Services, message_types_of, open_services
-from app.kit.web import middleware
+from app.kit.web import errors, middleware
+from app.kit.web.asgi import Asgi
 from app.kit.web.bodies import BodyLimit
 from app.kit.web.fast_lane import FastLane
-from app.kit.web.middleware import Asgi
 from app.kit.web.openapi import describe
 from app.kit.webhooks.message_types import MessageTypes
 from app.rooms import ROOMS
@@ -44,7 +44,7 @@ def create_api(settings: Settings, rooms: Sequence[Room] = ROOMS) -> FastAPI:
         # Its log records carry exception messages, which quote rows; our own metrics do the rest.
         telemetry={"tracing": False, "metrics": False, "logs": False, "operation_spans": False},
     )
-    middleware.install(api)
+    errors.install_error_handlers(api)
     api.add_middleware(BodyLimit, limit=settings.max_body_bytes, routes=api.routes)
     for room in rooms:
         depending = room.message_type_routers(types) if room.message_type_routers is not None else []

@@ -17,7 +17,7 @@ from app.kit.crypto.key_ring_guard import ensure_key_ring
 from app.kit.database.schema_version import current, head, upgrade
 from app.kit.database.session import ANSWER_TIMEOUT, Database
 from app.kit.problems import OperatorError
-from app.kit.web.middleware import is_unreachable
+from app.kit.web.errors import is_unreachable
 from app.settings import Settings, load
 
 out = Console()

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from app.commands.console import AsJson, CommandError, DataDir, database_of, out, progress, settings_of
-from app.people.consents.policy import read_asked
+from app.people.consents.policy import read_policies
 from app.petitions.directory import open_directory
 from app.petitions.service import PetitionNotFound
 from app.settings import DEFAULT_DATA_DIR, Settings
@@ -47,13 +47,13 @@ def signatures(
 
 async def _import(settings: Settings, file: Path, petition: str, listed: Path) -> Summary:
     async with database_of(settings, "import") as database:
-        entry = await open_directory(database).fresh(petition)
+        entry = await open_directory(database).refresh(petition)
         if entry is None:
             raise PetitionNotFound
         if not entry.accepting:
             raise PetitionNotOpen
         async with database.transaction() as session:
-            asked = await read_asked(session)
+            asked = await read_policies(session)
         lane = await claim(database, settings.key_ring.fingerprint())
         try:
             with (

@@ -25,7 +25,7 @@ def rotate_encryption(as_json: AsJson = False, data_dir: DataDir = DEFAULT_DATA_
     settings = settings_of(data_dir, keys=True)
     try:
         done = asyncio.run(rotate(settings))
-    except key_rotation.IN_THE_WAY:
+    except key_rotation.BLOCKED:
         raise CommandError("Another transaction holds a table. What was committed stays: run it again.") from None
     if as_json:
         typer.echo(json.dumps(_summed(done)))

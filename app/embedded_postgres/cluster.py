@@ -1,7 +1,7 @@
-"""The embedded database's files: where they are, whose they are, and how they are made.
+"""The database cluster of the embedded server: its files, their owner, and `initdb`.
 
-A cluster is made in `postgres.new` and renamed when complete, so that a kill on the way leaves nothing
-half-made under its name.
+A cluster is made in `postgres.new` and renamed when complete, so that a kill on the way leaves nothing half-made under
+its name.
 """
 
 import fcntl
@@ -24,20 +24,19 @@ from app.embedded_postgres.binaries import (
     Binaries,
     EmbeddedPostgresError,
     account_for,
-    environment,
     find_binaries,
     make_folder,
 )
 
 DATABASE = "multitude"
 
-# Bytes; the system's limit is 107, on some 103, and the socket's name takes up to 15 of them.
+# Bytes. The system's limit is 107, on some systems 103, and the socket's name takes up to 15 of them.
 _LONGEST_SOCKET_FOLDER = 88
 
 
 @dataclass(frozen=True)
 class Cluster:
-    """Where one data folder's database is, and what runs it as which user."""
+    """The cluster of one data folder: where it is, and by which programs and user it is run."""
 
     data_dir: Path
     pgdata: Path
@@ -46,7 +45,7 @@ class Cluster:
 
     @property
     def home(self) -> Path:
-        """The folder that holds the database: the data folder, or what stands for it in `SHARED_FOLDER`."""
+        """The folder that holds the database: the data folder, or its substitute in `SHARED_FOLDER`."""
         return self.pgdata.parent
 
     @property
@@ -59,12 +58,12 @@ class Cluster:
 
 
 def make_data_dir(data_dir: Path) -> None:
-    """Create a missing data folder, closed to others; root's lets PostgreSQL's user pass, but not list it."""
+    """Create a missing data folder, closed to others. Root's can be passed through, but not listed."""
     make_folder(data_dir, 0o711 if os.geteuid() == 0 else 0o700)
 
 
 def find_cluster(data_dir: Path) -> Cluster:
-    """Where the database of this data folder is or will be; EmbeddedPostgresError when it cannot be used."""
+    """The cluster of this data folder, made or not; EmbeddedPostgresError when it cannot be used."""
     place = data_dir / "postgres"
     account = account_for(place)
     binaries = find_binaries(account)
@@ -122,7 +121,7 @@ def _owned(pgdata: Path, account: Account) -> Path:
 
 
 def _shared(place: Path) -> Path:
-    """A place for the data folder PostgreSQL's user cannot reach, with a link to it in the data folder."""
+    """The place in `SHARED_FOLDER` for a data folder that PostgreSQL's user cannot reach, linked from that folder."""
     name = hashlib.sha256(str(place.parent).encode()).hexdigest()[:12]
     pgdata = SHARED_FOLDER / name / "postgres"
     if pgdata.exists():
@@ -138,7 +137,7 @@ def _shared(place: Path) -> Path:
 
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    """Held while the service runs; the system frees it however the service ends."""
+    """A file lock, held while the service runs; the system frees it however the service ends."""
     with os.fdopen(os.open(folder / "lock", os.O_RDWR | os.O_CREAT, 0o600), "r+") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -154,7 +153,7 @@ def locked(folder: Path) -> Iterator[None]:
 
 @contextmanager
 def socket_folder(cluster: Cluster) -> Iterator[Path]:
-    """A folder only PostgreSQL's user may enter, empty: a killed server leaves its socket behind."""
+    """An empty folder for the socket, which only PostgreSQL's user may enter; a killed server's socket is removed."""
     folder = cluster.home / "socket"
     if _fit_for_a_socket(folder):
         if folder.exists():
@@ -163,7 +162,7 @@ def socket_folder(cluster: Cluster) -> Iterator[Path]:
         cluster.account.own(folder)
         yield folder
         return
-    # Not the TMPDIR of whoever starts us: it may be as long, or closed to PostgreSQL's user.
+    # Not TMPDIR: its path may be as long, or closed to PostgreSQL's user.
     folder = Path(tempfile.mkdtemp(prefix="multitude-", dir="/tmp"))
     try:
         cluster.account.own(folder)
@@ -173,13 +172,13 @@ def socket_folder(cluster: Cluster) -> Iterator[Path]:
 
 
 def _fit_for_a_socket(folder: Path) -> bool:
-    """Short enough for the system, and free of what PostgreSQL's lists or an address would read as a mark."""
+    """Whether the path is short enough for the system, and has no character with a meaning in PostgreSQL's settings."""
     path = str(folder)
     return len(path) <= _LONGEST_SOCKET_FOLDER and re.fullmatch(r"[\w/.~-]+", path, re.ASCII) is not None
 
 
 def ensure_made(cluster: Cluster, socket_folder: Path) -> None:
-    """Make the cluster and its database unless they are there; whatever a killed start left is made anew."""
+    """Make the cluster and its database unless they exist; what a killed start left behind is replaced."""
     if _major_of(cluster.pgdata) is not None:
         return
     if (cluster.pgdata / "global" / "pg_control").exists():
@@ -207,9 +206,9 @@ def _initialise(cluster: Cluster, unfinished: Path, socket_folder: Path) -> None
         file.flush()
         cluster.account.own(Path(file.name))
         _initdb(cluster, unfinished, file.name)
-    # A server of its own for one statement: the database is there before the cluster gets its name.
+    # A single-user server for one statement: so the database exists before the cluster gets its name.
     single = ("postgres", "--single", "-D", str(unfinished), "-c", "exit_on_error=on", "postgres")
-    _run(cluster, *single, told=f"CREATE DATABASE {DATABASE};\n")
+    _run(cluster, *single, stdin=f"CREATE DATABASE {DATABASE};\n")
 
 
 def _initdb(cluster: Cluster, unfinished: Path, password_file: str) -> None:
@@ -218,26 +217,22 @@ def _initdb(cluster: Cluster, unfinished: Path, password_file: str) -> None:
     _run(cluster, "initdb", "-D", str(unfinished), *encoding, *access, f"--pwfile={password_file}")
 
 
-def _run(cluster: Cluster, program: str, *arguments: str, told: str = "") -> None:
+def _run(cluster: Cluster, program: str, *arguments: str, stdin: str = "") -> None:
     with open_log(cluster) as log:
         done = subprocess.run(
             [str(cluster.binaries.folder / program), *arguments],
-            user=cluster.account.uid,
-            group=cluster.account.gid,
-            extra_groups=cluster.account.extra_groups,
-            cwd="/",
-            env=environment(),
-            input=told.encode(),
+            input=stdin.encode(),
             stdout=log,
             stderr=log,
             check=False,
+            **cluster.account.process_options,
         )
     if done.returncode != 0:
         raise EmbeddedPostgresError(f"The database could not be made: the last lines of {cluster.log} say why.")
 
 
 def open_log(cluster: Cluster) -> IO[bytes]:
-    """The log for appending; ours alone, PostgreSQL gets it open."""
+    """The log, opened for appending. Only our user can open it; PostgreSQL inherits it open."""
     return os.fdopen(os.open(cluster.log, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o600), "ab")
 
 
@@ -248,7 +243,7 @@ def _write_private(path: Path, text: str) -> None:
 
 
 def _sync(folder: Path) -> None:
-    """Make a rename in this folder last through a power cut."""
+    """Flush this folder to disk, so that a rename in it survives a power cut."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)

@@ -1,11 +1,11 @@
-"""The embedded PostgreSQL: a real server in the data folder, started and stopped with the service.
+"""The embedded PostgreSQL server: a real one in the data folder, started and stopped with the service.
 
-In the data folder: `postgres/` (the database), `socket/`, `postgres.log`, `postgres.password` (for the port;
-the socket needs none, its folder is closed to others) and `lock`, held while a service runs.
+In the data folder: `postgres/` (the database), `socket/`, `postgres.log`, `postgres.password` (for the port; the socket
+needs none, its folder is closed to others) and `lock`, held while a service runs.
 
-PostgreSQL refuses to run as root, so root's service runs it as another user. When that user cannot reach the
-data folder (a checkout in root's home, say), `postgres` is a link into `SHARED_FOLDER` and the socket is
-there too. No folder that was there before is ever opened up.
+PostgreSQL refuses to run as root, so root's service runs it as another user. When that user cannot reach the data
+folder (a checkout in root's home, for example), `postgres` is a link into `SHARED_FOLDER` and the socket is there too.
+The permissions of existing folders are never changed.
 """
 
 import ctypes
@@ -21,7 +21,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from app.embedded_postgres.binaries import EmbeddedPostgresError, environment
+from app.embedded_postgres.binaries import EmbeddedPostgresError
 from app.embedded_postgres.cluster import (
     DATABASE,
     Cluster,
@@ -36,9 +36,9 @@ from app.embedded_postgres.cluster import (
 __all__ = ["EmbeddedPostgres", "EmbeddedPostgresError"]
 
 # Seconds. Recovery replays up to `max_wal_size`, minutes on a slow disk; a fast stop writes a checkpoint.
-_START_PATIENCE, _STOP_PATIENCE, _QUIT_PATIENCE = 300, 60, 10
-# Until a postmaster killed alone has been missed by its last busy child (our longest statement takes 30 s).
-_ORPHAN_PATIENCE = 40
+_START_TIMEOUT, _STOP_TIMEOUT, _QUIT_TIMEOUT = 300, 60, 10
+# If the postmaster alone is killed, its busy children end after their statement; our longest takes 30 s.
+_ORPHAN_TIMEOUT = 40
 _STEP = 0.01
 _PR_SET_PDEATHSIG = 1
 
@@ -48,9 +48,8 @@ _SETTINGS = {
     "shared_buffers": "512MB",
     "max_wal_size": "4GB",
     "max_connections": "100",
-    # Rows and statements hold personal data and must not reach the log. An error's first line can quote a
-    # value ("invalid input syntax ..."), so only what the server says of itself is logged; the service gets
-    # the errors.
+    # Rows and statements hold personal data and must not reach the log. An error's first line can quote a value
+    # ("invalid input syntax ..."), so the server logs only messages about itself; errors go to the service.
     "log_min_messages": "log",
     "log_min_error_statement": "panic",
     "log_error_verbosity": "terse",
@@ -75,9 +74,9 @@ class EmbeddedPostgres:
 
     @classmethod
     def start(cls, data_dir: Path) -> Self:
-        """Start it, making the database first if need be; EmbeddedPostgresError says why it cannot."""
+        """Start the server, making the database first if it is missing; EmbeddedPostgresError says why it cannot."""
         data_dir = data_dir.resolve()
-        with _explaining(data_dir), ExitStack() as held:
+        with _explaining_os_errors(data_dir), ExitStack() as held:
             server = cls(*_prepare(data_dir, held))
             held.callback(server._end)
             server._become_ready()
@@ -85,14 +84,14 @@ class EmbeddedPostgres:
         return server
 
     def restart(self) -> None:
-        """Start it again after it died under its service; at the same address unless its port was taken."""
-        with _explaining(self._cluster.data_dir):
+        """Start the server again after it died; at the same address unless its port was taken."""
+        with _explaining_os_errors(self._cluster.data_dir):
             self._end()
             self.process = self._launch()
             self._become_ready()
 
     def stop(self) -> None:
-        """End it and leave the data folder to the next service; harmless to repeat."""
+        """Stop the server and free the data folder; harmless to repeat."""
         self._held.close()
 
     def __enter__(self) -> Self:
@@ -109,45 +108,40 @@ class EmbeddedPostgres:
 
     @property
     def url(self) -> str:
-        """The database by its socket, as asyncpg, SQLAlchemy and the PostgreSQL tools take it."""
+        """The database's URL by its socket, as asyncpg, SQLAlchemy and the PostgreSQL tools take it."""
         return f"postgresql://postgres@/{DATABASE}?host={self._socket_folder}&port={self.port}"
 
     @property
     def tcp_url(self) -> str:
-        """The database by the loopback port, with its password: not to be logged."""
-        with _explaining(self._cluster.data_dir):
+        """The database's URL by the loopback port, with its password: not to be logged."""
+        with _explaining_os_errors(self._cluster.data_dir):
             password = self._cluster.password.read_text()
         return f"postgresql://postgres:{password}@127.0.0.1:{self.port}/{DATABASE}"
 
     def _launch(self) -> "subprocess.Popen[bytes]":
-        account = self._cluster.account
         settings = [part for name, value in _SETTINGS.items() for part in ("-c", f"{name}={value}")]
         place = ("-D", str(self._cluster.pgdata), "-k", str(self._socket_folder), "-p", str(self.port))
         with open_log(self._cluster) as log:
             self._log_began = log.seek(0, os.SEEK_END)
             return subprocess.Popen(
                 [str(self._cluster.binaries.folder / "postgres"), *place, *settings],
-                user=account.uid,
-                group=account.gid,
-                extra_groups=account.extra_groups,
-                cwd="/",
-                env=environment(),
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
                 # Ctrl-C at the terminal is for the service, which still has signatures to commit.
                 start_new_session=True,
                 preexec_fn=_end_with_service(),  # noqa: PLW1509 - one system call
+                **self._cluster.account.process_options,
             )
 
     def _become_ready(self) -> None:
-        until = time.monotonic() + _START_PATIENCE
-        orphans_until = time.monotonic() + _ORPHAN_PATIENCE
+        until = time.monotonic() + _START_TIMEOUT
+        orphans_until = time.monotonic() + _ORPHAN_TIMEOUT
         while not self._ready(until):
-            said = self._said()
-            if "could not create any TCP/IP sockets" in said:
+            output = self._output()
+            if "could not create any TCP/IP sockets" in output:
                 self.port = _free_port()
-            elif "pre-existing shared memory block" in said and time.monotonic() < orphans_until:
+            elif "pre-existing shared memory block" in output and time.monotonic() < orphans_until:
                 time.sleep(10 * _STEP)
             else:
                 raise EmbeddedPostgresError(f"PostgreSQL did not start: the last lines of {self._cluster.log} say why.")
@@ -162,26 +156,27 @@ class EmbeddedPostgres:
             time.sleep(_STEP)
         return False
 
-    def _said(self) -> str:
+    def _output(self) -> str:
+        """What the server has logged since it was launched."""
         with self._cluster.log.open("rb") as log:
             log.seek(self._log_began)
             return log.read().decode(errors="replace")
 
     def _end(self) -> None:
         # Fast first: it rolls back what is open and writes a checkpoint; the others leave that to recovery.
-        for sent, patience in (
-            (signal.SIGINT, _STOP_PATIENCE),
-            (signal.SIGQUIT, _QUIT_PATIENCE),
+        for sent, timeout in (
+            (signal.SIGINT, _STOP_TIMEOUT),
+            (signal.SIGQUIT, _QUIT_TIMEOUT),
             (signal.SIGKILL, None),
         ):
             self.process.send_signal(sent)
             with suppress(subprocess.TimeoutExpired):
-                self.process.wait(patience)
+                self.process.wait(timeout)
                 return
 
 
 def _prepare(data_dir: Path, held: ExitStack) -> tuple[Cluster, Path]:
-    """Everything before the server itself; `held` gives the data folder back."""
+    """Everything before the server itself. `held` collects what must be freed when it stops."""
     make_data_dir(data_dir)
     held.enter_context(locked(data_dir))
     cluster = find_cluster(data_dir)
@@ -194,7 +189,7 @@ def _prepare(data_dir: Path, held: ExitStack) -> tuple[Cluster, Path]:
 
 
 @contextmanager
-def _explaining(data_dir: Path) -> Iterator[None]:
+def _explaining_os_errors(data_dir: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
@@ -212,7 +207,7 @@ def _free_port() -> int:
 
 
 def _end_with_service() -> Callable[[], None] | None:
-    """On Linux, have the server told to end when the service is killed; elsewhere the next start ends it."""
+    """On Linux, the kernel ends the server when the service is killed; elsewhere the next start does."""
     if sys.platform != "linux":
         return None
     prctl = ctypes.CDLL(None).prctl
@@ -224,7 +219,7 @@ def _end_with_service() -> Callable[[], None] | None:
 
 
 def _end_previous(pgdata: Path) -> None:
-    """End a server that outlived its service: whoever holds the lock may, since no other service owns it."""
+    """End a server that outlived its service. Whoever holds the lock may: no other service uses it."""
     lines = _postmaster(pgdata)
     pid = int(lines[0]) if lines and lines[0].isdigit() else 0
     for sent in (signal.SIGINT, signal.SIGQUIT):
@@ -233,15 +228,15 @@ def _end_previous(pgdata: Path) -> None:
     if _runs_on(pgdata, pid):
         raise EmbeddedPostgresError(f"PostgreSQL still runs on {pgdata} and does not end: end process {pid}.")
     if "postgres" not in _command_of(pid):
-        # PostgreSQL would refuse to start while the number is anybody's, be it that of a killed server nobody
-        # has waited for yet. Its children, should some still run, it finds by their shared memory all the same.
+        # PostgreSQL refuses to start while a process with this number exists, whichever it is: even the zombie of a
+        # killed server. Without the file it still notices children that run on, by their shared memory.
         (pgdata / "postmaster.pid").unlink(missing_ok=True)
 
 
 def _signal_and_wait(pgdata: Path, pid: int, sent: signal.Signals) -> None:
     with suppress(ProcessLookupError):
         os.kill(pid, sent)
-    until = time.monotonic() + _QUIT_PATIENCE
+    until = time.monotonic() + _QUIT_TIMEOUT
     while _runs_on(pgdata, pid) and time.monotonic() < until:
         time.sleep(_STEP)
 
@@ -255,7 +250,7 @@ def _postmaster(pgdata: Path) -> list[str]:
 
 
 def _runs_on(pgdata: Path, pid: int) -> bool:
-    """Whether that process is a server on this folder; a number in a stale file may be anybody's by now."""
+    """Whether that process is a server on this folder; a stale file's number may be another process's by now."""
     if pid == 0:
         return False
     command = _command_of(pid)
@@ -264,10 +259,10 @@ def _runs_on(pgdata: Path, pid: int) -> bool:
 
 def _command_of(pid: int) -> str:
     if sys.platform != "linux":
-        told = subprocess.run(
+        listed = subprocess.run(
             ["/bin/ps", "-o", "command=", "-p", str(pid)], capture_output=True, text=True, check=False
         )
-        return told.stdout
+        return listed.stdout
     try:
         return Path(f"/proc/{pid}/cmdline").read_text(errors="replace")
     except OSError:

@@ -1,4 +1,4 @@
-"""What operators watch, in Prometheus' terms. With several processes the values are shared through files."""
+"""Metrics (Prometheus). With several processes the values are shared through files."""
 
 import os
 
@@ -6,7 +6,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, gene
 from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.registry import REGISTRY
 
-# Read by prometheus_client itself when it is imported: the `serve` door sets it before starting processes.
+# prometheus_client reads it when it is imported: `serve` sets it before it starts processes.
 MULTIPROCESS_DIR = "PROMETHEUS_MULTIPROC_DIR"
 _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 10)
 

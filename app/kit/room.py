@@ -3,7 +3,7 @@
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from app.kit.abuse.client_addresses import ADDRESS_SALTS, forget_salts
+from app.kit.abuse.address_digests import ADDRESS_SALTS, forget_salts
 from app.kit.abuse.protection import AbuseProtection, open_protection
 from app.kit.abuse.settings import AbuseSettings
 from app.kit.mail import preview_page

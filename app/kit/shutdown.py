@@ -1,4 +1,4 @@
-"""Hearing the signal to end before the server waits for open connections: a stream must be ended by us."""
+"""Graceful shutdown: hear the signal before the server waits for open connections, since we must end the streams."""
 
 import asyncio
 import signal
@@ -13,21 +13,21 @@ _SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 @contextmanager
 def on_shutdown(callback: Callable[[], None]) -> Iterator[None]:
-    """Call `callback` in this event loop when the process is told to end; whoever listened before still hears it."""
+    """Call `callback` in this event loop when the process is told to end; earlier signal handlers are still called."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
     loop = asyncio.get_running_loop()
     before: dict[signal.Signals, Any] = {number: signal.getsignal(number) for number in _SIGNALS}
 
-    def hear(number: int, frame: FrameType | None) -> None:
+    def notify(number: int, frame: FrameType | None) -> None:
         loop.call_soon_threadsafe(callback)
         previous = before[signal.Signals(number)]
         if callable(previous):
             previous(number, frame)
 
     for ending in _SIGNALS:
-        signal.signal(ending, hear)
+        signal.signal(ending, notify)
     try:
         yield
     finally:

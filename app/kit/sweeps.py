@@ -21,7 +21,7 @@ from app.kit.clock import now
 from app.kit.database.session import Base, Database
 from app.kit.logs import failure_of, log
 from app.kit.rooms import Sweep
-from app.kit.web.middleware import is_unreachable
+from app.kit.web.errors import is_unreachable
 
 # First half of the advisory locks' names: "swee" in ASCII.
 _LOCK_SPACE = 0x73776565

@@ -1,4 +1,4 @@
-"""Who is calling: the dependencies by which a route asks for a key and for a role.
+"""Authentication and roles: the dependencies by which a route asks for a key and for a role.
 
 A route that everybody may call and that tells staff more takes a `Caller` and declares
 `openapi_extra=KEY_OPTIONAL`; a route for staff takes an `Owner`, a `Campaigner`, an `AnyStaff` or its own
@@ -20,24 +20,24 @@ from app.organizations import service
 from app.organizations.keys import looks_like_a_key
 from app.organizations.principals import STAFF_ROLES, Principal
 
-# Only for the documentation: it takes a header it does not understand for none, and we do not.
+# For the API's documentation only: it treats a header it does not understand as none; `authenticate` refuses it.
 _documented = HTTPBearer(
     scheme_name="key",
     bearerFormat="mtd_<role>_<secret>",
     description="A key of an organization, or of somebody who is signed in (`mtd_person_<secret>`)",
     auto_error=False,
 )
-# FastAPI puts this beside the scheme it writes for the route: with a key, or without one.
+# FastAPI adds this to the route's security schemes: the route can be called with a key, or without one.
 KEY_OPTIONAL: dict[str, Any] = {"security": [{}]}
 
 
 async def authenticate(
     request: Request, _scheme: Annotated[HTTPAuthorizationCredentials | None, Security(_documented)] = None
 ) -> Principal | None:
-    """The holder of the key sent along, None when none was; Unauthorized when it opens nothing.
+    """The holder of the request's key, None when there is no key; Unauthorized when it is unknown or has ended.
 
-    A key that fails is never taken for no key at all: its sender would not notice seeing less than it should.
-    The look-up has a short transaction of its own: its row is not locked while the request is answered.
+    An invalid key is never treated as no key: its sender would not notice that it is shown less than it should be.
+    The look-up has a short transaction of its own, so that the key's row is not locked while the request is answered.
     """
     key = _key_of(request)
     if key is None:
@@ -53,7 +53,7 @@ async def authenticate(
 
 
 def _key_of(request: Request) -> str | None:
-    """What the Authorization header holds in a key's place; None without it, "" when it is no Bearer."""
+    """The bearer token of the Authorization header; None without the header, "" when it holds no bearer token."""
     headers = request.headers.getlist("Authorization")
     if not headers:
         return None

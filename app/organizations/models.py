@@ -1,6 +1,7 @@
 """Organizations and their keys."""
 
 from datetime import datetime
+from typing import Literal, get_args
 from uuid import UUID
 
 from sqlalchemy import CheckConstraint, ForeignKey, Index, LargeBinary, text
@@ -11,7 +12,8 @@ from app.kit.database.ids import uuid7
 from app.kit.database.session import Base
 from app.organizations.principals import ROLES
 
-KINDS = ("movement", "partner")
+Kind = Literal["movement", "partner"]
+KINDS = get_args(Kind)
 
 
 class Organization(Base):
@@ -32,7 +34,7 @@ class Organization(Base):
 
 
 class ApiKey(Base):
-    """A credential of an organization in one role. Only its digest is kept; `prefix` tells keys apart."""
+    """An API key: a credential of an organization in one role. Only its digest is kept; `prefix` tells keys apart."""
 
     __tablename__ = "api_keys"
     __table_args__ = (CheckConstraint(f"role IN {ROLES}", name="role"),)

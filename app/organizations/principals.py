@@ -1,18 +1,21 @@
-"""Who is asking: an organization, through one of its keys, in one role; or a person, through a session."""
+"""Principals: who calls - an organization, by one of its keys, in one role; or a person, by a session."""
 
 from dataclasses import dataclass, field
+from typing import Literal, get_args
 from uuid import UUID
 
-STAFF_ROLES = ("owner", "campaigner", "analyst", "data_officer")
-ROLES = (*STAFF_ROLES, "partner")
-# No organization's: somebody who is signed in to their own page.
+Role = Literal["owner", "campaigner", "analyst", "data_officer", "partner"]
+ROLES = get_args(Role)
+# The roles of the movement's staff: all but the partners'.
+STAFF_ROLES = tuple(role for role in ROLES if role != "partner")
+# The role of somebody who is signed in to their own page: it belongs to no organization.
 PERSON = "person"
 NO_ORGANIZATION = UUID(int=0)
 
 
 @dataclass(frozen=True, slots=True)
 class Principal:
-    """The holder of a live key. A person has a `signer` and no organization; `key_id` is then their session's."""
+    """The holder of a live key. A person has a `signer` and no organization; `key_id` is then their session's id."""
 
     key_id: UUID
     organization_id: UUID
@@ -26,5 +29,5 @@ class Principal:
         return self.role in STAFF_ROLES
 
 
-# Whoever has a shell on the server: may do what an owner may.
+# Somebody with a shell on the server may do what an owner may.
 OPERATOR = Principal(UUID(int=0), NO_ORGANIZATION, "movement", "owner")

@@ -1,4 +1,4 @@
-"""Questions about organizations and their keys."""
+"""Queries about organizations and their keys."""
 
 from datetime import datetime
 from uuid import UUID
@@ -12,12 +12,12 @@ from app.organizations.principals import OPERATOR, Principal
 
 
 def live(moment: datetime) -> ColumnElement[bool]:
-    """Whether a key opens anything at this moment."""
+    """The condition that a key is neither revoked nor expired at this moment."""
     return and_(ApiKey.revoked_at.is_(None), or_(ApiKey.expires_at.is_(None), ApiKey.expires_at > moment))
 
 
 def visible_to(principal: Principal | None) -> Select[Organization]:
-    """The organizations this principal may see: staff all, a partner its own, everybody else none."""
+    """The organizations this principal may see: staff see all, a partner its own, everybody else none."""
     query = select(Organization)
     if principal is not None and principal.is_staff:
         return query
@@ -25,14 +25,14 @@ def visible_to(principal: Principal | None) -> Select[Organization]:
 
 
 async def find(session: AsyncSession, ref: str, principal: Principal = OPERATOR) -> Organization | None:
-    """An organization by id or slug, if this principal may see it; whoever asks, when none is named."""
+    """An organization by id or slug, if this principal may see it; without a principal, any organization."""
     id_ = as_id(ref)
     named = Organization.id == id_ if id_ else Organization.slug == ref
     return await session.scalar(visible_to(principal).where(named))
 
 
 def keys_of(organization_id: UUID) -> Select[ApiKey]:
-    """All keys of an organization, ended ones included."""
+    """All keys of an organization, revoked and expired ones included."""
     return select(ApiKey).where(ApiKey.organization_id == organization_id)
 
 

@@ -1,14 +1,14 @@
-"""What owners send and staff are given about organizations and keys."""
+"""Schemas: what owners send and staff are given about organizations and keys."""
 
 from datetime import datetime
-from typing import Annotated, Literal
+from typing import Annotated
 from uuid import UUID
 
 from pydantic import Field
 
 from app.kit.text.fields import Body, Line, Moment, Name, Slug, View
-
-Role = Literal["owner", "campaigner", "analyst", "data_officer", "partner"]
+from app.organizations.models import Kind
+from app.organizations.principals import Role
 
 
 class OrganizationBody(Body):
@@ -30,7 +30,7 @@ class OrganizationView(View):
     id: UUID
     slug: str
     name: str
-    kind: Literal["movement", "partner"]
+    kind: Kind
     created_at: datetime
 
 

@@ -1,4 +1,4 @@
-"""Making organizations, and making, recognizing and ending their keys."""
+"""Organizations and their API keys: creating, renaming; making keys, authenticating with them, revoking them."""
 
 from datetime import datetime, timedelta
 from uuid import UUID
@@ -15,7 +15,7 @@ from app.organizations.keys import new_key, prefix_of
 from app.organizations.models import ApiKey, Organization
 from app.organizations.principals import OPERATOR, STAFF_ROLES, Principal
 
-# A busy key would otherwise write its row with every request.
+# The time of the last use is exact to this: a busy key would otherwise write its row with every request.
 _USE_NOTED_EVERY = timedelta(minutes=1)
 
 
@@ -75,7 +75,7 @@ async def find(session: AsyncSession, ref: str, principal: Principal = OPERATOR)
 
 
 async def rename(session: AsyncSession, organization: Organization, name: str) -> None:
-    """Give the organization another name; its slug stays, for others link to it."""
+    """Give the organization another name; its slug stays, since links hold it."""
     organization.name = name
     await session.flush()
 
@@ -87,7 +87,7 @@ async def create_key(
     label: str | None = None,
     expires_at: datetime | None = None,
 ) -> tuple[ApiKey, str]:
-    """A new key, and its text, which nobody can read again; RoleNotOffered, ExpiryPast."""
+    """A new key, and its text, which is stored nowhere; RoleNotOffered, ExpiryPast."""
     offered = STAFF_ROLES if organization.kind == "movement" else ("partner",)
     if role not in offered:
         raise RoleNotOffered
@@ -108,11 +108,11 @@ async def create_key(
 
 
 async def revoke_key(session: AsyncSession, organization: Organization, key_id: UUID) -> None:
-    """End a key at once; harmless when it has ended already; ApiKeyNotFound, LastOwnerKey."""
+    """Revoke a key at once; revoking it again is harmless; ApiKeyNotFound, LastOwnerKey."""
     moment = now()
     of_organization = queries.keys_of(organization.id)
-    # All live owner keys are locked, in one order: two owners revoking each other's key at the same time
-    # cannot both succeed and leave none.
+    # All live owner keys are locked, in one order: two owners who revoke each other's key at the same time cannot both
+    # succeed and leave none.
     owners = of_organization.where(ApiKey.role == "owner", queries.live(moment)).order_by(ApiKey.id)
     live_owners = {key.id for key in await session.scalars(owners.with_for_update())}
     api_key = await session.scalar(of_organization.where(ApiKey.id == key_id).with_for_update())
@@ -125,7 +125,7 @@ async def revoke_key(session: AsyncSession, organization: Organization, key_id: 
 
 
 async def recognize(session: AsyncSession, key: str) -> Principal | None:
-    """The holder of a live key, its use noted to the minute; None when the key opens nothing."""
+    """The holder of a live key; None when there is no such key. Its use is noted to the minute."""
     moment = now()
     row = await queries.key_of_digest(session, digest_of(key), moment)
     if row is None:

@@ -1,9 +1,10 @@
 """One person per canonical e-mail, known by the `signer` digest; what they consent to; and their own page.
 
-A person has a row only once there is something beyond a signature to keep: a consent, a session, a phone number.
-What can name somebody is sealed. The ledger of consents is only ever appended to; what counts is the latest entry
-for an organization and a purpose. Only an erasure, asked for by the person, takes entries away.
+A person has a row only once there is more to keep than a signature: a consent, a session, a phone number. What can
+name somebody is sealed. The ledger of consents is append-only; the entry that counts for an organization and a purpose
+is the latest proven one (`consents/service.py`). Only an erasure, which the person or a data officer for them asks for,
+deletes entries.
 
-The rooms above know more of a person than this one (signatures, later memberships). They say what they keep through
-a `Keeper` (`stores.py`), so that everything can be shown, downloaded and erased from here.
+The rooms above know more of a person than this one (signatures, later memberships). Each says what it keeps through a
+`PersonalDataStore` (`kit/rooms.py`), so that everything can be exported and erased from here.
 """

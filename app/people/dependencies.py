@@ -1,4 +1,4 @@
-"""Who is signed in, and where a request comes from: what the routes of this room ask for."""
+"""FastAPI dependencies of this room: who is signed in, the key ring, and the client's address as a digest."""
 
 from typing import Annotated, NamedTuple
 from uuid import UUID
@@ -43,10 +43,10 @@ Ring = Annotated[KeyRing, Depends(key_ring)]
 
 
 def limiter_of(request: Request) -> Limiter:
-    """This process's limits."""
+    """The rate limiter of this process."""
     return services(request).of(AbuseProtection).limiter
 
 
 async def client_digest(request: Request) -> bytes | None:
-    """The digest of the address this comes from; None when it has none (a unix socket), or no salt can be had."""
+    """The digest of the client's address; None without an address (a unix socket), or when the salt cannot be read."""
     return await services(request).of(AbuseProtection).client_digest(request.scope)

@@ -1,4 +1,4 @@
-"""What this room keeps sealed, for whoever brings it under a newer key."""
+"""The sealed columns of this room, for the key rotation."""
 
 from app.kit.crypto.key_rotation import SealedColumn
 from app.people.sealing import mails_identity, people_identity

@@ -45,10 +45,11 @@ _GIVE_UP = text("""
     DELETE FROM mails WHERE due_at <= :now AND (mail_count >= :most OR created_at < :oldest)
     RETURNING id, kind, mail_count
 """)
+# An array, made once: a plan may run a subquery of IN for each row, each time claiming others (seen: LIMIT 1, 5 rows).
 _CLAIM = text("""
-    UPDATE mails SET mail_count = mail_count + 1, due_at = :lease WHERE id IN (
+    UPDATE mails SET mail_count = mail_count + 1, due_at = :lease WHERE id = ANY (ARRAY(
         SELECT id FROM mails WHERE kind = :kind AND due_at <= :now ORDER BY due_at LIMIT :limit FOR UPDATE SKIP LOCKED
-    ) RETURNING id, kind, signer, sealed, mail_count
+    )) RETURNING id, kind, signer, sealed, mail_count
 """)
 _DELETE = text("DELETE FROM mails WHERE id = ANY(:ids)")
 # Only as many as were claimed for the first time: to be claimed again as if they had not been.

@@ -1,5 +1,4 @@
-"""A person's own page over HTTP: what is kept of them, what they have agreed to, where they are signed in, and how to
-go."""
+"""Routes of a person's own page: their details, consents and sessions, the export of their data, and the erasure."""
 
 import json
 from typing import Annotated, Any
@@ -15,7 +14,7 @@ from app.kit.text.fields import as_id
 from app.people import presenters, queries
 from app.people.account import service, sessions
 from app.people.account.sessions import SessionNotFound
-from app.people.consents import policy as asking
+from app.people.consents import policy
 from app.people.consents import service as consents
 from app.people.dependencies import CurrentPerson, Ring
 from app.people.models import Consent, PersonSession
@@ -31,11 +30,11 @@ from app.people.schemas import (
 )
 
 
-def _kept_nowhere(response: Response) -> None:
+def _no_store(response: Response) -> None:
     response.headers["Cache-Control"] = "no-store"
 
 
-router = APIRouter(tags=["me"], dependencies=[Depends(_kept_nowhere)])
+router = APIRouter(tags=["me"], dependencies=[Depends(_no_store)])
 
 
 @router.get("/v1/me")
@@ -50,7 +49,7 @@ async def show_me(myself: CurrentPerson, session: Session, ring: Ring) -> Person
 @router.patch("/v1/me")
 async def change_me(myself: CurrentPerson, session: Session, ring: Ring, body: PersonChanges) -> PersonView:
     """Change what is kept of you. What is left out stays, null takes it away."""
-    await sessions.hold(session, myself.session_id)
+    await sessions.lock(session, myself.session_id)
     details = await service.change(session, ring, myself.signer, body.named())
     if details is None:
         raise Unauthorized
@@ -70,10 +69,10 @@ async def list_my_consents(
 @router.post("/v1/me/consents", status_code=201)
 async def decide_consent(myself: CurrentPerson, session: Session, ring: Ring, body: ConsentBody) -> ConsentView:
     """Agree to what an organization asks, or take it back. What was kept for it alone is destroyed then."""
-    await sessions.hold(session, myself.session_id)
-    asked = await asking.read_asked(session, [body.organization])
-    asking.check(asked, [body])
-    organization = asked[body.organization]
+    await sessions.lock(session, myself.session_id)
+    policies = await policy.read_policies(session, [body.organization])
+    policy.check(policies, [body])
+    organization = policies[body.organization]
     entry = await consents.decide(
         session,
         ring,

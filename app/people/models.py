@@ -1,6 +1,7 @@
-"""People, their consents, the words they consented to, their sign-ins and sessions, and mails to them."""
+"""Tables: people, their consents, the texts they consented to, their sign-ins and sessions, and mails to them."""
 
 from datetime import datetime
+from typing import Literal, get_args
 from uuid import UUID
 
 from sqlalchemy import CheckConstraint, ForeignKey, Index, LargeBinary, SmallInteger, UniqueConstraint, text
@@ -10,14 +11,16 @@ from app.kit.clock import now
 from app.kit.database.ids import uuid7
 from app.kit.database.session import Base
 
-PURPOSES = ("news", "phone", "location")
-MAIL_KINDS = ("sign_in", "welcome")
+Purpose = Literal["news", "phone", "location"]
+PURPOSES = get_args(Purpose)
+MailKind = Literal["sign_in", "welcome"]
+MAIL_KINDS = get_args(MailKind)
 
 
 class Person(Base):
-    """Somebody of whom more is kept than a signature. `sealed` holds it all (`sealing.py`).
+    """Somebody of whom more is kept than a signature. `sealed` holds all their details (`sealing.py`).
 
-    `looked_at`: when it was last asked whether there still is a reason to keep it (`retention.py`).
+    `looked_at`: when the retention last checked whether there still is a reason to keep the row.
     """
 
     __tablename__ = "people"
@@ -31,7 +34,7 @@ class Person(Base):
 
 
 class ConsentText(Base):
-    """What people are asked to agree to, by an organization, for a purpose, in a locale. Never changed, only followed.
+    """One version of what an organization asks people to agree to, for a purpose, in a locale. It never changes.
 
     `version` is the locale and a running number: `en-3`.
     """
@@ -52,10 +55,10 @@ class ConsentText(Base):
 
 
 class Consent(Base):
-    """One entry of the ledger: a person gave or withdrew a consent at `decided_at`, and where.
+    """One entry of the consent ledger: a person gave or withdrew a consent, when and where.
 
-    `proven`: by whoever reads the person's mails; what is not, anybody can have said who knows the address. A trigger
-    refuses every change of an entry. `petition_id` leads to a room above, so it is no foreign key.
+    `proven`: made by somebody who reads the person's mails; an unproven entry can come from anybody who knows the
+    address. A trigger refuses every change of an entry. `petition_id` belongs to a room above: it is no foreign key.
     """
 
     __tablename__ = "consents"
@@ -81,7 +84,7 @@ class Consent(Base):
 
 
 class SignIn(Base):
-    """Somebody asked for a link to their own page. It works once, until `expires_at`, in the browser that asked."""
+    """A link to sign in by was asked for. It works once, until `expires_at`, in the browser that asked."""
 
     __tablename__ = "sign_ins"
 
@@ -94,7 +97,7 @@ class SignIn(Base):
 
 
 class PersonSession(Base):
-    """Somebody is signed in on one device. Only the key's digest is kept."""
+    """A person's session on one device. Only the digest of its key is kept."""
 
     __tablename__ = "person_sessions"
 
@@ -108,7 +111,7 @@ class PersonSession(Base):
 
 
 class OutgoingMail(Base):
-    """A mail that waits to be sent; the row goes with it. Whom it is for and what it says is sealed."""
+    """A mail that waits to be sent; the row is deleted when it has been. What it is about is sealed."""
 
     __tablename__ = "mails"
     __table_args__ = (

@@ -1,4 +1,4 @@
-"""How a person's data is shown to them, and to whom they have consented."""
+"""Presenters: a person's data as it is shown to them, and to organizations they have consented to."""
 
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -16,12 +16,12 @@ from app.people.sealing import Details, open_details, read_cursor, write_cursor
 
 
 def show_person(details: Details) -> PersonView:
-    """What a person is told of themselves; what is empty is null."""
+    """A person's details as they see them; an empty text becomes null."""
     return PersonView.model_validate({name: value or None for name, value in asdict(details).items()})
 
 
 async def show_consents(session: AsyncSession, signer: bytes, entries: Sequence[Consent]) -> list[ConsentView]:
-    """Entries of the ledger with the words they were about, and whether they are the ones that count."""
+    """Ledger entries, each with its text, and whether it is the one that counts."""
     texts = await queries.texts_by_id(session, {entry.text_id for entry in entries if entry.text_id})
     names = {entry.organization_id for entry in entries} | {entry.partner_id for entry in entries if entry.partner_id}
     organizations = await queries.organizations_by_id(session, names)
@@ -53,7 +53,7 @@ async def show_consents(session: AsyncSession, signer: bytes, entries: Sequence[
 async def page_of_people(
     session: AsyncSession, ring: KeyRing, organization: Organization, paging: Paging
 ) -> Page[ConsentingPersonView]:
-    """Who has agreed to hear from this organization, and not taken it back; in an order that stays."""
+    """The people whose consent to this organization's news stands, in an order that does not change between pages."""
     try:
         after = read_cursor(ring, organization.id, paging.cursor) if paging.cursor else b""
     except SealBrokenError:

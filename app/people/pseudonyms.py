@@ -1,7 +1,7 @@
-"""Pseudonyms: the name by which one organization is told of a person, whatever it is told of them.
+"""Pseudonyms: each organization knows a person by an id of its own, whatever it is told of them.
 
-It stays the same for that organization, and by their names alone no two organizations can tell that they mean the same
-person. What else both are told of one signature (its id, the address) does tell them.
+The id stays the same for that organization. By these ids alone, no two organizations can tell that they mean the same
+person; by other facts that both are told (a signature's id, the e-mail address) they can.
 """
 
 from uuid import UUID
@@ -10,8 +10,8 @@ from app.kit.crypto.sealing import KeyRing
 
 
 def person_id(ring: KeyRing, organization_id: UUID, signer: bytes) -> str:
-    """This person's name towards this organization: `per_` and 32 hexadecimal digits.
+    """The pseudonym of this person for this organization: `per_` and 32 hexadecimal digits.
 
-    What is digested holds a space and no `@`, so that it is never somebody's address.
+    The digested text holds a space and no `@`, so it can never be equal to an e-mail address.
     """
     return "per_" + ring.digest(f"person {organization_id} {signer.hex()}").hex()

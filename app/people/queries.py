@@ -1,4 +1,4 @@
-"""Questions about people, what they consent to, and the words they consented to."""
+"""Queries about people, their consents, and the texts they consented to."""
 
 from collections.abc import Collection, Sequence
 from datetime import datetime
@@ -12,8 +12,8 @@ from app.organizations.models import Organization
 from app.organizations.principals import Principal
 from app.people.models import Consent, ConsentText, Person, SignIn
 
-# Of several words on one thing the highest by these counts: nobody's word outranks what the person is known to have
-# said, and a later word outranks an earlier one. Of two said in one moment it is the one entered later.
+# Of several entries with one key, the highest by these columns counts: a proven entry outranks all unproven ones, and a
+# later decision outranks an earlier one. Of two decisions made in one moment the one entered later counts.
 PRECEDENCE = ("proven", "decided_at", "id")
 _HIGHEST_FIRST = [getattr(Consent, name).desc() for name in PRECEDENCE]
 # Whether a person has a consent that stands, to whichever organization; `{signer}` is the place of their key.
@@ -28,7 +28,7 @@ HAS_CONSENT_SQL = f"""
 
 
 def visible_to(principal: Principal | None, organization: Organization) -> bool:
-    """Whether this principal may see who consents to this organization: who may see personal data, and itself."""
+    """Whether this principal may see who consents to this organization: a partner its own people, data officers all."""
     if principal is None:
         return False
     own = principal.role == "partner" and principal.organization_id == organization.id
@@ -36,13 +36,13 @@ def visible_to(principal: Principal | None, organization: Organization) -> bool:
 
 
 async def sealed_of(session: AsyncSession, signers: Collection[bytes]) -> dict[bytes, bytes]:
-    """The sealed parts of those of these people who have a row."""
+    """The sealed details of those of these people who have a row."""
     rows = await session.execute(select(Person.signer, Person.sealed).where(Person.signer.in_(signers)))
     return dict(rows.all()) if signers else {}
 
 
 async def locked(session: AsyncSession, signers: Collection[bytes]) -> Sequence[tuple[bytes, bytes]]:
-    """The same, locked in the order of their keys: whoever enters, changes or erases is one after the other."""
+    """The same, locked in the order of their keys, so that changes of one person wait for each other."""
     if not signers:
         return []
     query = select(Person.signer, Person.sealed).where(Person.signer.in_(signers)).order_by(Person.signer)
@@ -55,7 +55,7 @@ async def movement_id(session: AsyncSession) -> UUID:
 
 
 async def latest_of(session: AsyncSession, signer: bytes) -> dict[tuple[UUID, str], Consent]:
-    """A person's entry that counts, for each organization and purpose."""
+    """A person's entries that count, by organization and purpose."""
     return {key[1:]: entry for key, entry in (await latest_of_all(session, [signer])).items()}
 
 
@@ -68,19 +68,19 @@ async def latest_of_all(session: AsyncSession, signers: Collection[bytes]) -> di
 
 
 async def ever_given(session: AsyncSession, signers: Collection[bytes], purpose: str) -> set[tuple[bytes, UUID]]:
-    """Which of these people have ever agreed to this, and to whose asking, whether or not it stands or counts."""
+    """The (person, organization) pairs with any entry that gives this consent, whether or not it counts or stands."""
     query = select(Consent.signer, Consent.organization_id).distinct()
     query = query.where(Consent.signer.in_(signers), Consent.purpose == purpose, Consent.given)
     return {(signer, organization_id) for signer, organization_id in await session.execute(query)} if signers else set()
 
 
 def entries_of(signer: bytes) -> Select[Consent]:
-    """All a person has ever said."""
+    """All entries of a person."""
     return select(Consent).where(Consent.signer == signer)
 
 
 async def purposes_given_to_the_movement(session: AsyncSession, signer: bytes) -> set[str]:
-    """The purposes for which the movement has this person's own consent now, not anybody's in their name."""
+    """The purposes for which the movement has this person's consent now, and a proven one."""
     movement = await movement_id(session)
     latest = await latest_of(session, signer)
     return {
@@ -91,7 +91,7 @@ async def purposes_given_to_the_movement(session: AsyncSession, signer: bytes) -
 
 
 def consenting(organization_id: UUID, purpose: str) -> Select[bytes]:
-    """The keys of the people of whose entries for this organization and purpose the one that counts is given."""
+    """The keys of the people whose consent to this organization and purpose stands."""
     latest = _latest(organization_id, purpose).subquery()
     return select(latest.c.signer).where(latest.c.given)
 
@@ -108,16 +108,16 @@ def _latest(organization_id: UUID, purpose: str) -> Select[bytes, bool, bool, UU
 async def people_consenting(
     session: AsyncSession, organization_id: UUID, purpose: str, after: bytes, limit: int
 ) -> Sequence[tuple[bytes, bytes, datetime, bool, str | None]]:
-    """Who consents, behind `after` in the order of their keys.
+    """The people whose consent stands, after the key `after`, in the order of their keys.
 
-    As (signer, sealed, decided at, whether it is proven, version of the text).
+    As (signer, sealed details, decided at, whether it is proven, version of the text).
     """
     latest = _latest(organization_id, purpose).where(Consent.signer > after).subquery()
     query = (
         select(Person.signer, Person.sealed, latest.c.decided_at, latest.c.proven, ConsentText.version)
         .join(latest, latest.c.signer == Person.signer)
         .outerjoin(ConsentText, ConsentText.id == latest.c.text_id)
-        # The second says again what the first implies: the planner would walk `people` from its beginning.
+        # The second condition is implied by the join, but without it the planner reads `people` from its beginning.
         .where(latest.c.given, Person.signer > after)
         .order_by(Person.signer)
         .limit(limit)
@@ -126,43 +126,43 @@ async def people_consenting(
 
 
 def texts_of(organization_id: UUID) -> Select[ConsentText]:
-    """All an organization has ever asked."""
+    """All versions of an organization's texts."""
     return select(ConsentText).where(ConsentText.organization_id == organization_id)
 
 
 def texts_in_use(organization_id: UUID) -> Select[ConsentText]:
-    """What it asks now: the latest version for each purpose in each locale."""
+    """The texts in use: the latest version for each purpose in each locale."""
     key = (ConsentText.purpose, ConsentText.locale)
     latest = (
         select(ConsentText.id)
         .where(ConsentText.organization_id == organization_id)
         .ext(distinct_on(*key))
-        # By the number: clocks of two machines may differ.
+        # By the version's number, not by time: clocks of two machines may differ.
         .order_by(*key, func.length(ConsentText.version).desc(), ConsentText.version.desc())
     )
     return select(ConsentText).where(ConsentText.id.in_(latest))
 
 
 async def text_count(session: AsyncSession, organization_id: UUID, purpose: str, locale: str) -> int:
-    """How many versions there are."""
+    """The number of versions for this purpose in this locale."""
     of = texts_of(organization_id).where(ConsentText.purpose == purpose, ConsentText.locale == locale)
     query = select(func.count()).select_from(of.subquery())
     return (await session.scalars(query)).one()
 
 
 async def texts_by_id(session: AsyncSession, ids: Collection[UUID]) -> dict[UUID, ConsentText]:
-    """These texts."""
+    """The texts with these ids."""
     found = await session.scalars(select(ConsentText).where(ConsentText.id.in_(ids))) if ids else ()
     return {text.id: text for text in found}
 
 
 async def organizations_by_id(session: AsyncSession, ids: Collection[UUID]) -> dict[UUID, Organization]:
-    """These organizations."""
+    """The organizations with these ids."""
     found = await session.scalars(select(Organization).where(Organization.id.in_(ids))) if ids else ()
     return {organization.id: organization for organization in found}
 
 
 async def working_sign_ins(session: AsyncSession, ids: Collection[UUID], moment: datetime) -> set[UUID]:
-    """Which of these somebody can still sign in by."""
+    """Those of these sign-ins that are neither used nor expired."""
     query = select(SignIn.id).where(SignIn.id.in_(ids), SignIn.used_at.is_(None), SignIn.expires_at > moment)
     return set(await session.scalars(query)) if ids else set()

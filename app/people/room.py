@@ -9,7 +9,7 @@ from app.kit.rooms import KnowsPeople, Room, Services, Sweep
 from app.people import me_routes, routes, sign_in_routes
 from app.people.account.keys import PREFIX
 from app.people.account.sessions import forget_sign_ins, recognize
-from app.people.consents.service import Ledger
+from app.people.consents.service import ConsentLedger
 from app.people.key_rotation import MAILS, PEOPLE
 from app.people.mailing import OLDEST_DUE, PeopleMails
 from app.people.personal_data.retention import forget_people
@@ -18,7 +18,7 @@ from app.people.settings import PeopleSettings
 
 def _mail_sources(services: Services, templates: MailTemplates) -> Sequence[MailSource]:
     limiter = services.of(AbuseProtection).limiter
-    known_to: list[KnowsPeople] = [*services.personal_data(), Ledger()]
+    known_to: list[KnowsPeople] = [*services.personal_data(), ConsentLedger()]
     return [PeopleMails(services.database, services.settings_as(PeopleSettings), templates, limiter, known_to)]
 
 

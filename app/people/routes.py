@@ -16,7 +16,7 @@ from app.people import presenters, queries
 from app.people.consents import texts
 from app.people.dependencies import Ring
 from app.people.fields.emails import canonical
-from app.people.models import ConsentText
+from app.people.models import ConsentText, Purpose
 from app.people.personal_data import data_rights
 from app.people.schemas import (
     ConsentingPersonView,
@@ -25,7 +25,6 @@ from app.people.schemas import (
     ConsentTextView,
     ErasureOfBody,
     ErasureView,
-    Purpose,
 )
 
 router = APIRouter(tags=["consents"])

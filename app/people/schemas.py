@@ -1,4 +1,4 @@
-"""What people send and are told about themselves, and what organizations ask of them and are told."""
+"""Schemas: what people and organizations send about people and consents, and what they are given."""
 
 import re
 from datetime import datetime
@@ -12,8 +12,8 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, FiniteFloat, 
 from app.kit.database.paging import Paging
 from app.kit.text.fields import Body, Flag, Line, Locale, Name, Slug, Text, View, changed
 from app.people.fields import emails, geo, phones
+from app.people.models import Purpose
 
-Purpose = Literal["news", "phone", "location"]
 Email = Annotated[
     str,
     StringConstraints(max_length=320),
@@ -23,7 +23,7 @@ Email = Annotated[
 TextVersion = Annotated[Line | None, Field(description="version of the text that was shown", examples=["en-3"])]
 
 
-# What may follow a path is where front ends put an address, a name or a token.
+# Front ends put an address, a name or a token into what may follow a path: none of that is taken.
 _BEHIND_A_PATH = re.compile(r"[?#@\s\x00-\x1f\x7f-\x9f]")
 
 

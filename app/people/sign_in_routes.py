@@ -1,4 +1,4 @@
-"""Signing in over HTTP, and small pages to sign in and to unsubscribe on. Opening one of them changes nothing."""
+"""Routes for signing in, and small HTML pages to sign in and to unsubscribe on. Opening a page changes nothing."""
 
 from pathlib import Path
 
@@ -12,7 +12,7 @@ from app.kit.rooms import services
 from app.kit.text.locales import negotiate
 from app.kit.web.html_pages import Pages, read_form, require_same_site
 from app.people.account import sessions, sign_ins
-from app.people.account.sign_ins import Asked, SignInRefused
+from app.people.account.sign_ins import SignInRefused, SignInRequest
 from app.people.consents import unsubscriptions
 from app.people.consents.unsubscriptions import UnsubscribeLinkInvalid
 from app.people.dependencies import Ring, client_digest, limiter_of
@@ -24,9 +24,9 @@ router = APIRouter(tags=["sign-in"])
 pages = APIRouter(include_in_schema=False)
 
 COOKIE = "mtd_binding"
-# Of one client for one person: whoever asks for somebody's links all day keeps none from reaching them.
+# One client, for one person: so nobody can use up the limit of another person by asking for their links all day.
 PAIR_LIMIT = "5 per hour"
-# Of all clients, so that nobody's mailbox is filled.
+# All clients, for one person, so that nobody's mailbox is filled.
 PERSON_LIMIT = "30 per hour"
 _SECONDS = int(sign_ins.LIFETIME.total_seconds())
 _LANGUAGES = ("ar", "de", "en", "es", "fr")
@@ -38,8 +38,8 @@ async def ask_to_sign_in(
     request: Request, response: Response, session: Session, ring: Ring, body: SignInBody
 ) -> SignInView:
     """Have a link sent to one's address. The answer is the same whether anybody is known by it or not."""
-    asked = sign_ins.asked_by(ring, body.email, body.locale or _language(request))
-    binding = await _ask(request, session, ring, asked)
+    wanted = sign_ins.request_by(ring, body.email, body.locale or _language(request))
+    binding = await _ask(request, session, ring, wanted)
     _bind(request, response, binding)
     response.headers["Cache-Control"] = "no-store"
     return SignInView(binding=binding, expires_in=_SECONDS)
@@ -66,7 +66,7 @@ async def sign_in_page(request: Request, token: str = "") -> HTMLResponse:
 
 @pages.post("/sign-in", dependencies=[Depends(require_same_site)])
 async def sign_in_by_page(request: Request, session: Session, ring: Ring) -> HTMLResponse:
-    """What the button and the field do."""
+    """Sign in with the button, or ask for a link with the field."""
     form = await read_form(request)
     if "email" in form:
         return await _ask_by_page(request, session, ring, form["email"])
@@ -85,7 +85,7 @@ async def _ask_by_page(request: Request, session: Session, ring: KeyRing, addres
     except ValueError:
         return _pages.answer(request, "ask_sign_in", status=422, wrong=True)
     try:
-        binding = await _ask(request, session, ring, sign_ins.asked_by(ring, email, _language(request)))
+        binding = await _ask(request, session, ring, sign_ins.request_by(ring, email, _language(request)))
     except TooManyRequests as refused:
         return _pages.answer(request, "too_many", status=refused.status)
     answer = _pages.answer(request, "mail_sent", minutes=_SECONDS // 60)
@@ -105,7 +105,7 @@ async def unsubscribe_page(request: Request, session: Session, ring: Ring, token
 
 @pages.post("/unsubscribe")
 async def unsubscribe(request: Request, session: Session, ring: Ring, token: str = "") -> HTMLResponse:
-    """Unsubscribe: the button's, or a mail program's own (RFC 8058). Whatever stood before, the answer is the same."""
+    """Unsubscribe, by our button or a mail program's own (RFC 8058). The answer is the same whatever stood before."""
     try:
         await unsubscriptions.unsubscribe(session, ring, token)
     except UnsubscribeLinkInvalid as invalid:
@@ -113,17 +113,17 @@ async def unsubscribe(request: Request, session: Session, ring: Ring, token: str
     return _pages.answer(request, "unsubscribed")
 
 
-async def _ask(request: Request, session: Session, ring: KeyRing, asked: Asked) -> str:
-    """The binding; TooManyRequests for the client. What is too much for one person only goes without a mail."""
+async def _ask(request: Request, session: Session, ring: KeyRing, wanted: SignInRequest) -> str:
+    """The browser's binding. TooManyRequests for a client; beyond a person's limit no mail is sent, without a word."""
     client, limiter = await client_digest(request), limiter_of(request)
     settings = services(request).settings_as(PeopleSettings)
     if client and not await limiter.hit(f"{settings.sign_ins_per_hour} per hour", "sign-in-client", client):
         raise TooManyRequests
-    # In this order: what a client is refused must not use up what others can ask for.
-    mailed = (client is None or await limiter.hit(PAIR_LIMIT, "sign-in-pair", client, asked.signer)) and (
-        await limiter.hit(PERSON_LIMIT, "sign-in", asked.signer)
+    # In this order: a request refused to one client must not use up the limit that others share.
+    mailed = (client is None or await limiter.hit(PAIR_LIMIT, "sign-in-pair", client, wanted.signer)) and (
+        await limiter.hit(PERSON_LIMIT, "sign-in", wanted.signer)
     )
-    return await sign_ins.ask(session, ring, asked, mailed=mailed)
+    return await sign_ins.request_link(session, ring, wanted, mailed=mailed)
 
 
 def _bind(request: Request, response: Response, binding: str) -> None:

@@ -19,7 +19,7 @@ from pydantic import ValidationError
 from app.kit.clock import now
 from app.kit.crypto.sealing import KeyRing
 from app.kit.problems import OperatorError, Problem, errors_of
-from app.people.consents.policy import AskedOrganization, check
+from app.people.consents.policy import ConsentPolicy, check
 from app.petitions.directory import Entry
 from app.signatures.engine import insert
 from app.signatures.engine.insert import Outcome, Signing
@@ -30,7 +30,7 @@ from app.signatures.signing.prepare import prepare
 BATCH = 2000
 _LONGEST_LINE = 1024 * 1024
 _EARLIEST = datetime(1990, 1, 1, tzinfo=UTC)
-_NOBODY: Mapping[str, AskedOrganization] = MappingProxyType({})
+_NOBODY: Mapping[str, ConsentPolicy] = MappingProxyType({})
 CSV_COLUMNS = frozenset(ImportedSigning.model_fields) - {"consents"}
 
 
@@ -143,7 +143,7 @@ class Import:
         ring: KeyRing,
         petition: Entry,
         refused: TextIO,
-        asked: Mapping[str, AskedOrganization] = _NOBODY,
+        asked: Mapping[str, ConsentPolicy] = _NOBODY,
     ) -> None:
         """`asked`: the organizations that consents may name."""
         self._lane = lane

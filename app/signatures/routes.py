@@ -96,8 +96,8 @@ async def confirm(request: Request) -> Response:
 async def count(request: Request, petition: str) -> Response:
     """Just the count: own signatures at once, those of other processes within a second."""
     services = signing_services(request)
-    entry = services.directory.kept(petition) or await service.find(services, petition)
-    signature_count = services.counts.kept(entry.id)
+    entry = services.directory.peek(petition) or await service.find(services, petition)
+    signature_count = services.counts.peek(entry.id)
     if signature_count is None:
         signature_count = await services.counts.get(entry.id)
     etag = f'"{signature_count}-{entry.signature_goal}"'

@@ -47,7 +47,7 @@ class UnknownLink(NotFound):
 
 async def find(services: SigningServices, ref: str) -> Entry:
     """The public petition, at most a second old; PetitionNotFound."""
-    entry = services.directory.kept(ref) or await services.directory.fresh(ref)
+    entry = services.directory.peek(ref) or await services.directory.refresh(ref)
     if entry is None:
         raise PetitionNotFound
     return entry
@@ -61,23 +61,23 @@ async def sign(
     PetitionNotFound, PetitionNotOpen, CountryNotAllowed, ChallengeFailed, QueueFull, Unavailable; and the reasons to
     refuse consents (`people/consents/policy.py`).
     """
-    entry = services.directory.kept(ref)
+    entry = services.directory.peek(ref)
     if entry is None or not entry.accepts(body.country):
         # The snapshot may be a second old: look again before refusing.
-        entry = await services.directory.fresh(ref)
+        entry = await services.directory.refresh(ref)
     _check(entry, body.country)
     assert entry is not None
     if entry.challenge != "none":
         await services.challenges.verify(str(entry.id), body.altcha)
     if body.consents:
-        await policy.admit(services.asking, body.consents)
+        await policy.validate(services.consent_policies, body.consents)
     digest = await services.protection.digester.digest(address)
     on_hold = await _over_limit(services, entry, digest) or None
     signing = prepare(services.ring, entry.id, body, now(), address_digest=digest, on_hold=on_hold)
     outcome = await services.engine.submit(signing)
     if outcome is Outcome.REFUSED or outcome is Outcome.WITHDRAWN:
         # The petition has changed since we looked; the insert decides.
-        _check(await services.directory.fresh(ref), body.country)
+        _check(await services.directory.refresh(ref), body.country)
         raise PetitionNotOpen
     return entry, signing
 

@@ -6,7 +6,7 @@ from app.kit.abuse.challenges import Challenges
 from app.kit.abuse.protection import AbuseProtection
 from app.kit.crypto.sealing import KeyRing
 from app.kit.database.session import Database
-from app.people.consents.policy import Asking, open_asking
+from app.people.consents.policy import ConsentPolicies, open_consent_policies
 from app.petitions.directory import Directory, open_directory
 from app.signatures.engine.engine import SigningEngine
 from app.signatures.reading.breakdown import Breakdowns, open_breakdowns
@@ -26,7 +26,7 @@ class SigningServices:
     counts: Counts
     breakdowns: Breakdowns
     streams: Streams
-    asking: Asking
+    consent_policies: ConsentPolicies
     protection: AbuseProtection
     challenges: Challenges
 
@@ -60,7 +60,7 @@ def open_signing_services(
         counts=counts,
         breakdowns=open_breakdowns(database),
         streams=Streams(directory, counts, settings.stream_limit),
-        asking=open_asking(database),
+        consent_policies=open_consent_policies(database),
         protection=protection,
         challenges=Challenges(ring, protection.limiter),
     )

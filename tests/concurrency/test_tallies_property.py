@@ -150,7 +150,7 @@ class World:
 
     async def _bring(self, petition: Petition, people: Sequence[int], signed_at: datetime) -> None:
         bodies = [ImportedSigning.model_validate(person(number, signed_at=signed_at)) for number in people]
-        entry = await self.rooms[0].directory.fresh(petition.slug)
+        entry = await self.rooms[0].directory.refresh(petition.slug)
         assert entry is not None
         async with self.importing:
             run_of = Import(self.lane, self.rooms[0].ring, entry, io.StringIO())

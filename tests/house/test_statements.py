@@ -366,7 +366,7 @@ async def test_reads_go_by_keys(house: House, grown: UUID, explaining: Connectio
         house.api.state.services.of(SigningServices).counts._parts,
         house.api.state.services.of(SigningServices).breakdowns,
     ):
-        room._kept.clear()
+        room._cached.clear()
     with statements_of(house) as asked:
         headers = house.allowed(url) if role == "owner" else {}
         answer = await house.client.get(url, headers={"Accept-Language": "fr", **headers})

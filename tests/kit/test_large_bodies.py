@@ -30,22 +30,22 @@ def _request(*parts: bytes, then: Callable[[], Any]) -> Request:
 
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(large_bodies, "_PACE", 0.05)
+    monkeypatch.setattr(large_bodies, "_PORTION_TIMEOUT", 0.05)
 
 
 @pytest.mark.usefixtures("quick")
 async def test_who_sends_much_and_then_nothing_is_dropped_soon() -> None:
     bodies, never = LargeBodies(MEBIBYTE, 8 * MEBIBYTE), asyncio.Event()
-    with bodies.share() as share, pytest.raises(TooSlow):
+    with bodies.reserve() as share, pytest.raises(TooSlow):
         async with asyncio.timeout(10):
             await bodies.read(_request(bytes(MEBIBYTE // 2), then=never.wait), share)
-    assert bodies.filled == 0
+    assert bodies.reserved == 0
 
 
 @pytest.mark.usefixtures("quick")
 async def test_who_sends_little_has_time() -> None:
     bodies, never = LargeBodies(MEBIBYTE, 8 * MEBIBYTE), asyncio.Event()
-    with bodies.share() as share:
+    with bodies.reserve() as share:
         reading = asyncio.create_task(bodies.read(_request(bytes(1024), then=never.wait), share))
         done, _ = await asyncio.wait([reading], timeout=0.5)
         assert not done
@@ -56,14 +56,14 @@ def test_one_sender_has_a_quarter_of_the_room_and_all_have_the_whole() -> None:
     bodies = LargeBodies(MEBIBYTE, 8 * MEBIBYTE)
     with ExitStack() as stack:
         for sender in range(4):
-            share = stack.enter_context(bodies.share())
-            share.is_of(sender)
+            share = stack.enter_context(bodies.reserve())
+            share.assign_to(sender)
             share.take(2 * MEBIBYTE + SMALL)
             with pytest.raises(QueueFull):
                 share.take(1)
-        share = stack.enter_context(bodies.share())
-        share.is_of("a fifth")
+        share = stack.enter_context(bodies.reserve())
+        share.assign_to("a fifth")
         share.take(SMALL)
         with pytest.raises(QueueFull):
             share.take(1)
-    assert bodies.filled == 0
+    assert bodies.reserved == 0

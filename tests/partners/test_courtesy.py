@@ -168,17 +168,17 @@ async def test_what_is_still_worked_on_is_still_accounted_for(served: Any, partn
         await ended.wait()
         return b"{}"
 
-    with desk.bodies.share() as share:
-        share.is_of(partnership.organization_id)
+    with desk.bodies.reserve() as share:
+        share.assign_to(partnership.organization_id)
         share.take(MEBIBYTE)
         receiving = desk.receiver.receive(partnership.organization_id, "x:1", b"digest", bring, share)
         # Whoever is gone has not ended it.
         with pytest.raises(TimeoutError):
             await asyncio.wait_for(receiving, 0.1)
-    assert desk.bodies.filled == MEBIBYTE - SMALL
+    assert desk.bodies.reserved == MEBIBYTE - SMALL
     ended.set()
     again = await desk.receiver.receive(partnership.organization_id, "x:1", b"digest", bring)
-    assert (again, desk.bodies.filled) == (b"{}", 0)
+    assert (again, desk.bodies.reserved) == (b"{}", 0)
 
 
 async def test_a_crowd_of_large_bodies_keeps_neither_small_ones_nor_other_partners_out(
@@ -187,19 +187,19 @@ async def test_a_crowd_of_large_bodies_keeps_neither_small_ones_nor_other_partne
     async with serving(settings.model_copy(update={"partner_max_body_bytes": MEBIBYTE})) as (api, _, client):
         bodies, poster = api.state.services.of(InboundServices).bodies, Poster(client, partnership)
         large = lines(item(1)).ljust(MEBIBYTE)
-        with bodies.share() as share, bodies.share() as of_others:
-            of_others.is_of("somebody else")
+        with bodies.reserve() as share, bodies.reserve() as of_others:
+            of_others.assign_to("somebody else")
             of_others.take(SMALL + bodies.most // 4)
             with pytest.raises(QueueFull):
                 of_others.take(1)
             assert (await poster.post(large)).json()["counted"] == 1
-            share.is_of(partnership.organization_id)
+            share.assign_to(partnership.organization_id)
             share.take(SMALL + bodies.most // 4)
             answer = await poster.post(large)
             assert (answer.status_code, answer.json()["type"]) == (503, "urn:multitude:problem:queue-full")
             assert (await poster.post(lines(item(2)))).json()["counted"] == 1
         assert (await poster.post(large)).status_code == 200
-        assert bodies.filled == 0
+        assert bodies.reserved == 0
 
 
 @pytest.mark.parametrize("who", ["nobody", "movement", "without-secrets"])
@@ -220,9 +220,9 @@ async def test_of_what_nobody_can_have_signed_nothing_is_held(
 
         headers = signed(partnership.secret, b"") | {"content-type": LINES}
         posting = asyncio.create_task(client.post(f"/v1/partners/{who}/signatures", content=slowly(), headers=headers))
-        while not bodies._filled_by:  # noqa: ASYNC110 - nobody is told
+        while not bodies._reserved_by:  # noqa: ASYNC110 - nobody is told
             await asyncio.sleep(0)
-        assert bodies.filled == 0
+        assert bodies.reserved == 0
         sent.set()
         assert (await posting).status_code == 401
-        assert not bodies._filled_by
+        assert not bodies._reserved_by

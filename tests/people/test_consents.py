@@ -15,7 +15,7 @@ from app.kit.database.session import Database
 from app.organizations.models import Organization
 from app.people.account.service import remember
 from app.people.consents import service as consents
-from app.people.consents.policy import ConsentTwice, check, open_asking, read_asked
+from app.people.consents.policy import ConsentTwice, check, open_consent_policies, read_policies
 from app.people.consents.service import Entry, consenting, enter
 from app.people.fields.emails import canonical
 from app.people.queries import HAS_CONSENT_SQL
@@ -271,7 +271,9 @@ async def test_nobodys_no_in_ones_name_does_not_stand_for_unsubscribing(
 async def test_the_ledger_knows_whoever_is_in_it(say: Say, database: Database, ring: KeyRing) -> None:
     await say(AMINA, False)
     async with database.transaction() as session:
-        known = [await consents.Ledger().knows(session, ring.digest(email)) for email in (AMINA, "bilal@example.org")]
+        known = [
+            await consents.ConsentLedger().knows(session, ring.digest(email)) for email in (AMINA, "bilal@example.org")
+        ]
     assert known == [True, False]
 
 
@@ -455,7 +457,7 @@ async def test_a_signature_brings_one_word_for_news_from_a_host_and_a_path(
 
 async def test_an_imported_signature_brings_one_word_for_each_organization_too(database: Database) -> None:
     async with database.transaction() as session:
-        asked = await read_asked(session)
+        asked = await read_policies(session)
     word = Consent(organization="movement", given=True)
     check(asked, [word])
     with pytest.raises(ConsentTwice):
@@ -492,10 +494,10 @@ async def test_a_consent_to_words_nobody_has_shown_is_refused(
 
 
 async def test_who_asks_is_read_once_for_many(database: Database, sisters: Organization) -> None:
-    asking = open_asking(database)
-    found = await asking.get("sisters")
+    policies = open_consent_policies(database)
+    found = await policies.get("sisters")
     assert found is not None
     assert (found.id, found.texts) == (sisters.id, {})
-    assert asking.kept("sisters") is found
-    assert await asking.get("nobody") is None
-    assert isinstance((await asking.get("movement") or found).id, UUID)
+    assert policies.peek("sisters") is found
+    assert await policies.get("nobody") is None
+    assert isinstance((await policies.get("movement") or found).id, UUID)

@@ -253,7 +253,7 @@ async def test_an_import_that_was_cut_short_is_run_again(
     settings: Settings, database: Database, petition_id: UUID, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(importing, "BATCH", 10)
-    entry = await open_directory(database).fresh("end-the-ban")
+    entry = await open_directory(database).refresh("end-the-ban")
     assert entry is not None
 
     def lines(until: int) -> Iterator[Line]:

@@ -24,7 +24,7 @@ async def test_a_lane_that_changed_hands_misleads_nobody(settings: Settings, dat
         )
         for number in range(2, 22):
             assert (await second.post(f"{AT}/signatures", json=person(number))).status_code == 201
-        assert await api.state.services.of(SigningServices).counts.fresh(petition_id) == 22
+        assert await api.state.services.of(SigningServices).counts.refresh(petition_id) == 22
 
 
 async def test_what_was_committed_after_a_read_began_is_laid_over_it(database: Database) -> None:
@@ -32,5 +32,5 @@ async def test_what_was_committed_after_a_read_began_is_laid_over_it(database: D
     counts = Counts(database)
     assert await counts.get(petition_id) == 0
     counts.committed(3, {petition_id: 5})
-    assert counts.kept(petition_id) == 5
-    assert await counts.fresh(petition_id) == 0
+    assert counts.peek(petition_id) == 5
+    assert await counts.refresh(petition_id) == 0

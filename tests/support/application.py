@@ -13,7 +13,7 @@ from starlette.datastructures import State
 from app import worker
 from app.kit.database.session import Database
 from app.kit.rooms import Services
-from app.kit.web.middleware import Asgi
+from app.kit.web.asgi import Asgi
 from app.main import create_api, wrap_middleware
 from app.rooms import ROOMS
 from app.settings import Settings

@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
 
-from app.kit.web.middleware import Asgi
+from app.kit.web.asgi import Asgi
 
 
 class StreamClient:

@@ -2,11 +2,12 @@
 
 from dataclasses import dataclass
 
-from app.kit.abuse.client_addresses import ClientIpDigester, TrustedProxies, client_address
+from app.kit.abuse.address_digests import ClientIpDigester
+from app.kit.abuse.client_addresses import TrustedProxies, client_address
 from app.kit.abuse.rate_limits import Limiter, open_limiter
 from app.kit.abuse.settings import AbuseSettings
 from app.kit.database.session import Database
-from app.kit.web.middleware import Scope
+from app.kit.web.asgi import Scope
 
 
 @dataclass(frozen=True, slots=True)

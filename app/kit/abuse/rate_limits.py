@@ -1,10 +1,10 @@
-"""Limits: how often the same one may do the same thing, counted in this process or in a store that many share.
+"""Rate limits: how often one key may do one thing, counted in this process or in a store that all processes share.
 
-Windows are fixed, and each begins with the first hit of its key. A sliding counter only estimates: it weighs the window
-before by what is left of it, and one hit of one allowed would soon weigh less than one, so that what may be used once
-could be used again. The price of a fixed one is known: twice the limit, across the end of a window.
+Windows are fixed, and each begins with the first hit of its key. A sliding window counter only estimates: it weighs the
+previous window by the share of it that is left. With a limit of one, that one hit would soon weigh less than one, and
+what may be used once could be used twice. The price of a fixed window is known: twice the limit, across its end.
 
-Without a shared store, and while it is lost, every process counts for itself.
+Without a shared store, and while it cannot be reached, every process counts for itself.
 """
 
 import time
@@ -25,9 +25,9 @@ from app.kit.problems import Problem
 if TYPE_CHECKING:
     from app.kit.abuse.valkey import ValkeyStorage
 
-# Seconds. While the shared store is lost, one hit in so many seconds tries it.
+# Seconds. While the shared store cannot be reached, one hit in so many seconds tries it again.
 PAUSE = 3.0
-# Keys remembered for each length of window. They took 51 MiB.
+# Keys remembered for each length of window. So many took 51 MiB.
 MOST_KEYS = 200_000
 _RETRY_AFTER = 60
 
@@ -47,9 +47,9 @@ class TooManyRequests(Problem):
 class MemoryStorage(Storage):
     """Counts in this process. A hit took 4 microseconds with ten keys and 6 with 200,000, and memory is bounded.
 
-    The library's own looks through every key, again and again, for those that have expired: with 200,000 a hit took 47
+    The library's own storage searches all keys for expired ones, again and again: with 200,000 keys a hit took 47
     milliseconds. Windows of one length end in the order in which they began, so it is enough to look at the oldest:
-    each hit drops up to two that are over, and when there are too many, the oldest one goes early.
+    each hit drops up to two expired ones, and when there are too many keys, the oldest window is dropped early.
     """
 
     STORAGE_SCHEME = None
@@ -68,7 +68,7 @@ class MemoryStorage(Storage):
     failures: tuple[type[Exception], ...] = (OSError,)
 
     async def close(self) -> None:
-        """There is nothing to let go."""
+        """Nothing to close: there is no connection."""
 
     async def incr(self, key: str, expiry: int, amount: int = 1) -> int:
         moment, windows = self._clock(), self._windows[expiry]
@@ -88,17 +88,17 @@ class MemoryStorage(Storage):
         if windows and next(iter(windows.values()))[1] <= moment:
             windows.popitem(last=False)
 
-    def _found(self, key: str) -> tuple[int, float]:
-        """Hits of a key, and the seconds left to its window."""
+    def _window_of(self, key: str) -> tuple[int, float]:
+        """The hits of a key, and the seconds left of its window."""
         moment = self._clock()
         found = (windows[key] for windows in self._windows.values() if key in windows)
         return next(((count, end - moment) for count, end in found if end > moment), (0, 0.0))
 
     async def get(self, key: str) -> int:
-        return self._found(key)[0]
+        return self._window_of(key)[0]
 
     async def get_expiry(self, key: str) -> float:
-        return now().timestamp() + self._found(key)[1]
+        return now().timestamp() + self._window_of(key)[1]
 
     async def check(self) -> bool:
         return True
@@ -117,53 +117,53 @@ class MemoryStorage(Storage):
 
 
 class Limiter:
-    """Counts hits. While the shared store is lost it counts in this process alone: nobody gets through without a limit.
+    """Rate limiter. While the shared store cannot be reached it counts in this process alone: there is always a limit.
 
-    `lost` says whether the last answer was such a one: what must be known of all processes is then not known.
+    `degraded` says whether the last answer was such a one: what other processes have counted is then not known.
     """
 
     def __init__(self, storage: "MemoryStorage | ValkeyStorage") -> None:
         self._storage = storage
         self._windows = FixedWindowRateLimiter(storage)
-        self._alone = FixedWindowRateLimiter(MemoryStorage())
-        self.lost = False
+        self._local = FixedWindowRateLimiter(MemoryStorage())
+        self.degraded = False
         self._retry_at = 0.0
 
     async def hit(self, limit: str | RateLimitItem, *identifiers: str | bytes) -> bool:
-        """Count one more, and whether it was within the limit, like `5 per 10 minutes`.
+        """Count one more hit; whether it is within the limit, which is written like `5 per 10 minutes`.
 
         Identifiers are digests or ids, never personal: the shared store keeps them as they are. They hold no "/".
         """
         item = _parsed(limit) if isinstance(limit, str) else limit
         names = [name.hex() if isinstance(name, bytes) else name for name in identifiers]
-        if self.lost and not self._tries_again():
-            return await self._alone.hit(item, *names)
+        if self.degraded and not self._is_retry():
+            return await self._local.hit(item, *names)
         try:
             within = await self._windows.hit(item, *names)
         except self._storage.failures as error:
-            self._note_loss(error)
-            return await self._alone.hit(item, *names)
-        if self.lost:
-            self.lost = False
+            self._degrade(error)
+            return await self._local.hit(item, *names)
+        if self.degraded:
+            self.degraded = False
             log.info("limits are shared again")
         return within
 
-    def _tries_again(self) -> bool:
-        """Whether this hit is the one that asks whether the store is back; the others go on without waiting."""
+    def _is_retry(self) -> bool:
+        """Whether this hit is the one that tries the store again; the others go on without waiting."""
         moment = time.monotonic()
         if moment < self._retry_at:
             return False
         self._retry_at = moment + PAUSE
         return True
 
-    def _note_loss(self, error: Exception) -> None:
+    def _degrade(self, error: Exception) -> None:
         self._retry_at = time.monotonic() + PAUSE
-        if not self.lost:
-            self.lost = True
+        if not self.degraded:
+            self.degraded = True
             log.error("limits cannot be shared", **failure_of(error))
 
     async def close(self) -> None:
-        """Let the shared store go, if there is one."""
+        """Close the connection to the shared store, if there is one."""
         await self._storage.close()
 
 
@@ -172,7 +172,7 @@ def open_limiter(settings: AbuseSettings) -> Limiter:
     url = settings.rate_limit_url
     if url is None:
         return Limiter(MemoryStorage())
-    # Imported only by whoever shares: its client takes 2.7 MiB in every process.
+    # Imported only when it is used: its client takes 2.7 MiB in every process.
     from app.kit.abuse.valkey import ValkeyStorage
 
     return Limiter(ValkeyStorage(url.get_secret_value()))

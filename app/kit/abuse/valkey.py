@@ -1,4 +1,4 @@
-"""Hits counted in a Valkey or Redis server, for all processes together."""
+"""Valkey storage for rate limits: hits are counted in a Valkey or Redis server, for all processes together."""
 
 import asyncio
 from collections.abc import Awaitable
@@ -10,11 +10,11 @@ from valkey.exceptions import ValkeyError
 
 # Seconds. A hit waits no longer for the store.
 PATIENCE = 0.25
-# Turns of the loop it takes to read an answer that has come: socket, reader, parser, and some to spare.
-_GRACE = 10
+# Turns of the event loop it takes to read an answer that has arrived: socket, reader, parser, and some to spare.
+_GRACE_TURNS = 10
 _MOST_AT_ONCE = 500
 _PREFIX = "multitude"
-# Keys, and for each its length and its hits: the new counts. A key goes by itself when its window ends.
+# Takes keys, and for each the length of its window and its hits; returns the new counts. A key expires with its window.
 _ADD = """
 local counts = {}
 for i, key in ipairs(KEYS) do
@@ -31,15 +31,15 @@ Answer = TypeVar("Answer")
 
 
 class ValkeyStorage(RedisStorage):
-    """Counts in a Valkey or Redis server. Hits that come while one question is under way go together in the next.
+    """Counts in a Valkey or Redis server. Hits that arrive while one call is under way go together in the next.
 
-    So a process needs one connection, and a crowd costs few round trips: with the library's one for each hit, 2,048
-    hits at once waited for each other longer than PATIENCE.
+    So a process needs one connection, and a crowd costs few round trips. With the library's one round trip for each
+    hit, 2,048 hits at once waited for each other longer than PATIENCE.
     """
 
-    STORAGE_SCHEME = None  # type: ignore[assignment]  # it is not to be had by a name, like the class it extends
+    STORAGE_SCHEME = None  # type: ignore[assignment]  # not registered under a name, unlike the class it extends
 
-    # What it raises when the store cannot be reached.
+    # The errors that mean that the store cannot be reached.
     failures: tuple[type[Exception], ...] = (ValkeyError, OSError)
 
     def __init__(self, url: str) -> None:
@@ -50,51 +50,51 @@ class ValkeyStorage(RedisStorage):
         self._pool = pool
         self._add = Valkey(connection_pool=pool).register_script(_ADD)
         self._waiting: list[tuple[str, int, int, asyncio.Future[int]]] = []
-        self._asking: asyncio.Task[None] | None = None
+        self._sending: asyncio.Task[None] | None = None
 
     async def incr(self, key: str, expiry: int, amount: int = 1) -> int:
         future: asyncio.Future[int] = asyncio.get_running_loop().create_future()
         self._waiting.append((key, expiry, amount, future))
-        if self._asking is None:
-            self._asking = asyncio.create_task(self._ask_all())
+        if self._sending is None:
+            self._sending = asyncio.create_task(self._send_all())
         return await future
 
-    async def _ask_all(self) -> None:
+    async def _send_all(self) -> None:
         while self._waiting:
-            asked, self._waiting = self._waiting[:_MOST_AT_ONCE], self._waiting[_MOST_AT_ONCE:]
+            batch, self._waiting = self._waiting[:_MOST_AT_ONCE], self._waiting[_MOST_AT_ONCE:]
             try:
-                counts = await _in_time(self._ask(asked))
-            except Exception as error:  # noqa: BLE001 - every caller is told, also those who wait for the next question
-                asked, self._waiting = asked + self._waiting, []
-                for _, _, _, future in asked:
+                counts = await _in_time(self._send(batch))
+            except Exception as error:  # noqa: BLE001 - every caller is told, also those who wait for the next call
+                batch, self._waiting = batch + self._waiting, []
+                for _, _, _, future in batch:
                     if not future.done():
                         future.set_exception(error)
                 continue
-            for (_, _, _, future), count in zip(asked, counts, strict=True):
+            for (_, _, _, future), count in zip(batch, counts, strict=True):
                 if not future.done():
                     future.set_result(count)
-        self._asking = None
+        self._sending = None
 
-    async def _ask(self, asked: list[tuple[str, int, int, asyncio.Future[int]]]) -> list[int]:
-        arguments = [number for _, expiry, amount, _ in asked for number in (expiry, amount)]
-        counts: list[int] = await self._add([f"{_PREFIX}:{key}" for key, _, _, _ in asked], arguments)
+    async def _send(self, batch: list[tuple[str, int, int, asyncio.Future[int]]]) -> list[int]:
+        arguments = [number for _, expiry, amount, _ in batch for number in (expiry, amount)]
+        counts: list[int] = await self._add([f"{_PREFIX}:{key}" for key, _, _, _ in batch], arguments)
         return counts
 
     async def close(self) -> None:
-        """Let the connection go."""
+        """Close the connection."""
         await self._pool.disconnect()
 
 
-async def _in_time(asking: Awaitable[Answer]) -> Answer:
-    """The answer; TimeoutError when there is none in time."""
-    task = asyncio.ensure_future(asking)
+async def _in_time(call: Awaitable[Answer]) -> Answer:
+    """The answer; TimeoutError when there is none within PATIENCE."""
+    task = asyncio.ensure_future(call)
     await asyncio.wait({task}, timeout=PATIENCE)
-    # Where the loop was busy for so long, the answer may be lying there: let it be read.
-    for _ in range(_GRACE):
+    # If the event loop was busy all that time, the answer may have arrived unread: give it a few turns.
+    for _ in range(_GRACE_TURNS):
         if task.done():
             return task.result()
         await asyncio.sleep(0)
     task.cancel()
-    # Should it fail after all, nobody is left to be told.
+    # Nobody awaits it any more: take its exception, so that asyncio does not warn of it.
     task.add_done_callback(lambda late: late.cancelled() or late.exception())
     raise TimeoutError

@@ -1,6 +1,6 @@
-"""The database remembers which digest key it was filled with, and no process with another one may write.
+"""The key ring guard: the database remembers its digest key's fingerprint, and no process with another key may write.
 
-With another digest key every signer would be a stranger: all could sign again, and counts would double unseen.
+With another digest key every signer would look new: all could sign again, and counts would double unnoticed.
 """
 
 from sqlalchemy import CheckConstraint, select
@@ -27,7 +27,7 @@ class KeyRingMismatchError(OperatorError):
 
 
 async def ensure_key_ring(session: AsyncSession, fingerprint: str) -> None:
-    """Remember the first fingerprint; ForeignKeyRingError for any other."""
+    """Store the first fingerprint; KeyRingMismatchError for any other."""
     await session.execute(insert(DigestKey).values(id=1, fingerprint=fingerprint).on_conflict_do_nothing())
     if await session.scalar(select(DigestKey.fingerprint)) != fingerprint:
         raise KeyRingMismatchError(" ".join((KeyRingMismatchError.__doc__ or "").split()))

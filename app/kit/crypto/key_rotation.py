@@ -1,8 +1,9 @@
-"""Re-sealing: every value of a sealed column is brought under the newest key of the ring, while everything goes on.
+"""Key rotation: every value of a sealed column is sealed anew under the newest key of the ring, with services running.
 
-What is left to do is read off the values themselves, whose first bytes name their key. So it can be interrupted at any
-moment, and run again until nothing is left. A value is replaced only if it is still the one that was opened: what
-changed meanwhile is met again in the next pass. Rows are locked in the order of their key, as whoever writes them does.
+What is left to do follows from the values, whose first bytes name their key. So rotation can be interrupted at any
+moment, and run again until nothing is left. A value is replaced only if it is still the one that was opened: if it
+changed meanwhile, the next pass meets it again. Rows are locked in the order of their key, as all writers lock them.
+What is sealed is copied as bytes, so fields that only another version knows are kept.
 """
 
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
@@ -15,12 +16,12 @@ from sqlalchemy import text
 from app.kit.crypto.sealing import KEY_ID_BYTES, KeyRing, SealBrokenError
 from app.kit.database.session import Connection, Database, committing
 
-# Rows are held while their batch is written. Measured: 500 and 2,000 gave 31-36 thousand rows/s, 10,000 gave 28.
+# Rows of a batch stay locked while it is written. Measured: 500 and 2,000 gave 31-36 thousand rows/s, 10,000 gave 28.
 BATCH_LIMIT = 1000
-# More are needed only while somebody still seals with an older key.
+# More passes are needed only while some service still seals with an older key.
 PASS_LIMIT = 5
-# Another transaction was in the way. What could not be written is tried again in the next pass.
-IN_THE_WAY = (asyncpg.LockNotAvailableError, asyncpg.QueryCanceledError, asyncpg.DeadlockDetectedError)
+# Another transaction held the rows. What could not be written is tried again in the next pass.
+BLOCKED = (asyncpg.LockNotAvailableError, asyncpg.QueryCanceledError, asyncpg.DeadlockDetectedError)
 
 _STALE = "octet_length({column}) > 0 AND substring({column} FROM 1 FOR {length}) <> {current}"
 _COUNT = "SELECT count(*) FILTER (WHERE octet_length({column}) > 0), count(*) FILTER (WHERE {stale}) FROM {table}"
@@ -40,7 +41,7 @@ class SealedColumn:
     """A column of sealed values: where it is, and how the identity of a row follows from its primary key.
 
     `keys` are the columns of the primary key with their SQL types, in its order; `identity` takes their values in that
-    order and gives what `KeyRing.seal` was given. A value that is empty or NULL holds nothing.
+    order and returns the identity that `KeyRing.seal` was called with. An empty or NULL value holds nothing.
     """
 
     table: str
@@ -50,11 +51,11 @@ class SealedColumn:
 
     @property
     def name(self) -> str:
-        """What it is called when its numbers are told."""
+        """The label in the progress output."""
         return f"{self.table}.{self.column}"
 
-    def spell(self, statement: str, current: str = "", after: str = "") -> str:
-        """One of this module's statements, for this column; `current` is the place of the newest key's id."""
+    def format(self, statement: str, current: str = "", after: str = "") -> str:
+        """One of this module's statements, for this column; `current` is the parameter of the newest key's id."""
         types = [*self.keys.values(), "bytea"]
         return statement.format(
             table=self.table,
@@ -77,7 +78,7 @@ class Counted(NamedTuple):
 
 
 class Batch(NamedTuple):
-    """What became of the stale values of one batch; neither one nor the other: they changed, or were locked."""
+    """The outcome of one batch of stale values; those counted as neither had changed, or were locked."""
 
     resealed_count: int
     unreadable_count: int
@@ -85,10 +86,10 @@ class Batch(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Resealed:
-    """What became of one column: values it holds now, resealed ones, and those that are not under the newest key.
+    """The outcome of one column: how many values it holds now, were resealed, and are not under the newest key.
 
-    No key of the ring opens the unreadable ones. The others that are left were sealed while the column was gone
-    through, or held by somebody all the time.
+    No key of the ring opens the unreadable ones. The others that are left were sealed by an older key during the
+    rotation, or were locked all the time.
     """
 
     sealed_count: int
@@ -98,21 +99,21 @@ class Resealed:
 
 
 async def count(database: Database, ring: KeyRing, column: SealedColumn) -> Counted:
-    """Look at every value's key. The database must be one that waits for long answers."""
+    """Count the values by their key. The database must be opened without an answer timeout: this may take minutes."""
     async with database.snapshot() as session:
         # A table of many millions is scanned in minutes; the limit for ordinary statements does not fit.
         await session.execute(text("SET LOCAL statement_timeout = 0"))
-        counting = text(column.spell(_COUNT, current=":current"))
+        counting = text(column.format(_COUNT, current=":current"))
         row = (await session.execute(counting, {"current": ring.current_id})).one()
         return Counted(int(row[0]), int(row[1]))
 
 
 async def reseal(
-    database: Database, connection: Connection, ring: KeyRing, column: SealedColumn, tell: Callable[[int], None]
+    database: Database, connection: Connection, ring: KeyRing, column: SealedColumn, on_progress: Callable[[int], None]
 ) -> Resealed:
-    """Go through the column until nothing is left but what no key opens; `tell` hears how many more are settled.
+    """Reseal the column until nothing is left but what no key opens; `on_progress` gets the size of each step.
 
-    Gives up after a few passes, for a service that still seals with an older key would keep it busy for ever.
+    Gives up after a few passes: a service that still seals with an older key would keep it busy for ever.
     """
     resealed = unreadable = 0
     counted = await count(database, ring, column)
@@ -123,15 +124,15 @@ async def reseal(
         async for batch in walk(connection, ring, column):
             resealed += batch.resealed_count
             unreadable += batch.unreadable_count
-            tell(batch.resealed_count)
+            on_progress(batch.resealed_count)
         counted = await count(database, ring, column)
-    # Somebody may have withdrawn what could not be read a moment ago.
+    # An unreadable row may have been deleted since the last pass.
     unreadable = min(unreadable, counted.stale_count)
     return Resealed(counted.sealed_count, resealed, unreadable, counted.stale_count - unreadable)
 
 
 async def walk(connection: Connection, ring: KeyRing, column: SealedColumn) -> AsyncIterator[Batch]:
-    """One pass in the order of the key; each batch is committed before it is told."""
+    """One pass in the order of the key; yields each batch after its commit."""
     after: Sequence[Any] = ()
     while rows := await connection.fetch(_reading(column, after), ring.current_id, *after):
         after = tuple(rows[-1])[:-1]
@@ -141,7 +142,7 @@ async def walk(connection: Connection, ring: KeyRing, column: SealedColumn) -> A
 def _reading(column: SealedColumn, after: Sequence[Any]) -> str:
     places = ", ".join(f"${number}" for number in range(2, len(after) + 2))
     beyond = f"WHERE ({', '.join(column.keys)}) > ({places})" if after else ""
-    return column.spell(_READ, current="$1", after=beyond)
+    return column.format(_READ, current="$1", after=beyond)
 
 
 async def _reseal_batch(
@@ -158,12 +159,12 @@ async def _reseal_batch(
 
 
 async def _write(connection: Connection, column: SealedColumn, anew: Sequence[tuple[Any, ...]]) -> int:
-    """Replace the values that are still what they were, in one transaction; how many that were."""
+    """Replace the values that have not changed meanwhile, in one transaction; how many."""
     arrays = [list(values) for values in zip(*anew, strict=True)]
     try:
         async with committing(connection):
-            await connection.execute(column.spell(_LOCK), *arrays[:-1])
-            status = await connection.execute(column.spell(_WRITE), *arrays)
-    except IN_THE_WAY:
+            await connection.execute(column.format(_LOCK), *arrays[:-1])
+            status = await connection.execute(column.format(_WRITE), *arrays)
+    except BLOCKED:
         return 0
     return int(status.rpartition(" ")[2])

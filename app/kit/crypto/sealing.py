@@ -1,10 +1,10 @@
-"""Sealing: personal data is stored only under AES-256-GCM; what must be found again is found by a keyed digest.
+"""Sealing (authenticated encryption): personal data is stored only under AES-256-GCM, and found by a keyed digest.
 
-A sealed value is `key id (2 bytes) | nonce (12) | ciphertext | tag (16)`. The identity of the row it belongs to is
-its associated data, so a value moved to another row does not open. Keys are derived (HKDF-SHA256) from the
-secrets of the ring, one per purpose; a key's id is derived too, so that no numbering can go wrong.
+A sealed value is `key id (2 bytes) | nonce (12) | ciphertext | tag (16)`. The identity of its row is the associated
+data, so a value moved to another row does not open. Keys are derived (HKDF-SHA256) from the secrets of the ring, one
+per purpose; a key's id is derived too, so that no numbering can go wrong.
 
-A token (a receipt, a link) is in somebody's hands and cannot be sealed anew, so it has a key that never rotates.
+A token (a receipt, a link) has left the database and cannot be sealed anew, so its key never rotates.
 """
 
 import hashlib
@@ -85,7 +85,7 @@ class KeyRing:
             raise ValueError("two secret keys are the same, or share an id: make a new one")
         lasting = digest_secret or ring[-1]
         token_id, token_cipher = _cipher(lasting, "token-key-id", "token")
-        # Tokens were once sealed like rows are: those of the lasting secret open even when it seals no row any more.
+        # Tokens were once sealed by row keys: those of the lasting secret must open even when it seals no row any more.
         token_ciphers = dict([_cipher(lasting, "key-id", "seal")]) | {token_id: token_cipher}
         return cls(next(iter(ciphers)), ciphers, _derive(lasting, "multitude/digest", 32), token_id, token_ciphers)
 
@@ -98,15 +98,15 @@ class KeyRing:
         return _open(self.ciphers, sealed, identity)
 
     def lacks_key_of(self, sealed: bytes) -> bool:
-        """Whether the value names a key that is not in this ring: another ring may open it."""
+        """Whether the value was sealed by a key that is not in this ring: another ring may open it."""
         return len(sealed) > KEY_ID_BYTES and sealed[:KEY_ID_BYTES] not in self.ciphers
 
     def seal_token(self, plain: bytes, identity: bytes) -> bytes:
-        """Seal what is handed out and must open for as long as the digest secret lasts, whichever keys rotate."""
+        """Seal a token, which must open for as long as the digest secret lasts, whichever keys rotate."""
         return _seal(self.token_id, self.token_ciphers, plain, identity)
 
     def open_token(self, sealed: bytes, identity: bytes) -> bytes:
-        """The plain value of a token, also of one that was sealed as rows are; SealBrokenError as for `open`."""
+        """The plain value of a token, also of an old one sealed by a row's key; SealBrokenError as for `open`."""
         try:
             return _open(self.token_ciphers, sealed, identity)
         except SealBrokenError:
@@ -125,9 +125,9 @@ class KeyRing:
         return self.open_token(sealed, identity)
 
     def digest(self, value: str) -> bytes:
-        """A keyed digest: the same value gives the same one, and nobody without the key can make it."""
+        """The keyed digest of a value: always the same, and nobody without the key can compute it."""
         return keyed_digest(self.digest_key, value)
 
     def fingerprint(self) -> str:
-        """Names the digest key without giving it away; the database remembers it (`kit/crypto/key_ring_guard.py`)."""
+        """Identifies the digest key without revealing it; the database stores it (`kit/crypto/key_ring_guard.py`)."""
         return hashlib.sha256(b"multitude/fingerprint" + self.digest_key).hexdigest()[:32]

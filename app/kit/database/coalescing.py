@@ -1,6 +1,7 @@
-"""Reads shared by a multitude: many callers, one question to the database at a time.
+"""Request coalescing (single flight): many callers, one query to the database at a time.
 
-The mirror image of group commit: everybody who asks while a read is under way shares the next one.
+The mirror image of group commit: everybody who asks while a read is under way shares the next one. What was read is
+cached for a second or so, and nobody keeps the database busy by asking.
 """
 
 import asyncio
@@ -11,62 +12,62 @@ from typing import Generic, TypeVar
 Key = TypeVar("Key")
 Value = TypeVar("Value")
 
-_MOST_KEPT = 10_000
-# Seconds. One read serves everybody who asks, so one that hangs must not hold them all.
+_MOST_CACHED = 10_000
+# Seconds. One read serves everybody who asks, so one that hangs must not block them all.
 _READ_TIMEOUT = 10
 
 
 class CoalescingReader(Generic[Key, Value]):
-    """Values by key, re-read at most every `seconds`; `fresh` insists on a read that starts after it was asked."""
+    """Values by key, cached for `seconds`. `refresh` insists on a read that starts after it was called."""
 
     def __init__(self, read: Callable[[Sequence[Key]], Awaitable[Mapping[Key, Value]]], seconds: float = 1.0) -> None:
         self._read = read
         self._seconds = seconds
-        self._kept: dict[Key, tuple[float, Value]] = {}
-        self._asked: dict[Key, asyncio.Future[Value | None]] = {}
+        self._cached: dict[Key, tuple[float, Value]] = {}
+        self._requested: dict[Key, asyncio.Future[Value | None]] = {}
         self._reading: asyncio.Task[None] | None = None
 
-    def kept(self, key: Key) -> Value | None:
-        """The value if it was read within the last `seconds`."""
-        entry = self._kept.get(key)
+    def peek(self, key: Key) -> Value | None:
+        """The cached value, if it was read within the last `seconds`; nothing is read."""
+        entry = self._cached.get(key)
         return entry[1] if entry is not None and time.monotonic() - entry[0] < self._seconds else None
 
     async def get(self, key: Key) -> Value | None:
         """The value, at most `seconds` old; None when there is none."""
-        value = self.kept(key)
-        return value if value is not None else await self.fresh(key)
+        value = self.peek(key)
+        return value if value is not None else await self.refresh(key)
 
-    async def fresh(self, key: Key) -> Value | None:
+    async def refresh(self, key: Key) -> Value | None:
         """The value as of now or later; None when there is none. Raises what the read raised."""
-        future = self._asked.get(key)
+        future = self._requested.get(key)
         if future is None:
-            future = self._asked[key] = asyncio.get_running_loop().create_future()
+            future = self._requested[key] = asyncio.get_running_loop().create_future()
         if self._reading is None or self._reading.done():
             self._reading = asyncio.create_task(self._read_all())
         return await asyncio.shield(future)
 
     async def _read_all(self) -> None:
-        while self._asked:
-            asked, self._asked = self._asked, {}
-            await self._answer(asked)
+        while self._requested:
+            requested, self._requested = self._requested, {}
+            await self._answer(requested)
         self._reading = None
 
-    async def _answer(self, asked: dict[Key, asyncio.Future[Value | None]]) -> None:
+    async def _answer(self, requested: dict[Key, asyncio.Future[Value | None]]) -> None:
         began = time.monotonic()
         try:
             async with asyncio.timeout(_READ_TIMEOUT):
-                found = await self._read(list(asked))
-        except Exception as error:  # noqa: BLE001 - whoever asked is told; the reader itself goes on
-            for future in asked.values():
+                found = await self._read(list(requested))
+        except Exception as error:  # noqa: BLE001 - every caller is told; the reader itself goes on
+            for future in requested.values():
                 future.set_exception(error)
-                future.exception()  # those who left in the meantime leave no warning behind
+                future.exception()  # callers who have gone away leave no warning behind
             return
-        if len(self._kept) > _MOST_KEPT:
-            self._kept.clear()
-        for key, future in asked.items():
+        if len(self._cached) > _MOST_CACHED:
+            self._cached.clear()
+        for key, future in requested.items():
             value = found.get(key)
             if value is None:
-                self._kept.pop(key, None)
+                self._cached.pop(key, None)
             else:
-                self._kept[key] = (began, value)
+                self._cached[key] = (began, value)
             future.set_result(value)

@@ -1,7 +1,7 @@
-"""Announcing: how a room tells what happened to rooms it must not know.
+"""The transactional outbox: how a room tells rooms above it, which it must not know, what has happened.
 
-It writes an outbox message in its own transaction: what is rolled back was never said, what is committed is not lost. A
-sweep of a room above takes the messages out, each in the transaction in which it does something about it.
+It writes an outbox message in its own transaction: a message is never sent for what was rolled back, and never lost for
+what was committed. A sweep of a room above consumes the messages, each in the transaction that acts on it.
 """
 
 from collections.abc import Iterable, Mapping
@@ -19,10 +19,10 @@ from app.kit.database.session import Base
 
 
 class OutboxMessage(Base):
-    """Something that happened. `content` names things by their ids and holds nothing personal.
+    """A message about something that happened. `content` names things by their ids and holds nothing personal.
 
-    With `organization_id` it is for that organization alone. The database gives the `number`: what happened because of
-    something, or after it was committed, has a higher one, whatever the clocks of those who announce say.
+    With `organization_id` it is for that organization alone. The database gives the `number`: a message about an effect
+    has a higher one than the message about its cause, whatever the publishers' clocks say.
     """
 
     __tablename__ = "outbox_messages"
@@ -35,19 +35,19 @@ class OutboxMessage(Base):
 
 
 class NewMessage(NamedTuple):
-    """What to tell, and to which organization alone."""
+    """A message to be published; with an organization, to that one alone."""
 
     type: str
     content: Mapping[str, Any]
     organization_id: UUID | None = None
 
 
-async def publish(session: AsyncSession, announcements: Iterable[NewMessage]) -> None:
+async def publish(session: AsyncSession, messages: Iterable[NewMessage]) -> None:
     """Write outbox messages in the caller's transaction, in this order; `content` gives ids and times as text."""
     moment = now()
     rows = [
         {"type": type_, "content": dict(content), "organization_id": to, "created_at": moment}
-        for type_, content, to in announcements
+        for type_, content, to in messages
     ]
     if rows:
         await session.execute(insert(OutboxMessage), rows)

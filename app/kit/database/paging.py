@@ -34,13 +34,13 @@ class Page(BaseModel, Generic[Item]):
 
 
 class Paging(BaseModel):
-    """What a client asks of a list."""
+    """The query parameters of a list."""
 
     cursor: Annotated[str | None, Query(max_length=64)] = None
     limit: Annotated[int, Query(ge=1, le=HIGHEST_LIMIT)] = DEFAULT_LIMIT
 
     def after(self) -> UUID | None:
-        """The id the page starts behind; UnknownCursor when the cursor is not ours."""
+        """The id after which the page starts; None for the first page; UnknownCursor when the cursor is not ours."""
         if self.cursor is None:
             return None
         try:
@@ -50,7 +50,7 @@ class Paging(BaseModel):
 
 
 def cursor_of(id_: UUID) -> str:
-    """What a client sends to see what comes behind this id; 22 URL-safe characters."""
+    """The cursor of the page that comes after this id; 22 URL-safe characters."""
     return base64url.encode(id_.bytes)
 
 
@@ -61,7 +61,7 @@ async def page_of(
     paging: Paging,
     view: Callable[[Row], Item],
 ) -> dict[str, Any]:
-    """Run `query` from behind the cursor, newest first, and shape it as a `Page` of `view(row)`."""
+    """Run `query` from the cursor on, newest first, and shape the rows as a `Page` of `view(row)`."""
     after = paging.after()
     if after is not None:
         query = query.where(key < after)

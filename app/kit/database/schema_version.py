@@ -1,6 +1,6 @@
-"""The schema: where its migrations are, which one is the newest, and how to get there.
+"""The schema's version: where the migrations are, which is the newest, and how to upgrade to it.
 
-Alembic is imported only when something is to be done: a service that starts on a current schema never needs it.
+Alembic is imported only when a migration is to run: a service that starts on a current schema never needs it.
 """
 
 from functools import cache
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def folder() -> Path:
-    """`migrations/` beside the package in a checkout, inside it when installed."""
+    """The folder of the migrations: beside the package in a checkout, inside it when installed."""
     package = Path(app.__file__).parent
     inside = package / "migrations"
     return inside if inside.is_dir() else package.parent / "migrations"
@@ -51,14 +51,14 @@ def configuration(url: str) -> "Config":
 
 
 def upgrade(url: str, revision: str = "head") -> None:
-    """Bring the database to a revision; several processes may try at once, one does it."""
+    """Upgrade the database to a revision; of several processes that try at once, one does it."""
     from alembic import command
 
     command.upgrade(configuration(url), revision)
 
 
 def downgrade(url: str, revision: str) -> None:
-    """Bring the database back to a revision."""
+    """Downgrade the database to a revision."""
     from alembic import command
 
     command.downgrade(configuration(url), revision)

@@ -1,4 +1,4 @@
-"""The database: one engine a process, and the only code that commits.
+"""Database sessions: one engine a process, and the only code that commits.
 
 `transaction()` commits when its block ends and rolls back when it raises. As a FastAPI dependency it is declared
 with `scope="function"` (see `Session`), so that the commit has happened before the answer is sent: since FastAPI
@@ -22,9 +22,9 @@ from sqlalchemy.orm import DeclarativeBase
 STATEMENT_TIMEOUT = 30
 LOCK_TIMEOUT = 10
 CONNECT_TIMEOUT = 5
-# How long we wait for an answer: a connection that died without a word must not hold anybody longer.
+# Seconds to wait for an answer: a connection that died without a word must not block its caller longer.
 ANSWER_TIMEOUT = STATEMENT_TIMEOUT + 5
-# A batch's whole transaction. Short, so that one lost on the way is tried again while its signers still wait.
+# Seconds for a batch's whole transaction. Short, so that a lost one is tried again while its signers still wait.
 COMMIT_TIMEOUT = 8
 _COMMIT_LOCK_TIMEOUT = 5
 
@@ -47,7 +47,7 @@ class Base(DeclarativeBase):
 
 
 def sqlalchemy_url(url: str) -> str:
-    """`postgresql://` or `postgresql+asyncpg://` as SQLAlchemy wants it; ValueError for any other database."""
+    """The address in the form that SQLAlchemy takes; ValueError for another database than PostgreSQL."""
     parsed = make_url(url)
     if parsed.drivername not in {"postgres", "postgresql", "postgresql+asyncpg"}:
         raise ValueError("DATABASE_URL must begin with postgresql://")
@@ -55,11 +55,11 @@ def sqlalchemy_url(url: str) -> str:
 
 
 def driver_url(url: str) -> str:
-    """The same address as asyncpg and the PostgreSQL tools want it."""
+    """The same address in the form that asyncpg and the PostgreSQL tools take."""
     return make_url(url).set(drivername="postgresql").render_as_string(hide_password=False)
 
 
-# Not among the settings at connecting, for PgBouncer would have to be told of them. Without effect on a unix socket.
+# Set after connecting: as startup parameters PgBouncer would refuse them. They have no effect on a unix socket.
 _KEEPALIVES = "SET tcp_keepalives_idle = 60; SET tcp_keepalives_interval = 15; SET tcp_keepalives_count = 4"
 
 
@@ -76,7 +76,7 @@ def _server_settings(name: str) -> dict[str, str]:
 
 
 class Database:
-    """One process's way to PostgreSQL: a small pool for the rooms, and pinned connections for the hot room."""
+    """One process's connections to PostgreSQL: a small pool for the rooms, and pinned ones for the hot room."""
 
     def __init__(
         self, url: str, *, pool_size: int = 5, name: str = "api", answer_timeout: float | None = ANSWER_TIMEOUT
@@ -114,8 +114,10 @@ class Database:
             await session.rollback()
 
     async def pin(self) -> Connection:
-        """A connection of its own, outside the pool; the caller closes it. What it locks is free two minutes after its
-        host has gone without a word."""
+        """A connection outside the pool; the caller closes it.
+
+        If our host dies without a word, the server notices within two minutes and frees the connection's locks.
+        """
         limits = {"statement_timeout": f"{COMMIT_TIMEOUT}s", "lock_timeout": f"{_COMMIT_LOCK_TIMEOUT}s"}
         connection: Connection = await asyncpg.connect(
             self._driver_url,
@@ -136,13 +138,13 @@ class Database:
 
 @asynccontextmanager
 async def committing(connection: Connection) -> AsyncIterator[None]:
-    """The same unit of work on a pinned connection."""
+    """One unit of work on a pinned connection: committed when the block ends, rolled back when it raises."""
     async with connection.transaction():
         yield
 
 
 async def transaction(request: Request) -> AsyncIterator[AsyncSession]:
-    """The request's unit of work, committed before the answer is sent."""
+    """The session of a request, a unit of work that is committed before the answer is sent."""
     database: Database = request.app.state.services.database
     async with database.transaction() as session:
         yield session

@@ -85,7 +85,7 @@ class MailSender:
         self._connections = connections
         self._failing = 0
         self._settling: GroupCommit[Result, None] = GroupCommit(
-            source.settle, queue_limit=connections, batch_limit=connections, patience=_PATIENCE
+            source.settle, queue_limit=connections, batch_limit=connections, retry_timeout=_PATIENCE
         )
 
     async def run(self, ending: asyncio.Event, seconds: float) -> None:
@@ -132,7 +132,7 @@ class MailSender:
         settled = failures = 0
         while mails and failures < _FAILURES and not ending.is_set() and time.monotonic() < until:
             result = await self._deliver(mails.popleft())
-            await self._settling.add(result)
+            await self._settling.submit(result)
             metrics.mails.labels(result.outcome.value).inc()
             _trace(self._source.name, result)
             if result.claimed.mail is None:

@@ -34,7 +34,7 @@ MailRow: TypeAlias = Any
 class ReaderLimit(Protocol):
     """The rate limiter, as far as a mail source needs it."""
 
-    lost: bool
+    degraded: bool
 
     async def hit(self, limit: str, *identifiers: str | bytes) -> bool:
         """Count one more, and whether it was within the limit."""
@@ -176,7 +176,7 @@ class LeasedMails(ABC, Generic[Opened, Known]):
             return True
         within = await self._limit.hit(f"{self._settings.mails_per_hour} per hour", "mail", row.signer)
         # Five sendings are the most in any case: without the store, one mail too many is better than none.
-        return within or self._limit.lost
+        return within or self._limit.degraded
 
     async def settle(self, results: Sequence[Result]) -> Sequence[None]:
         """Record these results in one transaction. An unreadable row keeps its lease: only the reason is kept."""

@@ -1,8 +1,7 @@
 """Countries: the officially assigned ISO 3166-1 alpha-2 codes, as of 2026.
 
 `XK` (Kosovo) is added from the standard's user-assigned range, as the European Union and CLDR do: people sign
-there.
-A test holds this list against an independent one.
+there. A test compares this list with an independent one.
 """
 
 from typing import Annotated

@@ -42,7 +42,7 @@ def _not_an_id(value: str) -> str:
 
 
 def _as_written(value: object) -> object:
-    # Pydantic would take a number, or digits, for seconds since 1970.
+    # Pydantic would read a number, or digits, as seconds since 1970.
     if not isinstance(value, date) and not (isinstance(value, str) and "-" in value[1:]):
         raise ValueError("must be written as in RFC 3339")
     return value
@@ -92,10 +92,10 @@ class View(BaseModel):
 
 
 def as_id(ref: str) -> UUID | None:
-    """The id a reference spells, or None when it can only be a slug."""
+    """The id that a reference is, or None when it can only be a slug."""
     return UUID(ref) if _UUID.fullmatch(ref.lower()) else None
 
 
 def changed(body: BaseModel) -> dict[str, Any]:
-    """What a PATCH names, as stored values; what it leaves out stays as it is."""
+    """The fields that a PATCH names, as stored values; those it leaves out stay as they are."""
     return body.model_dump(exclude_unset=True)

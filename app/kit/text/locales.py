@@ -1,11 +1,11 @@
-"""Locales (BCP 47): how they are spelt, and which of those on offer a reader would like best."""
+"""Locales (BCP 47): their canonical form, and content negotiation by Accept-Language."""
 
 import re
 from collections.abc import Mapping, Sequence
 
 # A language range and its weight (RFC 9110, section 12.4.2).
 _RANGE = re.compile(r"\s*(\*|[a-z]{1,8}(?:-[a-z0-9]{1,8})*)\s*(?:;\s*q\s*=\s*(0(?:\.[0-9]{0,3})?|1(?:\.0{0,3})?)\s*)?")
-# No reader lists more; a header of thousands is not worth the time.
+# No browser lists more; a header with thousands is not worth the time.
 _MOST_RANGES = 20
 
 
@@ -24,9 +24,9 @@ def _spelt(subtag: str) -> str:
 def negotiate(accept_language: str | None, offered: Sequence[str], fallback: str) -> str:
     """The offered locale the header asks for, as it is spelt in `offered`; else the fallback.
 
-    Each wish is tried as it stands, then shortened from its end (RFC 4647, section 3.4: `pt-BR` is content
-    with `pt`), then widened (`pt` is content with `pt-BR`, which is better than another language). `*` is
-    content with anything, the fallback first. What is refused with `q=0` is given only when nothing else is left.
+    Each wish is tried as it stands, then shortened from its end (RFC 4647, section 3.4: `pt-BR` is met by `pt`), then
+    widened (`pt` is met by `pt-BR`, which is better than another language). `*` is met by anything, the fallback first.
+    A locale refused with `q=0` is given only when nothing else is left.
     """
     weights = _weights(accept_language or "")
     by_name = {locale.lower(): locale for locale in (fallback, *offered)}
@@ -39,7 +39,7 @@ def negotiate(accept_language: str | None, offered: Sequence[str], fallback: str
 
 
 def _weights(header: str) -> dict[str, float]:
-    """The header's language ranges in lower case and in their order; what is unreadable is passed over."""
+    """The header's language ranges in lower case, in their order; unreadable ones are left out."""
     parts = header.lower().split(",", _MOST_RANGES)[:_MOST_RANGES]
     matches = [_RANGE.fullmatch(part) for part in parts]
     return {match[1]: float(match[2] or 1) for match in matches if match}

@@ -1,4 +1,4 @@
-"""The API's documentation, served from here: a reader's browser asks nobody else."""
+"""The API's documentation page (Swagger UI), with all its files: a reader's browser fetches nothing elsewhere."""
 
 import json
 from functools import cache

@@ -1,6 +1,6 @@
-"""Bodies validated straight from their bytes: pydantic's own JSON parser, without a Python object in between.
+"""Request bodies, validated straight from their bytes by pydantic's own JSON parser, without Python objects in between.
 
-An ordinary FastAPI body costs twice as much. These functions also write the schema an ordinary one would have had.
+An ordinary FastAPI body costs twice as much. These functions also give OpenAPI the schema that FastAPI would have.
 """
 
 import asyncio
@@ -15,13 +15,13 @@ from starlette.exceptions import HTTPException
 from starlette.routing import BaseRoute, compile_path
 
 from app.kit.problems import Problem
-from app.kit.web.middleware import Asgi, Message, Receive, Scope, Send
+from app.kit.web.asgi import Asgi, Message, Receive, Scope, Send
 
 Model = TypeVar("Model", bound=BaseModel)
 Endpoint = TypeVar("Endpoint", bound=Callable[..., Any])
 
-# Seconds. Whoever sends a byte now and then would otherwise hold memory for as long as they like.
-_PATIENCE = 10
+# Seconds. A client that sends a byte now and then would otherwise hold memory for as long as it likes.
+_BODY_TIMEOUT = 10
 
 
 class TooLarge(Problem):
@@ -52,7 +52,7 @@ def reads_large_body(endpoint: Endpoint) -> Endpoint:
 
 
 class BodyLimit:
-    """Ends the reading of a body that is too large, whatever length was announced.
+    """Middleware that stops reading a body that is too large, whatever length was announced.
 
     FastAPI's own `max_body_size` does the same, but answers plain text. Of `routes`, which are looked at once, when the
     service starts, those that are marked by `reads_large_body` are left alone.
@@ -121,10 +121,10 @@ async def _read(request: Request, longest: int) -> bytes:
 
 
 async def _rest(request: Request, longest: int) -> bytes:
-    """What follows of a body in several parts, up to a little more than `longest`; TooSlow."""
+    """The rest of a body that comes in several parts, up to a little more than `longest`; TooSlow."""
     rest, more = b"", True
     try:
-        async with asyncio.timeout(_PATIENCE):
+        async with asyncio.timeout(_BODY_TIMEOUT):
             while more and len(rest) <= longest:
                 message = await request.receive()
                 rest += message.get("body", b"")

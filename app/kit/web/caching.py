@@ -1,4 +1,4 @@
-"""Answers that caches may keep: a strong `ETag` of the bytes, `Cache-Control`, and 304 for who has them."""
+"""HTTP caching: a strong `ETag` of the bytes, `Cache-Control`, and 304 for a client that has them."""
 
 import hashlib
 import re
@@ -22,8 +22,8 @@ def cached(
 ) -> Response:
     """A JSON answer with its validators, or 304 without a body. Ages are in seconds.
 
-    An answer to the holder of a key is `private` and kept nowhere. `Vary: Authorization` stands on the public
-    ones too: a cache may hand a stored public answer to somebody who sends a key (RFC 9111, section 3.5).
+    An answer to the holder of a key is `private`, and no cache keeps it. Public answers have `Vary: Authorization` too:
+    otherwise a cache may give a stored public answer to somebody who sends a key (RFC 9111, section 3.5).
     """
     etag = f'"{hashlib.sha256(body).hexdigest()[:32]}"'
     sent = {name.lower(): value for name, value in headers.items()}

@@ -1,4 +1,4 @@
-"""What operators and their machines ask: alive, ready, and the metrics."""
+"""Health checks and metrics: whether the process is alive, whether it is ready, and what it has counted."""
 
 from typing import Literal
 

@@ -1,7 +1,7 @@
-"""Small pages of our own, for where no front end is set: a few words and a button, in the reader's language.
+"""HTML pages of our own, used where no front end is set: a few words and a button, in the reader's language.
 
-A folder holds `{page}.html` (Jinja2, which extends `layout`) and the words, `{locale}.toml`: a table for each page. A
-word may hold `{names}` of values. There are no scripts and nothing is fetched; opening a page never does anything.
+A folder holds `{page}.html` (Jinja2, which extends `layout`) and the texts, `{locale}.toml`: a table for each page. A
+text may hold `{names}` of values. There are no scripts and nothing is fetched; opening a page never changes anything.
 """
 
 import base64
@@ -79,7 +79,7 @@ class Pages:
         self._words = cache(self._read)
 
     def answer(self, request: Request, page: str, *, status: int = 200, **values: Any) -> HTMLResponse:
-        """A page in the reader's language (`Accept-Language`), kept by no cache. Every value is escaped."""
+        """A page in the reader's language (`Accept-Language`), which no cache keeps. Every value is escaped."""
         words = self._words()
         languages = ",".join(request.headers.getlist("Accept-Language"))
         locale = negotiate(languages, sorted(words), FALLBACK)
@@ -95,22 +95,23 @@ class Pages:
         return HTMLResponse(body, status, headers=headers)
 
     def _read(self) -> Mapping[str, Mapping[str, Mapping[str, str]]]:
-        """By locale and page."""
+        """The texts, by locale and page."""
         files = sorted(self._folder.glob("*.toml"))
         return {file.stem: tomllib.loads(file.read_text(encoding="utf-8")) for file in files}
 
 
 async def require_same_site(request: Request) -> None:
-    """For routes that our forms post to: FromElsewhere when a browser says that a page of another site has sent this.
+    """Protection against CSRF, for routes that our forms post to: CrossSitePost when the browser names another site.
 
-    That page would have its visitors press a button they do not see. Who says nothing is no browser, or an old one.
+    A page of another site could make its visitors press a button they do not see. A client that does not send
+    `Sec-Fetch-Site` is no browser, or an old one, and is let through.
     """
     if "cross-site" in request.headers.getlist("Sec-Fetch-Site"):
         raise CrossSitePost
 
 
 async def read_form(request: Request) -> dict[str, str]:
-    """The fields a form of ours has sent, each once; none when the body is no such form."""
+    """The fields of a form, each with its first value; none when the body is no form."""
     if request.headers.get("content-type", "").partition(";")[0].strip().lower() != _FORM:
         return {}
     body = (await request.body()).decode("utf-8", "replace")

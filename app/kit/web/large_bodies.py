@@ -1,6 +1,7 @@
-"""Large bodies, of many mebibytes: read as they were sent and unpacked within bounds, before anybody has looked inside.
+"""Large request bodies, of many mebibytes: read and unpacked within a memory budget, before anybody has looked inside.
 
-Strangers send them too, so what they take up together is bounded, and what takes long is done in a thread.
+Strangers send them too. So every body reserves the bytes it takes up, all reservations together are bounded, and work
+that takes long is done in a thread.
 """
 
 import asyncio
@@ -19,23 +20,23 @@ from app.kit.web.bodies import TooLarge, TooSlow
 
 P = ParamSpec("P")
 Result = TypeVar("Result")
-Hear: TypeAlias = Callable[[bytes], Awaitable[object]]
+OnPart: TypeAlias = Callable[[bytes], Awaitable[object]]
 
-# Seconds for a whole body; and for each further portion of one that is larger than a portion, so that whoever says
-# nothing any more does not hold what they have sent for long.
-_PATIENCE, _PACE = 30, 5
-# Bytes: with it 64 KiB a second is the least that does.
-_PORTION = _PACE * 64 * 1024
-# Bytes: what is done with less takes no longer than starting a thread. So much of every body is held in any case, as
-# of those that are posted elsewhere: a crowd of large ones cannot keep the small ones out.
+# Seconds for a whole body; and for each further portion of a body larger than one portion, so that a sender who falls
+# silent does not keep memory reserved for long.
+_BODY_TIMEOUT, _PORTION_TIMEOUT = 30, 5
+# Bytes: a sender must manage 64 KiB a second.
+_PORTION = _PORTION_TIMEOUT * 64 * 1024
+# Bytes: work on less takes no longer than starting a thread. The first so many bytes of every body need no reservation,
+# as on all other routes: a crowd of large bodies cannot keep the small ones out.
 SMALL = 64 * 1024
 _WINDOW = 64 * 1024
-# One sender may fill one of so many parts of the room.
+# One sender may reserve a quarter of the budget.
 _PARTS = 4
-# Bodies unpacked at the same time; of those that nobody is known to have signed, one.
+# Bodies unpacked at the same time; only one of them may be from an unknown sender.
 _AT_ONCE = 2
-# A gzip file is a series of members (RFC 1952, section 2.2), in the field of one or a few. The last four bytes of each
-# are its size unpacked.
+# A gzip file is a series of members (RFC 1952, section 2.2), in practice one or a few. The last four bytes of each
+# member are its size unpacked.
 _MOST_MEMBERS = 64
 _GZIP, _SIZE = 16 + zlib.MAX_WBITS, 4
 
@@ -47,130 +48,133 @@ class BrokenGzip(Problem):
 
 
 class BodyReservation:
-    """What one body takes up of what is allowed to all, and to its sender, beyond the first 64 KiB."""
+    """The memory one body has reserved, beyond its first 64 KiB, from the budget of all and from its sender's part.
 
-    def __init__(self, room: "LargeBodies") -> None:
-        self._room = room
+    `taken` counts the body's bytes so far. A body that is not `buffered` is dropped while it arrives: it counts against
+    its sender's part, but not against the budget of all.
+    """
+
+    def __init__(self, bodies: "LargeBodies") -> None:
+        self._bodies = bodies
         self._sender: Hashable = None
-        self._filled = 0
-        self._outlasting: asyncio.Future[Any] | None = None
+        self._reserved = 0
+        self._released_after: asyncio.Future[Any] | None = None
         self.taken = 0
-        self.held = True
+        self.buffered = True
 
-    def is_of(self, sender: Hashable, *, held: bool = True) -> None:
-        """Say who is said to have sent it, before it is read. What is not `held` is dropped as it comes, and takes up
-        nothing but its sender's part."""
-        self._sender, self.held = sender, held
+    def assign_to(self, sender: Hashable, *, buffered: bool = True) -> None:
+        """Say whose part this counts against, and whether the body is buffered; called before it is read."""
+        self._sender, self.buffered = sender, buffered
 
     def take(self, size: int) -> None:
-        """QueueFull when there is no room for so many bytes."""
-        more = max(0, self.taken + size - SMALL) - self._filled
-        self._room.fill(self._sender, more, held=self.held)
-        self._filled += more
+        """Reserve memory for so many more bytes; QueueFull when there is none left."""
+        more = max(0, self.taken + size - SMALL) - self._reserved
+        self._bodies.change_reserved(self._sender, more, buffered=self.buffered)
+        self._reserved += more
         self.taken += size
 
-    def outlast(self, task: "asyncio.Future[Any]") -> None:
-        """The body is held until this has ended, should it go on after the block."""
-        self._outlasting = task
+    def release_after(self, task: "asyncio.Future[Any]") -> None:
+        """Keep the reservation until this task has ended, since it uses the body; it may outlive the request."""
+        self._released_after = task
 
-    def leave(self) -> None:
-        """Give back what was taken, as soon as the body is held by nobody."""
-        if self._outlasting is not None and not self._outlasting.done():
-            self._outlasting.add_done_callback(lambda _: self._give_back())
+    def release(self) -> None:
+        """Give back what was reserved: now, or when the task that still uses the body has ended."""
+        if self._released_after is not None and not self._released_after.done():
+            self._released_after.add_done_callback(lambda _: self._give_back())
         else:
             self._give_back()
 
     def _give_back(self) -> None:
-        self._room.fill(self._sender, -self._filled, held=self.held)
-        self._filled = 0
+        self._bodies.change_reserved(self._sender, -self._reserved, buffered=self.buffered)
+        self._reserved = 0
 
 
 class LargeBodies:
-    """One per process."""
+    """The memory budget for large bodies, one per process."""
 
     def __init__(self, longest: int, most: int) -> None:
         """`longest`: bytes of one body, unpacked; `most`: bytes of all at the same time, a quarter from one sender."""
         self.longest = longest
         self.most = most
-        self.filled = 0
-        self._filled_by: dict[Hashable, int] = {}
+        self.reserved = 0
+        self._reserved_by: dict[Hashable, int] = {}
         self._unpacking = asyncio.Semaphore(_AT_ONCE)
         self._unpacking_strangers = asyncio.Semaphore(1)
 
-    def fill(self, sender: Hashable, size: int, *, held: bool) -> None:
-        """Take so many bytes, or give them back; QueueFull."""
-        of_sender = self._filled_by.get(sender, 0) + size
-        of_all = self.filled + (size if held else 0)
-        if size > 0 and (of_all > self.most or of_sender > self.most // _PARTS):
+    def change_reserved(self, sender: Hashable, size: int, *, buffered: bool) -> None:
+        """Reserve so many bytes, or give them back when negative; QueueFull when that is beyond a bound."""
+        by_sender = self._reserved_by.get(sender, 0) + size
+        by_all = self.reserved + (size if buffered else 0)
+        if size > 0 and (by_all > self.most or by_sender > self.most // _PARTS):
             raise QueueFull
-        self.filled = of_all
-        self._filled_by[sender] = of_sender
-        if not of_sender:
-            del self._filled_by[sender]
+        self.reserved = by_all
+        self._reserved_by[sender] = by_sender
+        if not by_sender:
+            del self._reserved_by[sender]
 
     @contextmanager
-    def share(self) -> Iterator[BodyReservation]:
-        """What a body takes while the block lasts."""
-        share = BodyReservation(self)
+    def reserve(self) -> Iterator[BodyReservation]:
+        """A reservation for one body, released when the block ends."""
+        reservation = BodyReservation(self)
         try:
-            yield share
+            yield reservation
         finally:
-            share.leave()
+            reservation.release()
 
-    async def read(self, request: Request, share: BodyReservation, hear: Hear | None = None) -> bytes:
-        """The body as it was sent; of one that is not held its last bytes. `hear` is told every part of it.
+    async def read(self, request: Request, reservation: BodyReservation, on_part: OnPart | None = None) -> bytes:
+        """The body as it was sent; only its last bytes when it is not buffered. `on_part` is given each part of it.
 
         TooLarge, TooSlow, QueueFull.
         """
-        if _announced(request) > self.longest:
+        if _announced_length(request) > self.longest:
             raise TooLarge
         loop, body, quick = asyncio.get_running_loop(), bytearray(), _PORTION
         try:
-            async with asyncio.timeout(_PATIENCE) as limit:
-                last = loop.time() + _PATIENCE
+            async with asyncio.timeout(_BODY_TIMEOUT) as limit:
+                last = loop.time() + _BODY_TIMEOUT
                 async for part in request.stream():
-                    share.take(len(part))
-                    if share.taken > self.longest:
+                    reservation.take(len(part))
+                    if reservation.taken > self.longest:
                         raise TooLarge
-                    if hear is not None:
-                        await hear(part)
+                    if on_part is not None:
+                        await on_part(part)
                     body += part
-                    if not share.held:
+                    if not reservation.buffered:
                         del body[:-_SIZE]
-                    if share.taken >= quick:
-                        quick = share.taken + _PORTION
-                        limit.reschedule(min(last, loop.time() + _PACE))
+                    if reservation.taken >= quick:
+                        quick = reservation.taken + _PORTION
+                        limit.reschedule(min(last, loop.time() + _PORTION_TIMEOUT))
         except (TimeoutError, ClientDisconnect):
             raise TooSlow from None
         return bytes(body)
 
-    async def unpack(self, packed: bytes, share: BodyReservation, *, signed: bool) -> bytes:
-        """What a gzip body holds; `signed`: it is known by whom. TooLarge, BrokenGzip, QueueFull."""
+    async def unpack(self, packed: bytes, reservation: BodyReservation, *, signed: bool) -> bytes:
+        """What a gzip body holds. `signed`: whether its sender is known. TooLarge, BrokenGzip, QueueFull."""
         async with self._unpacking if signed else self._unpacking_strangers:
             plain = await off_loop(len(packed) + self.longest, gunzip, packed, self.longest)
-        share.take(len(plain))
+        reservation.take(len(plain))
         return plain
 
 
-def _announced(request: Request) -> int:
+def _announced_length(request: Request) -> int:
     length = request.headers.get("content-length", "")
     return int(length) if length.isascii() and length.isdigit() and len(length) < 20 else 0  # noqa: PLR2004 - 2**63
 
 
 async def off_loop(size: int, work: Callable[P, Result], *args: P.args, **kwargs: P.kwargs) -> Result:
-    """Do what goes through so many bytes without keeping others waiting."""
+    """Do work on so many bytes without blocking the event loop: in a thread, unless it is quick."""
     if size <= SMALL:
         return work(*args, **kwargs)
     return await asyncio.to_thread(work, *args, **kwargs)
 
 
 def promised_size(packed: bytes) -> int:
-    """What the last bytes of a gzip body say of its size unpacked, true or not."""
+    """The unpacked size that a gzip body's last bytes claim; it may be a lie."""
     return int.from_bytes(packed[-_SIZE:], "little")
 
 
 def gunzip(packed: bytes, longest: int) -> bytes:
-    """What is packed, of `longest` bytes at the most, whatever it would grow to; TooLarge, BrokenGzip."""
+    """The unpacked bytes, with never more than `longest` of them in memory; TooLarge, BrokenGzip."""
     plain, members, unpacker = bytearray(), 1, zlib.decompressobj(_GZIP)
     for start in range(0, len(packed), _WINDOW):
         rest = packed[start : start + _WINDOW]
@@ -192,7 +196,7 @@ def gunzip(packed: bytes, longest: int) -> bytes:
 
 
 def is_utf8(body: bytes) -> bool:
-    """Whether all of it is UTF-8. Looked at in parts: as text it would take up to four times the room."""
+    """Whether all of it is UTF-8. It is decoded in parts: as one text it would take up to four times the memory."""
     if body.isascii():
         return True
     decoder, view = codecs.getincrementaldecoder("utf-8")(), memoryview(body)

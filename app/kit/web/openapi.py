@@ -1,4 +1,4 @@
-"""The service's own description: OpenAPI 3.1, with every error as a problem."""
+"""OpenAPI: the API's description (3.1), with every error as a problem."""
 
 import json
 from collections.abc import Sequence
@@ -57,7 +57,7 @@ def describe(api: FastAPI, *, read_by_hand: Sequence[type[BaseModel]]) -> None:
 
 
 def as_text(api: FastAPI) -> str:
-    """The description as it is committed: JSON for people and their diffs."""
+    """The description as it is committed: indented JSON, for readable diffs."""
     return json.dumps(api.openapi(), indent=2, ensure_ascii=False) + "\n"
 
 
@@ -74,6 +74,6 @@ def _completed(schema: dict[str, Any], read_by_hand: Sequence[type[BaseModel]]) 
             operation["responses"]["default"] = _PROBLEM
     for operations in schema.get("webhooks", {}).values():
         for operation in operations.values():
-            # Answers of others are not ours to shape.
+            # Partners' endpoints answer these, and not with our problems.
             operation["responses"] = {k: v for k, v in operation["responses"].items() if k not in {"204", "422"}}
     return schema

@@ -89,6 +89,6 @@ async def partner_petition(services: InboundServices, organization: Organization
         found = (await covered_petitions(session, organization.id, [petition])).get(petition)
     if found is None:
         raise PetitionNotCovered
-    asked = await services.signing.asking.fresh(organization.slug)
+    asked = await services.signing.consent_policies.refresh(organization.slug)
     in_words = asked is not None and bool(asked.texts.get("news"))
     return PartnerPetition(organization, found, Context(str(found.id), organization.slug, in_words))

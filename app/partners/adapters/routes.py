@@ -59,8 +59,8 @@ async def bring_from_action_network(request: Request, partner: str, petition: st
     organization = await by_secret(services, partner, "action_network", partial(action_network.opened_by, token))
     check_type(request, JSON)
     found = await partner_petition(services, organization, petition)
-    with services.bodies.share() as reservation:
-        reservation.is_of(organization.id)
+    with services.bodies.reserve() as reservation:
+        reservation.assign_to(organization.id)
         body = await services.bodies.read(request, reservation)
         keys = await off_loop(len(body) * DECODING_COST, action_network.keys_of, body)
         items = action_network.read_items(found.context, body)
@@ -78,7 +78,7 @@ async def bring_from_controlshift(
 ) -> Response:
     """Take ControlShift's webhook in: `signature.created` is brought, every other type is answered and left."""
     services = inbound_services(request)
-    with services.bodies.share() as reservation:
+    with services.bodies.reserve() as reservation:
         organization, body = await by_signature(services, request, partner, reservation)
         check_type(request, JSON)
         event = await read_object(body)

@@ -17,7 +17,7 @@ from app.partners.inbound.items import Item, NoSignature
 from app.partners.inbound.services import InboundServices
 from app.partners.partnerships.terms import CoveredPetition, Terms, covered_petitions, terms_of
 from app.partners.schemas import PartnerSigning
-from app.people.consents.policy import AskedOrganization, check, read_asked
+from app.people.consents.policy import ConsentPolicy, check, read_policies
 from app.people.schemas import Consent
 from app.signatures.engine.insert import Signing
 from app.signatures.signing.prepare import prepare
@@ -81,7 +81,7 @@ async def accept(
 ) -> AsyncGenerator[Accepted | Refused, None]:
     """Every item in its order, accepted or refused. What `items` raises, which is about all of them, is raised."""
     fair_share, acceptance = services.fair_share, _Acceptance(services, organization, webhook)
-    await acceptance.read_asked()
+    await acceptance.read_policies()
     part: list[Item] = []
     async with AsyncExitStack() as turn:
         for count, item in enumerate(items, 1):
@@ -108,16 +108,16 @@ class _Acceptance:
         self._received_at = webhook.received_at
         self._first_id = first_id(webhook)
         self._count = 0
-        self._asked: Mapping[str, AskedOrganization] = {}
+        self._asked: Mapping[str, ConsentPolicy] = {}
         # By the reference they were asked for; None is not covered.
         self._petitions: dict[str, CoveredPetition | None] = {}
 
-    async def read_asked(self) -> None:
+    async def read_policies(self) -> None:
         """Ask once which consents may be brought, and which texts they may be about."""
         async with self._services.database.transaction() as session:
             terms = await terms_of(session, self._organization.id)
             slugs = {self._organization.slug}.union(*(one.consents for one in terms))
-            self._asked = await read_asked(session, slugs)
+            self._asked = await read_policies(session, slugs)
 
     async def decide(self, part: Sequence[Item]) -> AsyncGenerator[Accepted | Refused, None]:
         """Accept or refuse the items that follow."""

@@ -108,7 +108,7 @@ class IdempotentReceiver:
         task = asyncio.create_task(self._answer(key, body_digest, work, admission), name="webhook")
         self._running[key] = running = _Running(body_digest, task)
         if reservation is not None:
-            reservation.outlast(task)
+            reservation.release_after(task)
 
         def end(task: "asyncio.Task[bytes]") -> None:
             admission.leave()

@@ -82,7 +82,7 @@ async def bring_signatures(
     An item's fault costs no other item. The answer comes when everything is committed.
     """
     services = inbound_services(request)
-    with services.bodies.share() as reservation:
+    with services.bodies.reserve() as reservation:
         received = await _received(services, request, partner, reservation)
         id_ = f"standard:{received.id}"
         answer = await services.receiver.receive(

@@ -87,7 +87,7 @@ class Sender(NamedTuple):
     def reserve(self, reservation: BodyReservation, *, held: bool = True) -> None:
         """Have the body count as theirs; it is not held at all if nobody of this name can have signed it."""
         own = self.organization.id if self.organization else self.name
-        reservation.is_of(own, held=held and bool(self.secrets))
+        reservation.assign_to(own, buffered=held and bool(self.secrets))
 
 
 async def find_sender(services: InboundServices, partner: str, scheme: str) -> Sender:
@@ -152,7 +152,7 @@ async def _unpacked(
         return await services.bodies.unpack(packed, reservation, signed=True), number
     if promised_size(packed) > services.bodies.longest:
         raise TooLarge
-    if not reservation.held:
+    if not reservation.buffered:
         raise NotVerified
     # Libraries that can sign nothing but text have signed what was packed afterwards.
     try:

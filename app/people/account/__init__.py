@@ -1,1 +1,1 @@
-"""A person's account: signing in by mailed link, sessions, and what is known of a person."""
+"""A person's account: signing in by a mailed link, sessions, and their details."""

@@ -1,4 +1,4 @@
-"""Remembering a person, showing and changing what is kept of one."""
+"""A person's details: storing, filling in, changing and deleting them."""
 
 from collections.abc import Sequence
 from dataclasses import asdict, replace
@@ -17,7 +17,7 @@ from app.people import queries
 from app.people.models import Person
 from app.people.sealing import Details, open_details, reseal_details, seal_details
 
-# What is kept only while the movement has the person's consent for this purpose.
+# Fields that are kept only while the movement has the person's consent for this purpose.
 NEEDS_CONSENT = {"phone": "phone", "cell": "location"}
 
 
@@ -27,8 +27,8 @@ class ConsentNeeded(Conflict):
     slug = "consent-needed"
 
 
-class Known(NamedTuple):
-    """What somebody has just told of themselves."""
+class PersonDetails(NamedTuple):
+    """Details that a person has just given."""
 
     signer: bytes
     details: Details
@@ -44,72 +44,73 @@ async def remember(
     family_name: str = "",
     locale: str = "",
 ) -> None:
-    """Have a row for this person. What is empty tells nothing, and what is kept already stays as it is."""
+    """Make a row for this person, or fill in what it lacks. An empty text says nothing; what is kept stays as it is."""
     await remember_all(
-        session, ring, [Known(signer, Details(email, given_name or None, family_name or None, locale or None))]
+        session, ring, [PersonDetails(signer, Details(email, given_name or None, family_name or None, locale or None))]
     )
 
 
-async def remember_all(session: AsyncSession, ring: KeyRing, people: Sequence[Known]) -> None:
-    """The same for many, who are locked, in the order of their keys, until the end of the transaction.
+async def remember_all(session: AsyncSession, ring: KeyRing, people: Sequence[PersonDetails]) -> None:
+    """The same for many people. Their rows stay locked, in the order of their keys, until the transaction ends.
 
-    Of those who are known already only what nobody has ever said is filled in. Who is being forgotten at the same time
-    is waited for, and gets a new row.
+    A row that exists gets only the fields that nobody has ever filled in. If a row is being deleted at the same time,
+    this waits for that, and makes a new row.
     """
-    told: dict[bytes, Details] = {}
+    given: dict[bytes, Details] = {}
     for signer, details in people:
-        told[signer] = _filled(told[signer], details) if signer in told else details
+        given[signer] = _merged(given[signer], details) if signer in given else details
     moment = now()
     rows = [
-        {"signer": signer, "sealed": seal_details(ring, signer, told[signer]), **_all_at(moment)}
-        for signer in sorted(told)
+        {"signer": signer, "sealed": seal_details(ring, signer, given[signer]), **_all_at(moment)}
+        for signer in sorted(given)
     ]
     if not rows:
         return
     statement = insert(Person).values(rows)
-    # Locks those that are there, and changes nothing.
+    # The update changes nothing, but it locks the rows that exist.
     locking = statement.on_conflict_do_update(
         index_elements=[Person.signer], set_={"sealed": Person.sealed}, where=false()
     )
     made = await session.scalars(locking.returning(Person.signer))
-    await _fill(session, ring, {signer: told[signer] for signer in told.keys() - set(made)})
+    await _merge(session, ring, {signer: given[signer] for signer in given.keys() - set(made)})
 
 
 def _all_at(moment: datetime) -> dict[str, datetime]:
     return dict.fromkeys(("created_at", "updated_at", "looked_at"), moment)
 
 
-async def _fill(session: AsyncSession, ring: KeyRing, told: dict[bytes, Details]) -> None:
-    for signer, sealed in await queries.locked(session, told):
+async def _merge(session: AsyncSession, ring: KeyRing, given: dict[bytes, Details]) -> None:
+    for signer, sealed in await queries.locked(session, given):
         try:
             kept = open_details(ring, signer, sealed)
         except SealBrokenError:
-            # Of a key that is not in the ring: it stays as it is, and holds nobody else up.
+            # Its key is not in the ring: the row stays as it is, and the others are filled in.
             log.error("a person cannot be read")
             continue
-        filled = _filled(kept, told[signer])
-        if filled != kept:
-            await _keep(session, ring, signer, sealed, filled)
+        merged = _merged(kept, given[signer])
+        if merged != kept:
+            await _store(session, ring, signer, sealed, merged)
 
 
-def _filled(kept: Details, told: Details) -> Details:
-    news = {name: value for name, value in asdict(told).items() if getattr(kept, name) is None}
-    return replace(kept, **news)
+def _merged(kept: Details, given: Details) -> Details:
+    """What is kept, with the fields that were never filled in taken from what was given."""
+    missing = {name: value for name, value in asdict(given).items() if getattr(kept, name) is None}
+    return replace(kept, **missing)
 
 
-async def _keep(session: AsyncSession, ring: KeyRing, signer: bytes, former: bytes, details: Details) -> None:
+async def _store(session: AsyncSession, ring: KeyRing, signer: bytes, former: bytes, details: Details) -> None:
     sealed = reseal_details(ring, signer, former, details)
     await session.execute(update(Person).where(Person.signer == signer).values(sealed=sealed, updated_at=now()))
 
 
 async def details_of(session: AsyncSession, ring: KeyRing, signer: bytes) -> Details | None:
-    """What is kept of a person; None when nothing is."""
+    """A person's details; None when there is no row."""
     sealed = await queries.sealed_of(session, [signer])
     return open_details(ring, signer, sealed[signer]) if sealed else None
 
 
 async def change(session: AsyncSession, ring: KeyRing, signer: bytes, changes: dict[str, Any]) -> Details | None:
-    """Change what a person says of themselves, None to take it away; ConsentNeeded."""
+    """Change a person's own details, None to take one away; ConsentNeeded. None when there is no row."""
     rows = await queries.locked(session, [signer])
     if not rows:
         return None
@@ -118,13 +119,13 @@ async def change(session: AsyncSession, ring: KeyRing, signer: bytes, changes: d
         raise ConsentNeeded
     former = rows[0][1]
     details = replace(open_details(ring, signer, former), **{name: value or "" for name, value in changes.items()})
-    await _keep(session, ring, signer, former, details)
+    await _store(session, ring, signer, former, details)
     return details
 
 
-async def destroy(session: AsyncSession, ring: KeyRing, signer: bytes, purposes: set[str]) -> None:
-    """Destroy what was kept for these purposes alone."""
+async def delete_kept_for(session: AsyncSession, ring: KeyRing, signer: bytes, purposes: set[str]) -> None:
+    """Delete the details that were kept for these purposes alone."""
     gone: dict[str, Any] = {name: None for name, purpose in NEEDS_CONSENT.items() if purpose in purposes}
     for _, sealed in await queries.locked(session, [signer]):
         details = open_details(ring, signer, sealed)
-        await _keep(session, ring, signer, sealed, replace(details, **gone))
+        await _store(session, ring, signer, sealed, replace(details, **gone))

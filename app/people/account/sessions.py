@@ -1,4 +1,4 @@
-"""Sessions: somebody is signed in on a device for 30 days, can see on which others, and can end each."""
+"""Sessions: a person is signed in on a device for 30 days, sees on which other devices, and can end each session."""
 
 from collections.abc import Sequence
 from datetime import datetime, timedelta
@@ -17,9 +17,9 @@ from app.people.account.keys import looks_like_a_key, new_key
 from app.people.models import OutgoingMail, PersonSession, SignIn
 
 LIFETIME = timedelta(days=30)
-# A busy session would otherwise write its row with every request.
+# The time of the last use is exact to this: a busy session would otherwise write its row with every request.
 _USE_NOTED_EVERY = timedelta(minutes=1)
-# Days a sign-in stays to be seen; sessions last no longer.
+# A sign-in is kept so long, for its owner to see; a session lasts no longer.
 _KEPT = timedelta(days=30)
 
 
@@ -38,7 +38,7 @@ class NewSession(NamedTuple):
 
 
 async def begin(session: AsyncSession, signer: bytes) -> NewSession:
-    """Sign somebody in on one more device."""
+    """Begin a session: sign a person in on one more device."""
     key, moment = new_key(), now()
     begun = PersonSession(
         id=uuid7(),
@@ -54,12 +54,12 @@ async def begin(session: AsyncSession, signer: bytes) -> NewSession:
 
 
 def live(moment: datetime) -> ColumnElement[bool]:
-    """That a session has neither been ended nor expired."""
+    """The condition that a session has neither been ended nor expired."""
     return and_(PersonSession.ended_at.is_(None), PersonSession.expires_at > moment)
 
 
 async def recognize(session: AsyncSession, key: str) -> Principal | None:
-    """Who is signed in with this key, its use noted to the minute; None when it opens nothing."""
+    """The person who is signed in with this key; None when no session has it. The use is noted to the minute."""
     if not looks_like_a_key(key):
         return None
     moment = now()
@@ -71,10 +71,10 @@ async def recognize(session: AsyncSession, key: str) -> Principal | None:
     return Principal(row.id, NO_ORGANIZATION, "", PERSON, row.signer)
 
 
-async def hold(session: AsyncSession, session_id: UUID) -> None:
-    """Keep this session from being ended until the transaction is over; Unauthorized when it has been.
+async def lock(session: AsyncSession, session_id: UUID) -> None:
+    """Lock this session, so that it cannot be ended before the transaction is over; Unauthorized when it has ended.
 
-    Whoever writes for somebody signed in asks for this first, so that nothing is written behind an erasure.
+    Called before anything is written for somebody who is signed in, so that nothing is written after their erasure.
     """
     query = select(PersonSession.id).where(PersonSession.id == session_id, live(now()))
     if await session.scalar(query.with_for_update(read=True)) is None:
@@ -82,12 +82,12 @@ async def hold(session: AsyncSession, session_id: UUID) -> None:
 
 
 def sessions_of(signer: bytes) -> Select[PersonSession]:
-    """The sessions in which this person is signed in now."""
+    """The live sessions of this person."""
     return select(PersonSession).where(PersonSession.signer == signer, live(now()))
 
 
 async def end(session: AsyncSession, signer: bytes, session_id: UUID) -> None:
-    """End one at once; ending it again is harmless; SessionNotFound."""
+    """End a session at once; ending it again is harmless; SessionNotFound."""
     own = (PersonSession.id == session_id, PersonSession.signer == signer)
     found = await session.scalar(select(PersonSession).where(*own).with_for_update())
     if found is None:
@@ -97,9 +97,9 @@ async def end(session: AsyncSession, signer: bytes, session_id: UUID) -> None:
 
 
 async def forget_sign_ins(session: AsyncSession) -> Sequence[UUID]:
-    """Delete what is older than 30 days: sign-ins, sessions (ended by then), and mails that nobody sends; their ids.
+    """Delete what is older than 30 days: sign-ins, sessions (expired by then) and mails never sent; their ids.
 
-    Goes by the ids, which hold the time of their making: so it looks at nothing that stays.
+    The ids are compared, since they hold the time of their making: so no row that stays is read.
     """
     first = _first_id_at(now() - _KEPT)
     gone = await session.scalars(delete(SignIn).where(SignIn.id < first).returning(SignIn.id))

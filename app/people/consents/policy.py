@@ -1,6 +1,7 @@
-"""Who asks people for consent, and in which words: what must be known of that when somebody signs.
+"""Consent policies: which texts each organization asks people to agree to, checked when somebody signs.
 
-A multitude signs, so this is read for many at once and kept for a second. A refusal is made on a read of its own.
+Many people sign at once, so policies are read for many of them by one query and cached for a second. Nothing is refused
+on a cached policy: it is read again first.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -19,7 +20,7 @@ from app.people.consents.service import Entry
 from app.people.models import ConsentText
 from app.people.schemas import Consent, ConsentBody
 
-Asking: TypeAlias = "CoalescingReader[str, AskedOrganization]"
+ConsentPolicies: TypeAlias = "CoalescingReader[str, ConsentPolicy]"
 
 
 class UnknownOrganization(Invalid):
@@ -46,30 +47,30 @@ class ConsentTwice(Invalid):
     slug = "consent-twice"
 
 
-class AskedOrganization(NamedTuple):
-    """An organization, and the ids of its texts by purpose and version."""
+class ConsentPolicy(NamedTuple):
+    """One organization's consent policy: its id, and the ids of its texts by purpose and version."""
 
     id: UUID
     texts: Mapping[str, Mapping[str, UUID]]
 
     def text_id(self, consent: ConsentBody) -> UUID | None:
-        """The text this consent is about, if it names one there is."""
+        """The id of the text that this consent names; None when it names none, or an unknown one."""
         version = consent.text_version
         return self.texts.get(consent.purpose, {}).get(version) if version is not None else None
 
 
-def open_asking(database: Database) -> Asking:
-    """Organizations by slug, at most a second old; one query at a time, however many ask."""
+def open_consent_policies(database: Database) -> ConsentPolicies:
+    """Policies by the organization's slug, at most a second old; one query at a time, however many ask."""
 
-    async def read(slugs: Sequence[str]) -> Mapping[str, AskedOrganization]:
+    async def read(slugs: Sequence[str]) -> Mapping[str, ConsentPolicy]:
         async with database.transaction() as session:
-            return await read_asked(session, slugs)
+            return await read_policies(session, slugs)
 
     return CoalescingReader(read)
 
 
-async def read_asked(session: AsyncSession, slugs: Iterable[str] | None = None) -> dict[str, AskedOrganization]:
-    """These organizations by slug, those there are; all without `slugs`."""
+async def read_policies(session: AsyncSession, slugs: Iterable[str] | None = None) -> dict[str, ConsentPolicy]:
+    """The policies of those of these organizations that exist, by slug; of all organizations without `slugs`."""
     query = (
         select(Organization.slug, Organization.id, ConsentText.purpose, ConsentText.version, ConsentText.id)
         .outerjoin(ConsentText, ConsentText.organization_id == Organization.id)
@@ -80,21 +81,21 @@ async def read_asked(session: AsyncSession, slugs: Iterable[str] | None = None) 
         of_organization = texts.setdefault((slug, id_), {})
         if text_id is not None:
             of_organization.setdefault(purpose, {})[version] = text_id
-    return {slug: AskedOrganization(id_, found) for (slug, id_), found in texts.items()}
+    return {slug: ConsentPolicy(id_, found) for (slug, id_), found in texts.items()}
 
 
-def check(asked: Mapping[str, AskedOrganization], consents: Sequence[ConsentBody]) -> None:
-    """What stands against entering these consents: ConsentTwice, UnknownOrganization, ConsentTextNeeded,
+def check(policies: Mapping[str, ConsentPolicy], consents: Sequence[ConsentBody]) -> None:
+    """Refuse consents that these policies do not allow: ConsentTwice, UnknownOrganization, ConsentTextNeeded,
     UnknownConsentText."""
     _check_each_once(consents)
     for consent in consents:
-        organization = asked.get(consent.organization)
-        if organization is None:
+        policy = policies.get(consent.organization)
+        if policy is None:
             raise UnknownOrganization
         if consent.text_version is not None:
-            if organization.text_id(consent) is None:
+            if policy.text_id(consent) is None:
                 raise UnknownConsentText
-        elif consent.given and organization.texts.get(consent.purpose):
+        elif consent.given and policy.texts.get(consent.purpose):
             raise ConsentTextNeeded
 
 
@@ -103,23 +104,23 @@ def _check_each_once(consents: Sequence[ConsentBody]) -> None:
         raise ConsentTwice
 
 
-async def admit(asking: Asking, consents: Sequence[Consent]) -> Mapping[str, AskedOrganization]:
-    """What is known of the organizations these consents name, once it is shown that they can be entered; as `check`."""
+async def validate(cached: ConsentPolicies, consents: Sequence[Consent]) -> Mapping[str, ConsentPolicy]:
+    """The policies that these consents are about, after checking them; raises what `check` raises."""
     _check_each_once(consents)
     slugs = {consent.organization for consent in consents}
-    asked = {slug: found for slug in slugs if (found := asking.kept(slug)) is not None}
+    policies = {slug: found for slug in slugs if (found := cached.peek(slug)) is not None}
     try:
-        check(asked, consents)
+        check(policies, consents)
     except Problem:
-        # A snapshot may be a second behind: a text that has just been added is asked for already.
-        fresh = {slug: await asking.fresh(slug) for slug in slugs}
-        asked = {slug: found for slug, found in fresh.items() if found is not None}
-        check(asked, consents)
-    return asked
+        # The cache may be a second behind, and a text that has just been added may be in use already.
+        fresh = {slug: await cached.refresh(slug) for slug in slugs}
+        policies = {slug: found for slug, found in fresh.items() if found is not None}
+        check(policies, consents)
+    return policies
 
 
 def entries_of(
-    asked: Mapping[str, AskedOrganization],
+    policies: Mapping[str, ConsentPolicy],
     consents: Iterable[Consent],
     signer: bytes,
     decided_at: datetime,
@@ -128,17 +129,17 @@ def entries_of(
     petition_id: UUID | None = None,
     partner_id: UUID | None = None,
 ) -> list[Entry]:
-    """What is entered of these consents, `proven` if the signature they came with was confirmed by mail.
+    """The ledger entries of these consents; `proven` if the signature they came with was confirmed by mail.
 
-    Those to an organization there is not are passed over.
+    Consents to an organization that does not exist are left out.
     """
     return [
         Entry(
             signer,
-            organization.id,
+            policy.id,
             consent.purpose,
             consent.given,
-            organization.text_id(consent),
+            policy.text_id(consent),
             decided_at,
             petition_id,
             partner_id,
@@ -146,5 +147,5 @@ def entries_of(
             proven,
         )
         for consent in consents
-        if (organization := asked.get(consent.organization)) is not None
+        if (policy := policies.get(consent.organization)) is not None
     ]

@@ -1,9 +1,9 @@
-"""The ledger of consents: entries are appended, and for an organization and a purpose one of them counts.
+"""The consent ledger, append-only: for a person, an organization and a purpose, one of the entries counts.
 
-It is the latest of those that are proven: said on the person's own page, by the link in a mail, or with a signature
-confirmed by mail. Anybody can sign with an address where nobody confirms, so only if there is no proven entry it is
-the latest of the others. The latest is the one decided last, not the one written last: an import may bring an old word
-after a newer one. `queries.PRECEDENCE` is this rule.
+That is the latest proven entry: one made on the person's own page, by the link in a mail, or with a signature confirmed
+by mail. Where no mail confirms, anybody can sign with anybody's address, so an unproven entry counts only when there is
+no proven one. The latest is the one decided last, not the one written last: an import may bring an old decision after a
+newer one. `queries.PRECEDENCE` is this rule.
 """
 
 from collections.abc import Iterable, Sequence
@@ -25,23 +25,23 @@ from app.people.models import Consent, OutgoingMail
 from app.people.queries import HAS_CONSENT_SQL, consenting, latest_of
 from app.people.sealing import MailContent, seal_mail
 
-__all__ = ["CONSENT_GIVEN", "HAS_CONSENT_SQL", "Entry", "Ledger", "consenting", "decide", "enter", "latest_of"]
+__all__ = ["CONSENT_GIVEN", "HAS_CONSENT_SQL", "ConsentLedger", "Entry", "consenting", "decide", "enter", "latest_of"]
 
-# What is announced, to its organization alone, of an entry by which a consent was given with a signature.
+# The outbox message, to the organization alone, of an entry that gives a consent with a signature.
 CONSENT_GIVEN = "consent.given"
 
-# Where something was said: on the person's own page.
+# The `page` of entries made on the person's own page.
 OWN_PAGE = "me"
 
 Key: TypeAlias = tuple[bytes, UUID, str]
-# What is kept for a purpose alone goes with the consent.
+# Purposes with details of their own, which are deleted with the consent.
 _KEPT_FOR_A_PURPOSE = {"phone", "location"}
-# Of an entry that has no id yet: it is entered later than all that have one.
+# The rank of an entry that has no id yet: it comes after all that have one.
 _rank = attrgetter(*queries.PRECEDENCE[:-1])
 
 
 class Entry(NamedTuple):
-    """What somebody decided. `page`: where; `partner_id`: who brought it; `proven`: it was the person, not anybody."""
+    """One decision. `page`: where it was made; `partner_id`: who brought it; `proven`: the person made it."""
 
     signer: bytes
     organization_id: UUID
@@ -56,24 +56,24 @@ class Entry(NamedTuple):
 
     @property
     def key(self) -> Key:
-        """Whose word it is, to whom, for what."""
+        """The person, the organization and the purpose: of the entries with one key, one counts."""
         return self.signer, self.organization_id, self.purpose
 
 
-class Ledger:
-    """Knows everybody who is in the ledger, also when nothing else is kept of them: they may ask for their page."""
+class ConsentLedger:
+    """Knows everybody who is in the ledger, also when nothing else is kept of them: they may sign in and see it."""
 
     async def knows(self, session: AsyncSession, signer: bytes) -> bool:
-        """Whether this person has ever said anything."""
+        """Whether this person has any entry."""
         return await session.scalar(queries.entries_of(signer).limit(1)) is not None
 
 
 async def enter(session: AsyncSession, ring: KeyRing, entries: Sequence[Entry]) -> list[Entry]:
-    """Append to the ledger; those that newly give a consent that was not standing before.
+    """Append entries to the ledger; those by which a consent stands that did not stand before.
 
-    A person's first consent to an organization's news ever is followed by a mail of welcome. Taking back what a phone
-    number or a cell was kept for destroys it in the same transaction, if the word is proven. People with a row are
-    locked: two entries are told in one order. Every consent given with a signature is announced.
+    A person's first consent ever to an organization's news queues a welcome mail. A proven withdrawal of the consent
+    under which a phone number or a cell was kept deletes it in the same transaction. People with a row are locked, so
+    that entries of one person come one after the other. Every consent given with a signature is published.
     """
     if not entries:
         return []
@@ -87,7 +87,7 @@ async def enter(session: AsyncSession, ring: KeyRing, entries: Sequence[Entry]) 
     ]
     given = [entry for entry in counting if entry.given and not (entry.key in before and before[entry.key].given)]
     await _welcome(session, ring, [entry for entry in given if (entry.signer, entry.organization_id) not in greeted])
-    await _destroy(session, ring, [entry for entry in counting if entry.proven and not entry.given])
+    await _delete_kept_for(session, ring, [entry for entry in counting if entry.proven and not entry.given])
     return given
 
 
@@ -102,17 +102,17 @@ async def decide(
     text_id: UUID | None = None,
     page: str | None = None,
 ) -> Consent:
-    """Enter what a person says here and now, themself, and give the entry back: it counts from now on."""
+    """Append the person's own decision, made now, and return it: it is the entry that counts from now on."""
     await queries.locked(session, [signer])
     latest = (await latest_of(session, signer)).get((organization_id, purpose))
-    # Not before the word it follows, should that have come from a clock that is ahead.
+    # Not before the entry it follows, even if that one came from a clock that is ahead.
     decided_at = max(now(), latest.decided_at) if latest else now()
     await enter(session, ring, [Entry(signer, organization_id, purpose, given, text_id, decided_at, page=page)])
     return (await latest_of(session, signer))[organization_id, purpose]
 
 
 def _counting(entries: Iterable[Entry]) -> dict[Key, Entry]:
-    """Of these, the one that counts for each key."""
+    """Of these entries, the one that counts for each key."""
     counting: dict[Key, Entry] = {}
     for entry in entries:
         other = counting.get(entry.key)
@@ -127,12 +127,12 @@ async def _append(session: AsyncSession, entries: Iterable[Entry]) -> None:
     await session.execute(
         insert(Consent), [{"id": id_, "created_at": moment, **entry._asdict()} for id_, entry in rows]
     )
-    said = [
+    messages = [
         NewMessage(CONSENT_GIVEN, {"consent_id": str(id_)}, entry.organization_id)
         for id_, entry in rows
         if entry.given and entry.petition_id is not None
     ]
-    await publish(session, said)
+    await publish(session, messages)
 
 
 async def _welcome(session: AsyncSession, ring: KeyRing, given: Iterable[Entry]) -> None:
@@ -150,11 +150,11 @@ def _mail(ring: KeyRing, signer: bytes, kind: str, content: MailContent) -> dict
     return {"id": id_, "kind": kind, "signer": signer, "sealed": seal_mail(ring, id_, content)}
 
 
-async def _destroy(session: AsyncSession, ring: KeyRing, withdrawn: Iterable[Entry]) -> None:
+async def _delete_kept_for(session: AsyncSession, ring: KeyRing, withdrawn: Iterable[Entry]) -> None:
     kept = [entry for entry in withdrawn if entry.purpose in _KEPT_FOR_A_PURPOSE]
     if not kept:
         return
     movement = await queries.movement_id(session)
     for signer in sorted({entry.signer for entry in kept if entry.organization_id == movement}):
         purposes = {entry.purpose for entry in kept if (entry.signer, entry.organization_id) == (signer, movement)}
-        await service.destroy(session, ring, signer, purposes)
+        await service.delete_kept_for(session, ring, signer, purposes)

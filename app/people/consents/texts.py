@@ -1,4 +1,4 @@
-"""The words people are asked to agree to: an organization adds versions, and never changes or takes away one."""
+"""Consent texts: what an organization asks people to agree to. It adds versions, and never changes or deletes one."""
 
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -19,7 +19,7 @@ class ConsentTextNotFound(NotFound):
 
 
 async def find_own(session: AsyncSession, ref: str, principal: Principal) -> Organization:
-    """The organization, for staff any, for a partner itself: to it there is no other. OrganizationNotFound."""
+    """The organization, if this principal may write its texts: staff any, a partner its own; OrganizationNotFound."""
     found = await find(session, ref)
     if principal.role == "partner" and principal.organization_id != found.id:
         raise OrganizationNotFound
@@ -28,7 +28,7 @@ async def find_own(session: AsyncSession, ref: str, principal: Principal) -> Org
 
 async def add(session: AsyncSession, organization: Organization, purpose: str, locale: str, body: str) -> ConsentText:
     """The next version for this purpose in this locale: the first is `en-1`."""
-    # One after the other: each takes the next number.
+    # The lock makes additions wait for each other: each takes the next number.
     locked = select(Organization.id).where(Organization.id == organization.id).with_for_update(key_share=True)
     await session.execute(locked)
     locale = canonical(locale)

@@ -1,6 +1,6 @@
-"""Unsubscribing with one click (RFC 8058): the link in a mail takes back the consent to news, however often asked.
+"""One-click unsubscribe (RFC 8058): the link in a mail withdraws the consent to news, however often it is used.
 
-The token in it has no end, for mails are read late. It can do this one thing.
+The link's token does not expire, for mails are read late, and it can do nothing else.
 """
 
 from uuid import UUID
@@ -13,7 +13,7 @@ from app.people import queries
 from app.people.consents import service as consents
 from app.people.sealing import read_unsubscribe_token
 
-# Where it was taken back, in the ledger.
+# The `page` of such a withdrawal in the ledger.
 PAGE = "unsubscribe"
 
 
@@ -40,11 +40,12 @@ async def organization_of(session: AsyncSession, ring: KeyRing, token: str) -> s
 
 
 async def unsubscribe(session: AsyncSession, ring: KeyRing, token: str) -> None:
-    """Withdraw what the token is about, unless the person has done so; UnsubscribeLinkInvalid."""
+    """Withdraw the consent that the token names, unless the person has done so; UnsubscribeLinkInvalid."""
     signer, organization_id = _read(ring, token)
-    # Locked before it is looked at: of two clicks at once one finds it done.
+    # Locked before it is read: of two clicks at once, the second finds the consent withdrawn.
     await queries.locked(session, [signer])
     latest = (await queries.latest_of(session, signer)).get((organization_id, "news"))
-    # A refusal that anybody can have sent is none of theirs: another one of that kind would bring the mails back.
+    # An unproven refusal is not enough, since anybody can have sent it: a later unproven consent would outrank it and
+    # bring the mails back. So a proven one is entered on top.
     if latest is not None and (latest.given or not latest.proven):
         await consents.decide(session, ring, signer, organization_id, "news", given=False, page=PAGE)

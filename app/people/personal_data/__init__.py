@@ -1,1 +1,1 @@
-"""Data rights: what is kept of a person in all rooms, exported, erased and forgotten in time."""
+"""Personal data: export and erasure over all rooms, and retention in this one."""

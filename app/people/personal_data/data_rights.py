@@ -1,5 +1,4 @@
-"""What somebody takes along, and how they go: the download of everything (GDPR, articles 15 and 20) and the erasure
-(article 17)."""
+"""Data rights: the export of all personal data (GDPR, articles 15 and 20), and the erasure (article 17)."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict
@@ -20,13 +19,13 @@ from app.people.presenters import show_consents
 from app.people.pseudonyms import person_id
 from app.people.sealing import open_details
 
-# In this order: a sign-in being used and a session that is writing are waited for, and what they wrote goes too.
+# In this order: the deletion waits for a sign-in being used and a session that is writing, and deletes what they wrote.
 _TABLES = (SignIn, PersonSession, Person, OutgoingMail)
 PERSON_ERASED = "person.erased"
 
 
 async def export(
-    session: AsyncSession, ring: KeyRing, signer: bytes, keepers: Sequence[PersonalDataStore]
+    session: AsyncSession, ring: KeyRing, signer: bytes, stores: Sequence[PersonalDataStore]
 ) -> dict[str, Any]:
     """Everything that is kept of a person, as JSON with ISO 8601 times."""
     entries = await session.scalars(queries.entries_of(signer).order_by(Consent.id))
@@ -42,7 +41,7 @@ async def export(
         "waiting_mails": await _rows(
             session, OutgoingMail, signer, ("id", "kind", "created_at", "due_at", "mail_count")
         ),
-        **{keeper.name: await keeper.export(session, ring, signer) for keeper in keepers},
+        **{store.name: await store.export(session, ring, signer) for store in stores},
     }
 
 
@@ -57,40 +56,40 @@ async def _person(session: AsyncSession, ring: KeyRing, signer: bytes) -> dict[s
 async def _rows(
     session: AsyncSession, table: type[PersonSession | SignIn | OutgoingMail], signer: bytes, names: Sequence[str]
 ) -> list[dict[str, Any]]:
-    """What a person may see of their rows: digests open nothing and are left out."""
+    """What a person is shown of their rows. Digests are left out: they mean nothing to anybody."""
     query = select(*(getattr(table, name) for name in names)).where(table.signer == signer).order_by(table.id)
     return [dict(row) for row in (await session.execute(query)).mappings()]
 
 
 async def erase(
-    database: Database, ring: KeyRing, keepers: Sequence[PersonalDataStore], signer: bytes, choice: ErasureChoice
+    database: Database, ring: KeyRing, stores: Sequence[PersonalDataStore], signer: bytes, choice: ErasureChoice
 ) -> None:
-    """Erase a person everywhere, and announce it to the organizations that may know them.
+    """Erase a person everywhere, and publish that to the organizations that may know them.
 
-    This room comes last, and in one transaction: until then it can be asked for again.
+    This room comes last, in one transaction. If anything fails before, the person still has a session to ask again.
     """
-    for keeper in keepers:
-        await keeper.erase(signer, choice)
+    for store in stores:
+        await store.erase(signer, choice)
     async with database.transaction() as session:
         for table in _TABLES:
             await session.execute(delete(table).where(table.signer == signer))
-        told = await _erase_entries(session, signer)
-        await publish(session, [erased(ring, organization_id, signer) for organization_id in sorted(told)])
+        notified = await _erase_entries(session, signer)
+        await publish(session, [erased(ring, organization_id, signer) for organization_id in sorted(notified)])
 
 
 async def _erase_entries(session: AsyncSession, signer: bytes) -> set[UUID]:
-    """Delete what somebody has said; the organizations they have ever agreed to hear from, or that brought it."""
+    """Delete a person's ledger entries; the organizations they ever consented to, or that brought an entry."""
     entries = delete(Consent).where(Consent.signer == signer)
     rows = await session.execute(entries.returning(Consent.organization_id, Consent.given, Consent.partner_id))
-    told: set[UUID] = set()
+    notified: set[UUID] = set()
     for organization_id, given, partner_id in rows:
-        told |= {organization_id} if given else set()
-        told |= {partner_id} if partner_id else set()
-    return told
+        notified |= {organization_id} if given else set()
+        notified |= {partner_id} if partner_id else set()
+    return notified
 
 
 def erased(ring: KeyRing, organization_id: UUID, signer: bytes, signature_ids: Iterable[UUID] = ()) -> NewMessage:
-    """What an organization is told of an erasure: when it was, the person by the name it knows, and what it brought."""
+    """The outbox message of an erasure: when it was, the person by their pseudonym, and the signatures it brought."""
     content = {
         "person_id": person_id(ring, organization_id, signer),
         "signature_ids": [str(id_) for id_ in signature_ids],

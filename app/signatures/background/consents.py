@@ -14,9 +14,9 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.kit.crypto.sealing import KeyRing, SealBrokenError
 from app.kit.logs import log
-from app.people.account.service import Known, remember_all
+from app.people.account.service import PersonDetails, remember_all
 from app.people.consents import service as consents
-from app.people.consents.policy import AskedOrganization, entries_of, read_asked
+from app.people.consents.policy import ConsentPolicy, entries_of, read_policies
 from app.people.consents.service import Entry
 from app.people.schemas import Consent
 from app.people.sealing import Details
@@ -69,13 +69,13 @@ class ConsentRecorder:
 
 
 async def _record(session: AsyncSession, ring: KeyRing, found: Sequence[_Given]) -> None:
-    asked = await read_asked(session, {consent.organization for given in found for consent in given.consents})
+    asked = await read_policies(session, {consent.organization for given in found for consent in given.consents})
     await remember_all(session, ring, _people(found))
     await consents.enter(session, ring, [entry for given in found for entry in _entries(asked, given)])
     await session.execute(_RECORDED, _columns(ring, found))
 
 
-def _entries(asked: Mapping[str, AskedOrganization], given: _Given) -> list[Entry]:
+def _entries(asked: Mapping[str, ConsentPolicy], given: _Given) -> list[Entry]:
     row = given.row
     return entries_of(
         asked,
@@ -97,10 +97,12 @@ def _opened(ring: KeyRing, row: Any) -> _Given | None:
         return None
 
 
-def _people(found: Iterable[_Given]) -> list[Known]:
+def _people(found: Iterable[_Given]) -> list[PersonDetails]:
     """People who said yes to some organization: a no alone is no reason to keep more about them."""
     return [
-        Known(row.signer, Details(personal.email, personal.given_name, personal.family_name, personal.locale or None))
+        PersonDetails(
+            row.signer, Details(personal.email, personal.given_name, personal.family_name, personal.locale or None)
+        )
         for row, personal, given in found
         if any(consent.given for consent in given)
     ]

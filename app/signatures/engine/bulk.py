@@ -34,14 +34,14 @@ class BulkQueues:
         self._write = write
         self._turn = asyncio.Lock()
         self._large: GroupCommit[Part, Sequence[Outcome]] = GroupCommit(
-            self._commit, queue_limit=_LARGE_QUEUE_LIMIT, batch_limit=1, patience=patience, watched=False
+            self._commit, queue_limit=_LARGE_QUEUE_LIMIT, batch_limit=1, retry_timeout=patience, export_metrics=False
         )
         self._small: GroupCommit[Part, Sequence[Outcome]] = GroupCommit(
             self._commit,
             queue_limit=_SMALL_QUEUE_LIMIT,
             batch_limit=BATCH_LIMIT // _SMALL,
-            patience=patience,
-            watched=False,
+            retry_timeout=patience,
+            export_metrics=False,
         )
 
     def start(self) -> None:
@@ -54,7 +54,7 @@ class BulkQueues:
         Submitting the same signings (with the same ids) again is harmless: the outcome says what each has become.
         """
         try:
-            return await (self._small if len(signings) <= _SMALL else self._large).add(signings)
+            return await (self._small if len(signings) <= _SMALL else self._large).submit(signings)
         except Exception as error:
             if not is_refusal(error):
                 raise

@@ -29,7 +29,7 @@ class SigningEngine:
         """`fingerprint` names the key ring the database must have been filled with. `retry_timeout` in seconds."""
         self.writer = LaneWriter(database, fingerprint, on_commit)
         self._queue: GroupCommit[Item, Outcome] = GroupCommit(
-            self.writer.commit, queue_limit=queue_limit, batch_limit=batch_limit, patience=retry_timeout
+            self.writer.commit, queue_limit=queue_limit, batch_limit=batch_limit, retry_timeout=retry_timeout
         )
         self._bulk_writer = LaneWriter(database, fingerprint, on_commit)
         self._bulk = BulkQueues(self._bulk_writer.write, retry_timeout)
@@ -41,7 +41,7 @@ class SigningEngine:
 
     def submit(self, item: Item) -> Awaitable[Outcome]:
         """Join the batch being gathered; returns when that batch has committed. QueueFull, Unavailable."""
-        return self._queue.add(item)
+        return self._queue.submit(item)
 
     def submit_bulk(self, signings: Sequence[Signing]) -> Awaitable[Sequence[Outcome]]:
         """Commit up to `bulk.CHUNK` signings of a partner; an outcome for each, in order. QueueFull, Unavailable."""

@@ -39,9 +39,9 @@ class Counts:
         for petition_id, total in totals.items():
             self._since[petition_id][lane] = (total, noted_at)
 
-    def kept(self, petition_id: UUID) -> int | None:
+    def peek(self, petition_id: UUID) -> int | None:
         """The count without a query, or None when it was not read within the last second."""
-        parts = self._parts.kept(petition_id)
+        parts = self._parts.peek(petition_id)
         return None if parts is None else self._sum(petition_id, parts)
 
     async def get(self, petition_id: UUID) -> int:
@@ -49,9 +49,9 @@ class Counts:
         parts = await self._parts.get(petition_id)
         return self._sum(petition_id, parts or _Parts({}))
 
-    async def fresh(self, petition_id: UUID) -> int:
+    async def refresh(self, petition_id: UUID) -> int:
         """The count as of now, for the one poll that feeds the streams."""
-        parts = await self._parts.fresh(petition_id)
+        parts = await self._parts.refresh(petition_id)
         return self._sum(petition_id, parts or _Parts({}))
 
     def _sum(self, petition_id: UUID, parts: _Parts) -> int:

@@ -108,7 +108,7 @@ class Streams:
             waiting.set()
 
     async def _view(self, entry: Entry, *, fresh: bool = False) -> CountView:
-        count = await (self._counts.fresh(entry.id) if fresh else self._counts.get(entry.id))
+        count = await (self._counts.refresh(entry.id) if fresh else self._counts.get(entry.id))
         return CountView(signature_count=count, signature_goal=entry.signature_goal)
 
 

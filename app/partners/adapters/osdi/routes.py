@@ -93,8 +93,8 @@ async def record_osdi_signature(
     services = inbound_services(request)
     organization = await by_token(services, request)
     check_type(request, JSON, MEDIA_TYPE)
-    with services.bodies.share() as reservation:
-        reservation.is_of(organization.id)
+    with services.bodies.reserve() as reservation:
+        reservation.assign_to(organization.id)
         signature = await read_object(await services.bodies.read(request, reservation))
         answer = await recording.record(
             services, await partner_petition(services, organization, petition), signature, reservation

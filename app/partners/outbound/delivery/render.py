@@ -12,7 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from app.kit.crypto.sealing import KeyRing, SealBrokenError
 from app.kit.database.session import Database
 from app.kit.logs import failure_of, log
-from app.kit.web.middleware import is_unreachable
+from app.kit.web.errors import is_unreachable
 from app.kit.webhooks.message_types import MessageTypes
 from app.partners.outbound.delivery.leases import DueMessage
 from app.partners.outbound.endpoints.sealed_config import EndpointConfig, open_config

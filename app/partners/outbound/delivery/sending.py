@@ -46,10 +46,10 @@ class MessageSender:
         many = settings.webhook_connections
         render, record = Renderer(database, self._ring, types).render, ResultRecorder(database).record
         self._rendering: GroupCommit[DueMessage, Rendered | None] = GroupCommit(
-            _delayed(render), queue_limit=many, batch_limit=many, patience=RENDER_TIMEOUT
+            _delayed(render), queue_limit=many, batch_limit=many, retry_timeout=RENDER_TIMEOUT
         )
         self._recording: GroupCommit[Attempt, None] = GroupCommit(
-            _delayed(record), queue_limit=many, batch_limit=many, patience=RECORD_TIMEOUT
+            _delayed(record), queue_limit=many, batch_limit=many, retry_timeout=RECORD_TIMEOUT
         )
 
     def start(self) -> None:
@@ -67,11 +67,11 @@ class MessageSender:
 
         Raises when it cannot be rendered or recorded, whatever the reason: it is still due then.
         """
-        rendered = await self._rendering.add(due)
+        rendered = await self._rendering.submit(due)
         if rendered is None or time.monotonic() > until:
             return False
         attempt = await self._attempt(due, rendered)
-        await self._recording.add(attempt)
+        await self._recording.submit(attempt)
         return attempt.outcome in {Outcome.DELIVERED, Outcome.VOID}
 
     async def _attempt(self, due: DueMessage, rendered: Rendered) -> Attempt:

@@ -24,13 +24,14 @@ _GIVE_UP = text("""
     WHERE mail_due_at <= :now AND (state <> 'paused' OR mail_count >= :most)
     RETURNING id, 'endpoint_paused' AS kind, mail_count
 """)
+# An array, made once: a plan may run a subquery of IN for each row, each time claiming others (seen: LIMIT 1, 5 rows).
 _CLAIM = text("""
     UPDATE webhook_endpoints AS e SET mail_count = e.mail_count + 1, mail_due_at = :lease
     FROM organizations o
-    WHERE o.id = e.organization_id AND e.id IN (
+    WHERE o.id = e.organization_id AND e.id = ANY (ARRAY(
         SELECT id FROM webhook_endpoints WHERE mail_due_at <= :now ORDER BY mail_due_at LIMIT :limit
         FOR NO KEY UPDATE SKIP LOCKED
-    ) RETURNING e.id, 'endpoint_paused' AS kind, e.label, e.sealed, e.mail_count, o.name
+    )) RETURNING e.id, 'endpoint_paused' AS kind, e.label, e.sealed, e.mail_count, o.name
 """)
 # Only if it has not been claimed again, nor paused once more.
 _SETTLE = text("""

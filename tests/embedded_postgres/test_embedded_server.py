@@ -284,11 +284,8 @@ def test_a_server_that_outlived_its_service_is_ended_first(made: Path) -> None:
     program = find_binaries(account).folder / "postgres"
     left_behind = subprocess.Popen(
         [program, "-D", made / "postgres", "-k", made / "socket", "-c", "listen_addresses="],
-        user=account.uid,
-        group=account.gid,
-        extra_groups=account.extra_groups,
-        cwd="/",
         stderr=subprocess.DEVNULL,
+        **account.process_options,
     )
     while "ready" not in read_or_nothing(made / "postgres" / "postmaster.pid"):
         assert left_behind.poll() is None

@@ -12,21 +12,14 @@ from hypothesis import strategies as st
 from sqlalchemy import select, text
 from structlog.testing import capture_logs
 
-from app.kit.abuse import client_addresses
-from app.kit.abuse.client_addresses import (
-    ADDRESS_SALTS,
-    Address,
-    AddressSalt,
-    ClientIpDigester,
-    TrustedProxies,
-    client_address,
-    forget_salts,
-)
+from app.kit.abuse import address_digests
+from app.kit.abuse.address_digests import ADDRESS_SALTS, AddressSalt, ClientIpDigester, forget_salts
+from app.kit.abuse.client_addresses import Address, TrustedProxies, client_address
 from app.kit.clock import now
 from app.kit.crypto.key_rotation import reseal
 from app.kit.crypto.sealing import KeyRing
 from app.kit.database.session import Database
-from app.kit.web.middleware import Scope
+from app.kit.web.asgi import Scope
 from tests.support.settings import SECRET_KEYS
 
 RING = KeyRing.parse(SECRET_KEYS)
@@ -225,24 +218,24 @@ async def test_without_a_database_there_is_no_digest_and_it_is_not_asked_each_ti
 async def test_a_database_that_does_not_answer_holds_nobody_for_long(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(client_addresses, "_PATIENCE", 0.05)
-    monkeypatch.setattr(client_addresses, "_PAUSE", 0.0)
+    monkeypatch.setattr(address_digests, "_READ_TIMEOUT", 0.05)
+    monkeypatch.setattr(address_digests, "_RETRY_PAUSE", 0.0)
     kept = ClientIpDigester(RING, database)
     async with database.transaction() as session:
         await session.execute(text("LOCK TABLE address_salts IN ACCESS EXCLUSIVE MODE"))
         async with asyncio.timeout(5):
             assert await kept.digest(HOME) is None
-    monkeypatch.setattr(client_addresses, "_PATIENCE", 5.0)
+    monkeypatch.setattr(address_digests, "_READ_TIMEOUT", 5.0)
     assert await kept.digest(HOME) is not None
 
 
 async def test_yesterday_s_key_is_not_used_when_there_is_none_for_today(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(client_addresses, "_PATIENCE", 0.05)
     moment = NOON
     kept = ClientIpDigester(RING, database, clock=lambda: moment)
     assert await kept.digest(HOME) is not None
+    monkeypatch.setattr(address_digests, "_READ_TIMEOUT", 0.05)
     moment = NOON + timedelta(days=1)
     async with database.transaction() as session:
         await session.execute(text("LOCK TABLE address_salts IN ACCESS EXCLUSIVE MODE"))

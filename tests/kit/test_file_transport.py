@@ -15,7 +15,7 @@ from app.kit.mail.outcome import SENT, Outcome
 from app.kit.mail.preview_page import router
 from app.kit.problems import OperatorError
 from app.kit.rooms import Services
-from app.kit.web import middleware
+from app.kit.web import errors, middleware
 from app.settings import Settings
 
 SENDER = Sender.parse("no-reply@localhost")
@@ -135,7 +135,7 @@ def a_client(
     chosen = {"database_url": "postgresql://nobody@nowhere/none", "outbox_dir": folder, **more}
     settings = Settings.model_validate(chosen)
     api.state.services = Services(settings, Database(settings.database_url.get_secret_value()))
-    middleware.install(api)
+    errors.install_error_handlers(api)
     api.include_router(router)
     transport = httpx.ASGITransport(app=middleware.RequestMiddleware(api), client=(client, 1))  # type: ignore[arg-type]
     return httpx.AsyncClient(transport=transport, base_url=f"http://{host}")

@@ -58,7 +58,7 @@ async def run(pile: Pile, url: str, connections: int = 3, transport: type[SmtpTr
     ending = asyncio.Event()
     post = transport(url, Sender.parse("no-reply@example.org"), connections=connections)
     task = asyncio.create_task(MailSender(pile, post, connections).run(ending, 0.01))
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         await pile.finished.wait()
     ending.set()
     await task

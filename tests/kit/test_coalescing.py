@@ -36,10 +36,10 @@ class Source:
 async def test_a_value_is_read_once_while_it_is_fresh() -> None:
     source = Source()
     snapshots = CoalescingReader(source.read, seconds=60)
-    assert snapshots.kept("a") is None
+    assert snapshots.peek("a") is None
     assert [await snapshots.get("a") for _ in range(5)] == [0] * 5
     source.value = 1
-    assert await snapshots.get("a") == snapshots.kept("a") == 0
+    assert await snapshots.get("a") == snapshots.peek("a") == 0
     assert source.asked == [["a"]]
 
 
@@ -69,14 +69,14 @@ async def test_fresh_never_answers_with_what_was_read_before_it_was_asked() -> N
     snapshots = CoalescingReader(source.read, seconds=60)
     assert await snapshots.get("a") == 0
     source.hold()
-    first = asyncio.create_task(snapshots.fresh("a"))
+    first = asyncio.create_task(snapshots.refresh("a"))
     await source.reading.wait()
     source.value = 1
-    second = asyncio.create_task(snapshots.fresh("a"))
+    second = asyncio.create_task(snapshots.refresh("a"))
     await asyncio.sleep(0)
     source.go_on.set()
     assert (await first, await second) == (0, 1)
-    assert snapshots.kept("a") == 1
+    assert snapshots.peek("a") == 1
 
 
 async def test_an_age_is_counted_from_when_the_read_began(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -89,7 +89,7 @@ async def test_an_age_is_counted_from_when_the_read_began(monkeypatch: pytest.Mo
     seconds[0] += 2
     source.go_on.set()
     assert await slow == 0
-    assert snapshots.kept("a") is None
+    assert snapshots.peek("a") is None
 
 
 async def test_what_is_not_there_is_not_kept() -> None:
@@ -108,8 +108,8 @@ async def test_what_has_gone_is_forgotten() -> None:
     snapshots = CoalescingReader(read, seconds=60)
     assert await snapshots.get("a") == 1
     there.clear()
-    assert await snapshots.fresh("a") is None
-    assert snapshots.kept("a") is None
+    assert await snapshots.refresh("a") is None
+    assert snapshots.peek("a") is None
     there["a"] = 2
     assert await snapshots.get("a") == 2
 
@@ -138,10 +138,10 @@ async def test_who_leaves_early_takes_nothing_from_the_others() -> None:
 
 
 async def test_only_so_many_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("app.kit.database.coalescing._MOST_KEPT", 10)
+    monkeypatch.setattr("app.kit.database.coalescing._MOST_CACHED", 10)
     source = Source()
     snapshots = CoalescingReader(source.read, seconds=60)
     for number in range(100):
         await snapshots.get(str(number))
-    assert sum(snapshots.kept(str(number)) is not None for number in range(100)) <= 12
-    assert snapshots.kept("99") == 0
+    assert sum(snapshots.peek(str(number)) is not None for number in range(100)) <= 12
+    assert snapshots.peek("99") == 0

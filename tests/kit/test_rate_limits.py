@@ -256,7 +256,7 @@ async def test_the_scheme_says_whether_it_is_spoken_under_tls(scheme: str, first
 
     async with listening(hang_up) as port, sharing(f"{scheme}://127.0.0.1:{port}") as limiter:
         await limiter.hit("1/minute", "a")
-        assert limiter.lost
+        assert limiter.degraded
     assert heard[0] == first
 
 
@@ -265,7 +265,7 @@ async def test_while_the_store_is_not_there_the_process_counts_for_itself() -> N
         async with sharing("redis://:hidden@127.0.0.1:1") as limiter:
             hits = await asyncio.gather(*(limiter.hit("5/minute", str(number)) for number in range(100)))
             again = [await limiter.hit("5/minute", str(number % 10)) for number in range(100)]
-            assert limiter.lost
+            assert limiter.degraded
     assert set(hits) == {True}
     assert again == [True] * 40 + [False] * 60
     assert [line["event"] for line in logs] == ["limits cannot be shared"]
@@ -302,11 +302,11 @@ async def test_a_store_that_comes_back_is_found_by_one_hit(monkeypatch: pytest.M
             assert await limiter.hit("1/minute", "a")
             async with listening(store.talk, port):
                 assert not await limiter.hit("1/minute", "a")
-                assert limiter.lost
+                assert limiter.degraded
                 monkeypatch.setattr(limiter, "_retry_at", 0.0)
                 # The store has not heard of those before.
                 assert await limiter.hit("1/minute", "a")
-                assert not limiter.lost
+                assert not limiter.degraded
                 assert not await limiter.hit("1/minute", "a")
     assert [line["event"] for line in logs] == ["limits cannot be shared", "limits are shared again"]
 
@@ -317,7 +317,7 @@ async def test_a_store_lost_for_a_moment_keeps_nobody_out_who_is_within_the_limi
         assert await limiter.hit("3/minute", "everybody")
         store.hangs_up = True
         crowd = await asyncio.gather(*(limiter.hit("3/minute", str(number)) for number in range(2000)))
-        assert limiter.lost
+        assert limiter.degraded
         one = [await limiter.hit("3/minute", "one") for _ in range(5)]
     assert set(crowd) == {True}
     assert one == [True] * 3 + [False] * 2
@@ -330,7 +330,7 @@ async def test_a_busy_loop_is_not_taken_for_a_lost_store(monkeypatch: pytest.Mon
         assert await limiter.hit("5/minute", "a")
         store.busy = 0.1
         assert await limiter.hit("5/minute", "a")
-    assert not limiter.lost
+    assert not limiter.degraded
 
 
 async def test_without_an_address_limits_are_counted_in_the_process() -> None:

@@ -48,7 +48,7 @@ class Store:
 
 @asynccontextmanager
 async def queue_of(commit: Commit, **more: Any) -> AsyncIterator[GroupCommit[int, int]]:
-    limits = {"queue_limit": 1000, "batch_limit": 100, "patience": 5.0, **more}
+    limits = {"queue_limit": 1000, "batch_limit": 100, "retry_timeout": 5.0, **more}
     queue: GroupCommit[int, int] = GroupCommit(commit, **limits)
     queue.start()
     try:
@@ -59,11 +59,11 @@ async def queue_of(commit: Commit, **more: Any) -> AsyncIterator[GroupCommit[int
 
 
 async def _together(queue: GroupCommit[int, int], items: Sequence[int]) -> list[Any]:
-    return await asyncio.gather(*(queue.add(item) for item in items), return_exceptions=True)
+    return await asyncio.gather(*(queue.submit(item) for item in items), return_exceptions=True)
 
 
 async def _waiting(queue: GroupCommit[int, int], items: Sequence[int]) -> list[asyncio.Task[int]]:
-    tasks = [asyncio.create_task(queue.add(item)) for item in items]
+    tasks = [asyncio.create_task(queue.submit(item)) for item in items]
     await asyncio.sleep(0)
     return tasks
 
@@ -76,7 +76,7 @@ def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
 async def test_alone_one_is_a_batch_and_in_a_crowd_many_are() -> None:
     store = Store()
     async with queue_of(store.commit) as queue:
-        assert await queue.add(1) == 10
+        assert await queue.submit(1) == 10
         store.hold()
         first = await _waiting(queue, [2])
         await store.busy.wait()
@@ -122,11 +122,11 @@ async def test_a_full_queue_refuses_and_loses_nothing() -> None:
         await store.busy.wait()
         waiting = await _waiting(queue, range(1, 6))
         with pytest.raises(QueueFull) as refused:
-            await queue.add(99)
+            await queue.submit(99)
         assert int(refused.value.headers["Retry-After"]) >= 1
         store.go_on.set()
         assert await asyncio.gather(*first, *waiting) == [n * 10 for n in range(6)]
-        assert await queue.add(6) == 60
+        assert await queue.submit(6) == 60
     assert 99 not in {n for batch in store.taken for n in batch}
 
 
@@ -141,12 +141,12 @@ async def test_a_lost_connection_is_tried_again_with_the_same_items() -> None:
 async def test_a_commit_that_keeps_failing_is_told_to_everybody_and_the_queue_goes_on() -> None:
     store = Store()
     store.errors = [ConnectionError("10.0.0.1 is out of reach")] * 1000
-    async with queue_of(store.commit, patience=0.01) as queue:
+    async with queue_of(store.commit, retry_timeout=0.01) as queue:
         answers = await _together(queue, [1, 2, 3])
         assert [type(answer) for answer in answers] == [Unavailable] * 3
         assert "10.0.0.1" not in str([answer.body("r") for answer in answers])
         store.errors.clear()
-        assert await queue.add(4) == 40
+        assert await queue.submit(4) == 40
     assert store.taken == [[4]]
 
 
@@ -170,7 +170,7 @@ async def test_draining_settles_all_that_was_taken_and_takes_no_more() -> None:
         draining = asyncio.create_task(queue.drain())
         await asyncio.sleep(0)
         with pytest.raises(Unavailable):
-            await queue.add(99)
+            await queue.submit(99)
         assert not draining.done()
         store.go_on.set()
         await draining
@@ -196,14 +196,14 @@ async def test_the_metrics_tell_of_the_public_queue_alone() -> None:
         return {name: REGISTRY.get_sample_value(f"multitude_{name}") for name in names}
 
     store, before = Store(), told()
-    async with queue_of(store.commit, watched=False) as queue:
+    async with queue_of(store.commit, export_metrics=False) as queue:
         store.hold()
-        waiting = [asyncio.create_task(queue.add(number)) for number in range(3)]
+        waiting = [asyncio.create_task(queue.submit(number)) for number in range(3)]
         await store.busy.wait()
         assert told() == before
         store.go_on.set()
         await asyncio.gather(*waiting)
     assert told() == before
     async with queue_of(store.commit) as queue:
-        await queue.add(1)
+        await queue.submit(1)
     assert told() != before
