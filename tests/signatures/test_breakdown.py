@@ -16,13 +16,13 @@ from movement import Json, person, plant
 from app.kit.clock import now
 from app.kit.database.session import Database
 from app.signatures.reading.breakdown import fold
-from app.signatures.schemas import Dimension, TallyRow, TallyView
+from app.signatures.schemas import DimensionName, TallyRow, TallyView
 
 Headers = dict[str, str]
 Sign = Callable[..., Awaitable[httpx.Response]]
 AT = "/v1/petitions/end-the-ban/tally"
 GROUP, EVENT = uuid4(), uuid4()
-STAFF_ONLY = set(get_args(Dimension)) - {"country", "hour"}
+STAFF_ONLY = set(get_args(DimensionName)) - {"country", "hour"}
 
 CROWD = [
     *(person(n, "UG", region="Kampala", source="-2-3", referral=f"group:{GROUP}") for n in range(7)),
@@ -91,7 +91,7 @@ async def test_each_role_sees_what_it_may(
     analyst: Headers,
     data_officer: Headers,
 ) -> None:
-    for by in get_args(Dimension):
+    for by in get_args(DimensionName):
         public = await client.get(AT, params={"by": by})
         assert (by, public.status_code) == (by, 401 if by in STAFF_ONLY else 200)
         for staff in (owner, campaigner, analyst, data_officer):

@@ -14,7 +14,7 @@ from app.kit.crypto.key_rotation import walk
 from app.kit.crypto.sealing import KeyRing, SealBrokenError
 from app.kit.database.session import Database
 from app.kit.mail.templates import MailTemplates
-from app.kit.settings import Settings
+from app.settings import Settings
 from app.signatures.background.consents import ConsentRecorder
 from app.signatures.background.mails import SignatureMails
 from app.signatures.key_rotation import SIGNATURES
