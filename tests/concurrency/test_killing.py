@@ -12,14 +12,17 @@ from typing import Self
 import httpx
 import psutil
 import pytest
-from movement import person, plant, proven, run
-from services import Crowd, Service, command, free_port, kill_tree, open_folder
 
 from app.embedded_postgres.server import EmbeddedPostgres
 from app.kit.crypto.sealing import KeyRing
 from app.kit.database.schema_version import upgrade
 from app.kit.database.session import Database
 from app.people.fields.emails import canonical
+from tests.support.crowd import Crowd
+from tests.support.databases import run
+from tests.support.factories import insert_petition, person
+from tests.support.services import Service, command, free_port, kill_tree, multitude, open_folder
+from tests.support.tallies import exact_counts
 
 SECRET = "a-secret-that-is-only-for-tests-0002"
 SLUGS = ["one", "two", "three"]
@@ -38,7 +41,7 @@ def postgres(folder: Path) -> Iterator[EmbeddedPostgres]:
     async def plant_all() -> None:
         database = Database(server.url)
         for slug in SLUGS:
-            await plant(database, slug)
+            await insert_petition(database, slug)
         await database.close()
 
     with EmbeddedPostgres.start(folder / "data") as server:
@@ -58,7 +61,7 @@ def verify(url: str, crowd: Crowd, secret: str = SECRET) -> None:
     async def look() -> dict[str, set[bytes]]:
         database = Database(url)
         try:
-            await proven(database)
+            await exact_counts(database)
             rows = await run(
                 database,
                 "SELECT p.slug, s.signer FROM signatures s JOIN petitions p ON p.id = s.petition_id"
@@ -158,7 +161,7 @@ def test_up_starts_again_on_its_data_however_it_ended(folder: Path) -> None:
         assert "owner key" in first.output()
         crowd.wait_for(200)
         second = subprocess.run(
-            [*first.process.args[:3], *words, "--port", str(free_port())],  # type: ignore[index]
+            multitude(*words, "--port", str(free_port())),
             capture_output=True,
             text=True,
             check=False,
@@ -169,7 +172,7 @@ def test_up_starts_again_on_its_data_however_it_ended(folder: Path) -> None:
         assert "already in use by a running service" in " ".join(second.stderr.split())
         assert not second.stdout
         crowd.wait_for(100)
-        left = psutil.Process(first.process.pid).children(recursive=True)
+        left = psutil.Process(first.pid).children(recursive=True)
         first.crash()
         with Service(*words, port=first.port) as again:
             again.wait_until_ready()
@@ -193,7 +196,7 @@ def test_up_recovers_when_its_database_or_its_worker_is_killed(folder: Path) -> 
         service.wait_until_ready()
         with Crowd(service.port, ["repeal-the-laws"], connections=8) as crowd:
             crowd.wait_for(100)
-            for process in psutil.Process(service.process.pid).children():
+            for process in psutil.Process(service.pid).children():
                 os.kill(process.pid, signal.SIGKILL)
             crowd.wait_for(100)
         told = command("tally", "verify", "--data-dir", str(folder / "data"))

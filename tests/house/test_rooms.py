@@ -4,13 +4,10 @@ from collections.abc import AsyncIterator
 
 import httpx
 import pytest
-import trial_room
 from alembic.autogenerate import produce_migrations
 from alembic.migration import MigrationContext
 from alembic.operations import Operations
-from docs_programs import list_roles
 from fastapi import FastAPI
-from movement import SECRET_KEYS, run
 from sqlalchemy import Connection
 
 from app import worker
@@ -22,6 +19,10 @@ from app.people.account.service import remember
 from app.people.account.sessions import begin
 from app.rooms import ROOMS, metadata
 from app.settings import Settings
+from tests.support import trial_room
+from tests.support.databases import run
+from tests.support.docs_programs import list_roles
+from tests.support.settings import SECRET_KEYS
 
 WITH_NOTES: tuple[Room, ...] = (*ROOMS, trial_room.ROOM)
 AMINA = "amina@example.org"

@@ -4,7 +4,6 @@ import asyncio
 from collections.abc import Sequence
 
 import pytest
-from movement import run
 from prometheus_client import REGISTRY
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -13,6 +12,7 @@ from structlog.testing import capture_logs
 from app.kit.database.session import Database
 from app.kit.rooms import Sweep
 from app.kit.sweeps import forget_sweep_failures, sweep_once
+from tests.support.databases import run
 
 
 class Moody:

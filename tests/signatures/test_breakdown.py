@@ -11,12 +11,13 @@ from uuid import UUID, uuid4
 
 import httpx
 import pytest
-from movement import Json, person, plant
 
 from app.kit.clock import now
 from app.kit.database.session import Database
 from app.signatures.reading.breakdown import fold
 from app.signatures.schemas import DimensionName, TallyRow, TallyView
+from tests.support.factories import insert_petition, person
+from tests.support.types import Json
 
 Headers = dict[str, str]
 Sign = Callable[..., Awaitable[httpx.Response]]
@@ -118,7 +119,7 @@ async def test_an_unknown_dimension_or_petition_is_a_problem(
     for query in ({}, {"by": "signer"}, {"by": "total"}, {"by": ""}, {"by": "country'; --"}):
         for headers in ({}, analyst):
             assert (await client.get(AT, params=query, headers=headers)).status_code == 422
-    await plant(database, "draft", state="draft", opens_at=None)
+    await insert_petition(database, "draft", state="draft", opens_at=None)
     for slug in ("unknown", "draft"):
         assert (await client.get(f"/v1/petitions/{slug}/tally?by=country")).status_code == 404
     assert (await client.get("/v1/petitions/draft/tally?by=country", headers=analyst)).json()["total"] == 0

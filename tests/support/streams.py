@@ -8,7 +8,7 @@ from typing import Any
 from app.kit.web.middleware import Asgi
 
 
-class Listener:
+class StreamClient:
     """One open stream of the application in this process."""
 
     def __init__(self) -> None:
@@ -35,9 +35,9 @@ class Listener:
 
 
 @asynccontextmanager
-async def listening(app: Asgi, path: str, headers: Mapping[str, str] | None = None) -> AsyncIterator[Listener]:
+async def open_stream(app: Asgi, path: str, headers: Mapping[str, str] | None = None) -> AsyncIterator[StreamClient]:
     """Open a stream for as long as the block lasts; whoever leaves is gone from the server too."""
-    listener = Listener()
+    listener = StreamClient()
     scope = {
         "type": "http",
         "asgi": {"version": "3.0", "spec_version": "2.3"},
