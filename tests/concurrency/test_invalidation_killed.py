@@ -23,6 +23,9 @@ from tests.support.signing_engine import sign, wait_for_blocked
 from tests.support.tallies import exact_count
 from tests.support.types import Headers, Json
 
+pytestmark = pytest.mark.process
+
+
 PARTS = 20
 COUNTRIES = ("UG", "FR", "DE", "KE")
 

@@ -24,6 +24,9 @@ from tests.support.factories import insert_petition, person
 from tests.support.services import Service, command, free_port, kill_tree, multitude, open_folder
 from tests.support.tallies import exact_counts
 
+pytestmark = pytest.mark.process
+
+
 SECRET = "a-secret-that-is-only-for-tests-0002"
 SLUGS = ["one", "two", "three"]
 

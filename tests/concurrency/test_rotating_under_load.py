@@ -131,6 +131,7 @@ async def test_rotation_ends_though_a_process_keeps_sealing_with_the_old_key(
     await connection.close()
 
 
+@pytest.mark.process
 async def test_a_rotation_killed_in_the_middle_is_completed_by_the_next(
     lanes: tuple[Lane, Lane], database: Database, petition_id: UUID, url: str
 ) -> None:

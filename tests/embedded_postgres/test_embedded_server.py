@@ -22,6 +22,9 @@ from app.embedded_postgres.binaries import SHARED_FOLDER, account_for, find_bina
 from app.embedded_postgres.server import EmbeddedPostgres, EmbeddedPostgresError
 from app.kit.database.session import Database
 
+pytestmark = pytest.mark.process
+
+
 ROOT = os.geteuid() == 0
 only_root = pytest.mark.skipif(not ROOT, reason="needs root, who may become another user")
 

@@ -102,6 +102,7 @@ def test_migrations_and_models_say_the_same(fresh: Fresh) -> None:
     assert _with_models(migrated, differences) == []
 
 
+@pytest.mark.process
 def test_a_second_upgrade_changes_nothing_and_two_at_once_do_not_collide(fresh: Fresh) -> None:
     url = fresh()
     with ThreadPoolExecutor() as pool:
