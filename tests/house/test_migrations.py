@@ -136,7 +136,7 @@ def test_a_migration_gives_up_rather_than_wait_for_a_lock() -> None:
 
 async def _wait_for_a_lock(connection: "asyncpg.Connection[asyncpg.Record]") -> None:
     waiting = "SELECT EXISTS (SELECT FROM pg_locks WHERE NOT granted AND relation = 'consents'::regclass)"
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while not await connection.fetchval(waiting):
             continue
 
