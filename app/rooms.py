@@ -1,4 +1,4 @@
-"""The one list of rooms, from the lowest to the highest: who is in it exists, for the doors and for the guards."""
+"""The one list of rooms, the lowest layer first. The doors and the guards of the house load what is listed here."""
 
 from collections.abc import Sequence
 

@@ -87,7 +87,7 @@ class Room:
     fast_lane: Sequence[APIRouter] = ()
     # Bodies whose routes read them with `kit/web/bodies.py`, for the API's description.
     hand_read_bodies: Sequence[type[BaseModel]] = ()
-    # Opened by every process; by the API alone.
+    # `services` are opened by the API and by the worker, `api_services` by the API only.
     services: Sequence[OpenServices] = ()
     api_services: Sequence[OpenServices] = ()
     # Beginning of a key -> who knows its holder.

@@ -44,7 +44,7 @@ class SigningEngine:
         return self._queue.submit(item)
 
     def submit_bulk(self, signings: Sequence[Signing]) -> Awaitable[Sequence[Outcome]]:
-        """Commit up to `bulk.CHUNK` signings of a partner; an outcome for each, in order. QueueFull, Unavailable."""
+        """Commit up to `bulk.BATCH_LIMIT` signings of a partner; an outcome for each, in order. QueueFull, Unavailable."""
         return self._bulk.submit(signings)
 
     @property
