@@ -21,6 +21,8 @@ from tests.support.services import open_folder
 from tests.support.settings import settings_for
 from tests.support.types import Headers
 
+pytest_plugins = ["tests.support.tiers"]
+
 MakeKey = Callable[..., Awaitable[Headers]]
 
 

@@ -22,6 +22,9 @@ from tests.support.services import command
 from tests.support.settings import SECRET_KEYS
 from tests.support.smtp import SmtpServer
 
+pytestmark = pytest.mark.process
+
+
 Json = dict[str, Any]
 WRONG = "a-wrong-password"
 

@@ -3,11 +3,16 @@
 import subprocess
 from contextlib import AbstractContextManager
 
+import pytest
+
 from app.kit.database.session import Database
 from app.settings import Settings
 from tests.support.databases import run, wait_until
 from tests.support.services import kill_tree, worker
 from tests.support.webhooks import insert_endpoint, insert_messages, receiving
+
+pytestmark = pytest.mark.process
+
 
 CONNECTIONS = 8
 EACH = 150

@@ -42,6 +42,9 @@ from tests.support.factories import insert_petition
 from tests.support.settings import SECRET_KEYS
 from tests.support.signing_engine import wait_for_blocked
 
+pytestmark = pytest.mark.slow
+
+
 RING = KeyRing.parse(SECRET_KEYS)
 TYPES = MessageTypes(MESSAGE_TYPES)
 spread = FanOut(TYPES)

@@ -21,8 +21,11 @@ from app.people.fields.emails import canonical
 from tests.support.crowd import Crowd
 from tests.support.databases import run
 from tests.support.factories import insert_petition, person
-from tests.support.services import Service, command, free_port, kill_tree, multitude, open_folder
+from tests.support.services import PATIENCE, Service, command, free_port, kill_tree, multitude, open_folder
 from tests.support.tallies import exact_counts
+
+pytestmark = pytest.mark.process
+
 
 SECRET = "a-secret-that-is-only-for-tests-0002"
 SLUGS = ["one", "two", "three"]
@@ -118,9 +121,9 @@ def test_sigterm_under_load_settles_everything_and_ends_the_streams(postgres: Em
         service.wait_until_ready()
         with Crowd(service.port, SLUGS) as crowd, Watcher(f"{service.url}/v1/petitions/one/stream") as watcher:
             crowd.wait_for(300)
-            assert watcher.heard.wait(10)
+            assert watcher.heard.wait(PATIENCE)
             assert service.end(15) == 0
-            assert watcher.ended.wait(5)
+            assert watcher.ended.wait(PATIENCE)
         # Idle connections are closed as the service ends; whoever asks on one at this moment is not answered.
         assert set(crowd.answers) <= {201, 503}
         assert "Traceback" not in service.errors()
@@ -143,7 +146,7 @@ class Watcher:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._thread.join(30)
+        self._thread.join(PATIENCE)
 
     def _watch(self) -> None:
         with httpx.stream("GET", self._url, timeout=30) as answer:
@@ -165,7 +168,7 @@ def test_up_starts_again_on_its_data_however_it_ended(folder: Path) -> None:
             capture_output=True,
             text=True,
             check=False,
-            timeout=30,
+            timeout=PATIENCE,
         )
         assert second.returncode == 1
         assert second.stderr.count("\n") <= 3

@@ -31,6 +31,9 @@ from tests.support.settings import FINGERPRINT
 from tests.support.signing_engine import prepared
 from tests.support.tallies import exact_count
 
+pytestmark = pytest.mark.slow
+
+
 PEOPLE = range(4)
 COUNTRIES = ("UG", "FR")
 PARTNERS = (UUID(int=7), UUID(int=8))

@@ -4,6 +4,8 @@ import asyncio
 import subprocess
 from contextlib import AbstractContextManager
 
+import pytest
+
 from app.kit.database.session import Database
 from app.settings import Settings
 from app.signatures import service
@@ -13,6 +15,9 @@ from tests.support.databases import run, wait_until
 from tests.support.factories import insert_petition, people_like
 from tests.support.services import kill_tree, worker
 from tests.support.smtp import SmtpServer
+
+pytestmark = pytest.mark.process
+
 
 SIGNERS = 300
 CONNECTIONS = 4

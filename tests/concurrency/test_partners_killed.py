@@ -27,6 +27,9 @@ from tests.support.factories import insert_petition, person
 from tests.support.services import Service
 from tests.support.tallies import exact_counts
 
+pytestmark = pytest.mark.process
+
+
 SECRET = "a-secret-that-is-only-for-tests-0002"
 RING = KeyRing.parse(SECRET)
 # Three batches, with somebody twice.

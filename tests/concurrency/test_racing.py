@@ -73,7 +73,7 @@ async def test_two_lanes_never_wait_for_each_others_tallies(
         assert len(await insert._insert(ours.connection, sorted(mine), insert.FROM_SIGNER)) == 10
         changes = [(petition_id, signing.tally_keys, 1) for signing in mine]
         await tallies.apply_deltas(ours.connection, ours.number, {petition_id}, changes)
-        async with asyncio.timeout(3):
+        async with asyncio.timeout(60):  # whoever waited for the other lane would fail before
             others = prepared(ring, petition_id, [person(number) for number in range(10, 20)])
             committed = await insert.sign(theirs, others)
         assert committed.outcomes == [Outcome.COUNTED] * 10
@@ -202,7 +202,7 @@ async def test_a_lane_belongs_to_one_and_is_free_when_its_connection_ends(databa
 
 async def _claimed(database: Database, wished: int) -> int:
     """Claim lanes until the wished one is had, for PostgreSQL takes a moment to miss a client."""
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while True:
             lane = await claim(database, FINGERPRINT)
             await lane.release()

@@ -69,7 +69,7 @@ async def test_a_worker_whose_connection_is_lost_goes_on_with_another_and_keeps_
             working = asyncio.create_task(runner.work(services_for(own, quick), ending))
             (pid,) = await wait_for_blocked(holding.connection)
             await holding.connection.execute("SELECT pg_terminate_backend($1)", pid)
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             while await run(database, "SELECT 1 FROM invalidations WHERE state = 'applying'"):
                 continue
             while await run(database, LANES_TAKEN) != [(1,)]:

@@ -33,6 +33,9 @@ from tests.support.factories import insert_petition, person
 from tests.support.settings import FINGERPRINT
 from tests.support.tallies import exact_count
 
+pytestmark = pytest.mark.slow
+
+
 PEOPLE, PETITIONS = range(5), range(2)
 WITHDRAWN = "withdrawn"
 # How a signature stands: not at all, withdrawn, or by the id of the attempt that won.

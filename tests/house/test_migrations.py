@@ -102,6 +102,7 @@ def test_migrations_and_models_say_the_same(fresh: Fresh) -> None:
     assert _with_models(migrated, differences) == []
 
 
+@pytest.mark.process
 def test_a_second_upgrade_changes_nothing_and_two_at_once_do_not_collide(fresh: Fresh) -> None:
     url = fresh()
     with ThreadPoolExecutor() as pool:
@@ -135,7 +136,7 @@ def test_a_migration_gives_up_rather_than_wait_for_a_lock() -> None:
 
 async def _wait_for_a_lock(connection: "asyncpg.Connection[asyncpg.Record]") -> None:
     waiting = "SELECT EXISTS (SELECT FROM pg_locks WHERE NOT granted AND relation = 'consents'::regclass)"
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while not await connection.fetchval(waiting):
             continue
 

@@ -21,6 +21,9 @@ from app.serving import options
 from app.settings import Settings
 from tests.support.factories import insert_petition
 
+pytestmark = pytest.mark.slow
+
+
 EXAMPLES = 25
 CONFIG = schemathesis.Config.from_dict({"generation": {"max-examples": EXAMPLES, "database": "none"}})
 DESCRIPTION = json.loads((Path(__file__).parents[2] / "openapi" / "openapi.json").read_text(encoding="utf-8"))

@@ -12,6 +12,9 @@ import pytest
 
 from tests.support.services import Service, open_folder
 
+pytestmark = pytest.mark.process
+
+
 Lines = Iterator[str]
 
 

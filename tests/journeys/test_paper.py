@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import httpx
+import pytest
 
 from app.kit.database.session import Database
 from app.settings import Settings
@@ -13,6 +14,9 @@ from tests.support.databases import run
 from tests.support.factories import insert_petition, person
 from tests.support.services import command
 from tests.support.tallies import exact_counts
+
+pytestmark = pytest.mark.process
+
 
 PAPER = """given_name,family_name,email,country,region,signed_at
 Amina,Okello,amina@example.org,UG,Kampala,2019-03-20T10:00:00Z

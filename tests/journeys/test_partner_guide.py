@@ -34,6 +34,9 @@ from tests.support.docs_examples import Reader, Running, blocks_of, json_example
 from tests.support.services import PATIENCE, ROOT, Service, free_port, open_folder
 from tests.support.types import Json
 
+pytestmark = pytest.mark.process
+
+
 GUIDE, STAFF = (ROOT / "docs" / page for page in ("partners.md", "staff.md"))
 PETITION = "repeal-the-laws"
 _ROW = re.compile(r"^\| `([a-z-]+)` \| (\d{3}) \|", re.MULTILINE)

@@ -65,7 +65,7 @@ class Ear:
 
     async def next(self, type_: str) -> Json:
         """The data of the next message of this type."""
-        async with asyncio.timeout(20), self._news:
+        async with asyncio.timeout(60), self._news:
             await self._news.wait_for(lambda: any(message["type"] == type_ for message in self.heard))
             message = next(message for message in self.heard if message["type"] == type_)
             self.heard.remove(message)

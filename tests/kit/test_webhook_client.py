@@ -101,7 +101,7 @@ async def test_a_connection_nobody_needs_any_more_is_closed(monkeypatch: pytest.
     monkeypatch.setattr(response_handler, "LIFETIME", 0.05)
     async with receiving() as receiver, posting() as out:
         await out.post(receiver.url(), {}, b"")
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(60):
             await receiver.left.wait()
 
 
@@ -236,9 +236,10 @@ async def test_an_answer_that_frames_nothing_without_end_is_ended(head: bytes, p
         url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/"
         for _ in range(connections - 1):
             assert (await out.post(url, {}, b"")).error is None
-        began = time.perf_counter()
+        began = time.process_time()
         assert (await out.post(url, {}, b"")).error == "too-large"
-        assert time.perf_counter() - began < 2
+        # Of work, whatever else the machine does.
+        assert time.process_time() - began < 2
     # What the sockets hold comes on top of what was looked at.
     assert MOST_RESPONSE < taken < 20 * 1024 * 1024
 
@@ -294,7 +295,7 @@ async def test_what_comes_unasked_is_not_the_next_answer() -> None:
         await out.post(receiver.url(), {}, b"")
         for writer in receiver._writers:
             writer.write(http_response(500, b"unasked"))
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(60):
             await receiver.left.wait()
         assert (await out.post(receiver.url(), {}, b"")).status_code == 200
         assert (len(receiver.received), receiver.connections) == (2, 2)
@@ -346,10 +347,9 @@ async def test_a_connection_that_was_closed_is_forgotten(authority: Authority) -
         for _ in range(10):
             assert (await safe.post(f"https://{HOST}:{far.port}/", {}, b"")).error is None
             assert (await plain.post(near.url(), {}, b"")).error is None
-        for _ in range(20):
-            if not _alive():
-                break
-            await asyncio.sleep(0.01)
+        async with asyncio.timeout(60):
+            while _alive():  # noqa: ASYNC110 - nobody tells when an object goes
+                await asyncio.sleep(0.01)
         assert _alive() == 0
 
 

@@ -126,7 +126,7 @@ async def test_rows_that_cannot_be_read_cost_no_other_row_a_sending(
     with SmtpServer() as mailbox, capture_logs() as logs:
         async with running_worker(settings, smtp_url=SecretStr(mailbox.url), mail_connections=2):
             await mailbox.arrived(5)
-            async with asyncio.timeout(20):
+            async with asyncio.timeout(60):
                 while len(await kept(database)) < 35:
                     continue
     assert await kept(database) == [("confirm_signature", "waiting", "unreadable", 1)] * 35

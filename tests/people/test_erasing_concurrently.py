@@ -67,7 +67,7 @@ async def test_whoever_comes_back_begins_anew(
 async def reached(database: Database, count: int, other: asyncio.Task[httpx.Response] | None = None) -> None:
     """Wait until so many statements wait for a lock, or the other has ended without."""
     asked = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while (await run(database, asked))[0][0] < count and not (other and other.done()):
             continue
 

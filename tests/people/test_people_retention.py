@@ -164,7 +164,7 @@ async def test_who_is_coming_back_is_not_forgotten(
 
 async def _waits_for_a_lock(database: Database) -> None:
     question = "SELECT 1 FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while not await run(database, question):
             continue
 

@@ -181,7 +181,7 @@ async def test_the_worker_is_who_tells_it(database: Database, petition_id: UUID,
     quick, ending = settings.model_copy(update={"sweep_seconds": 0.01}), asyncio.Event()
     with capture_logs() as logs:
         working = asyncio.create_task(runner.work(services_for(database, quick), ending))
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             while not logs:
                 await run(database, "SELECT 1")
         ending.set()

@@ -25,6 +25,9 @@ from tests.support.services import command
 from tests.support.settings import SECRET_KEYS as OLD
 from tests.support.tallies import dump_signatures, exact_counts
 
+pytestmark = pytest.mark.process
+
+
 NEW, NEWER = "a-new-secret-that-is-only-for-tests-02", "a-newer-secret-that-is-only-for-tests-3"
 COLUMN = "signatures.sealed"
 Sign = Callable[..., Awaitable[httpx.Response]]

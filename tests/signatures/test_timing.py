@@ -17,6 +17,9 @@ from tests.support.factories import insert_petition, person
 from tests.support.tallies import exact_counts
 from tests.support.types import Json
 
+pytestmark = pytest.mark.slow
+
+
 PAIRS = 300
 AT = "/v1/petitions/end-the-ban"
 Ask = Callable[[], Awaitable[httpx.Response]]

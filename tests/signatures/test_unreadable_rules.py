@@ -102,7 +102,7 @@ async def test_a_worker_told_of_a_rule_it_cannot_open_looks_again_when_its_time_
                 True,
             ]
         await run(database, "UPDATE invalidations SET sealed = :sealed", sealed=sealed)
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             while progress.unreadable.ids():
                 await run(database, "SELECT pg_sleep(0.05)")
         assert await runner.run_chunk(lane, RING, progress)
@@ -118,7 +118,7 @@ async def test_a_worker_tells_of_a_rule_it_cannot_open_once_and_goes_on_looking(
     quick, ending = settings.model_copy(update={"sweep_seconds": 0.01}), asyncio.Event()
     with capture_logs() as logs:
         working = asyncio.create_task(runner.work(services_for(database, quick), ending))
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while not [line for line in logs if line["event"] == "slices done"]:
                 await run(database, "SELECT 1")
             await change_state(client, campaigner, other, "apply")

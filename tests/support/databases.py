@@ -8,6 +8,7 @@ from typing import Any
 from sqlalchemy import text
 
 from app.kit.database.session import Database, committing
+from tests.support.services import PATIENCE
 
 _BLOCKED = "FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
 
@@ -19,7 +20,7 @@ async def run(database: Database, statement: str, **values: object) -> list[Any]
         return list(result) if result.returns_rows else []
 
 
-async def wait_until(database: Database, question: str, seconds: float = 20) -> None:
+async def wait_until(database: Database, question: str, seconds: float = PATIENCE) -> None:
     """Ask until the answer is true."""
     async with asyncio.timeout(seconds):
         while not (await run(database, question))[0][0]:

@@ -16,9 +16,14 @@ from typing import IO, Self
 import httpx
 import psutil
 
+from tests.support.commands import Forker
+
 ROOT = Path(__file__).parents[2]
 # Seconds until a program must have done what is waited for; none needs a tenth of it on an idle machine.
 PATIENCE = 60
+# Whether the test that runs may start programs, which those of some tiers may not.
+may_start = True
+_FORKER = Forker()
 _OURS = ("DATABASE_URL", "PUBLIC_URL", "RATE_LIMIT_URL", "SMTP_URL")
 
 
@@ -56,15 +61,11 @@ def multitude(*words: str) -> list[str]:
 
 def command(*words: str, patience: float = PATIENCE, **settings: str) -> "subprocess.CompletedProcess[str]":
     """Run a command of `multitude` to its end."""
-    return subprocess.run(
-        multitude(*words),
-        cwd=ROOT,
-        env=environment(**settings),
-        capture_output=True,
-        text=True,
-        timeout=patience,
-        check=False,
-    )
+    assert may_start, "a test that starts programs is of the tier `process`"
+    with tempfile.TemporaryFile("w+") as output, tempfile.TemporaryFile("w+") as errors:
+        files = [output.fileno(), errors.fileno()]
+        status = _FORKER.run(words, environment(**settings), files, patience)
+        return subprocess.CompletedProcess(list(words), status, _read(output), _read(errors))
 
 
 class Server:
@@ -97,6 +98,7 @@ class Server:
 
     def launch(self) -> None:
         """Start it, and do not wait."""
+        assert may_start, "a test that starts programs is of the tier `process`"
         self._process = subprocess.Popen(
             self.arguments,
             cwd=ROOT,
@@ -174,6 +176,7 @@ class Service(Server):
 @contextmanager
 def worker(**settings: str) -> Iterator["subprocess.Popen[bytes]"]:
     """`multitude worker`, with these settings; killed with all it started when the block ends, unless it has ended."""
+    assert may_start, "a test that starts programs is of the tier `process`"
     process = subprocess.Popen(
         multitude("worker"),
         cwd=ROOT,

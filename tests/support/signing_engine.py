@@ -15,6 +15,7 @@ from app.signatures.schemas import SigningBody
 from app.signatures.services import SigningServices
 from app.signatures.signing.prepare import prepare
 from tests.support.databases import run
+from tests.support.services import PATIENCE
 from tests.support.types import Json
 
 SLUG = "end-the-ban"
@@ -44,7 +45,7 @@ async def signatures_locked(database: Database) -> AsyncIterator[Connection]:
 async def wait_for_blocked(connection: Connection, least: int = 1) -> list[int]:
     """Wait until so many backends wait for a lock; their process ids."""
     query = "SELECT pid FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(PATIENCE):
         while len(found := await connection.fetch(query)) < least:
             # An activity view does not change within a transaction unless it is asked to.
             await connection.execute("SELECT pg_stat_clear_snapshot()")

@@ -16,8 +16,9 @@ from urllib.parse import quote
 from aiosmtpd.controller import Controller
 from aiosmtpd.smtp import SMTP, AuthResult, Envelope, LoginPassword, Session
 
+from tests.support.services import PATIENCE
+
 _LINK = re.compile(r"https?://[^\s<>\"]+")
-PATIENCE = 20
 
 
 @dataclass(frozen=True)

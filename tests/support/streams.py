@@ -6,6 +6,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 from app.kit.web.asgi import Asgi
+from tests.support.services import PATIENCE
 
 
 class StreamClient:
@@ -26,7 +27,7 @@ class StreamClient:
         self.status = message["status"]
         self.headers = {name.decode(): value.decode() for name, value in message["headers"]}
 
-    async def hear(self, seconds: float = 10) -> str:
+    async def hear(self, seconds: float = PATIENCE) -> str:
         """The next part; "" when the stream has ended."""
         async with asyncio.timeout(seconds):
             message = await self.heard.get()
@@ -58,5 +59,5 @@ async def open_stream(app: Asgi, path: str, headers: Mapping[str, str] | None = 
         yield listener
     finally:
         listener.left.set()
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(PATIENCE):
             await answering

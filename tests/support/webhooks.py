@@ -21,6 +21,7 @@ from app.partners.outbound.message_types.types import MESSAGE_TYPES
 from app.settings import Settings
 from tests.support.application import services_for
 from tests.support.databases import run, wait_until
+from tests.support.services import PATIENCE
 from tests.support.time_travel import in_days
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
@@ -71,7 +72,7 @@ class Receiver:
         """The `webhook-id`s that came, in order."""
         return [one.id for one in self.received]
 
-    async def arrived(self, count: int, seconds: float = 20) -> Sequence[ReceivedWebhook]:
+    async def arrived(self, count: int, seconds: float = PATIENCE) -> Sequence[ReceivedWebhook]:
         """Wait for so many requests."""
         async with asyncio.timeout(seconds), self._some:
             await self._some.wait_for(lambda: len(self.received) >= count)
