@@ -13,7 +13,7 @@ from sqlalchemy import Connection
 from app import worker
 from app.commands.rotation import rotate
 from app.kit.database.session import Database
-from app.kit.rooms import Room
+from app.kit.room_interface import Room
 from app.main import create_api, wrap_middleware
 from app.people.account.service import remember
 from app.people.account.sessions import begin
