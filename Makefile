@@ -18,13 +18,20 @@ BIN := .venv/bin
 run: .venv/run  ## Start everything: PostgreSQL, API, worker (stop with Ctrl-C)
 	@$(BIN)/multitude up
 
+# Tests start our programs many times over; whoever keeps Python from storing what it has compiled waits for each.
+test: export PYTHONDONTWRITEBYTECODE =
+
+TIERS := unit db process slow
+TIER ?=
+
 .PHONY: test
-test: .venv/dev  ## Format, lint, types, layers, tests, OpenAPI and migration drift: what CI runs
+test: .venv/dev  ## Format, lint, types, layers, tests, OpenAPI and migration drift: what CI runs (TIER=unit: of one tier)
+	@test -z "$(filter-out $(TIERS),$(TIER))" || (echo "There is no tier $(TIER): choose from $(TIERS)."; exit 1)
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/pytest -n 2 --dist loadfile
+	$(BIN)/pytest -n 2 --dist worksteal $(addprefix --tier ,$(TIER))
 
 .PHONY: bench
 bench: .venv/dev  ## Measure the marks side by side and print a table (needs wrk)

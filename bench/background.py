@@ -15,8 +15,8 @@ from collections.abc import Iterator
 import uvloop
 
 from bench.people import Requests
-from bench.servers import environment
 from bench.wire import Answer, Pool
+from tests.support.services import environment
 
 CONNECTIONS = 32
 _STEP = 0.01

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 
 from app.signatures.dimensions import DIMENSIONS
-from bench.postgres import Database
+from tests.support.postgres import SqlDatabase
 
 _CHUNK = 250_000
 # 16 bytes of digest in no order, and as many sealed bytes as a person with a postal code and a locale takes.
@@ -24,7 +24,7 @@ _TALLY = """
 """
 
 
-def fill(database: Database, slug: str, signature_count: int, say: Callable[[str], None]) -> None:
+def fill(database: SqlDatabase, slug: str, signature_count: int, say: Callable[[str], None]) -> None:
     """Let a petition without signatures have this many, and everything that belongs to them."""
     for first in range(1, signature_count + 1, _CHUNK):
         say(f"making a petition of {signature_count:,} signatures: {first - 1:,} so far")

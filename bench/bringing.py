@@ -23,8 +23,8 @@ from dataclasses import asdict, dataclass
 import uvloop
 
 from bench.people import body
-from bench.servers import environment
 from bench.wire import Answer, Pool
+from tests.support.services import environment
 
 ITEMS = 10_000
 _COUNTED = re.compile(rb'"counted": ?(\d+)')

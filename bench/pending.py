@@ -15,8 +15,8 @@ from app.kit.database.ids import uuid7
 from app.people.fields import emails
 from app.signatures.signing import email_domains
 from app.signatures.signing.sealing import Personal, seal, write_link
-from bench.postgres import Database
 from bench.service import MAILED
+from tests.support.postgres import SqlDatabase
 
 LOCALES = ("en", "fr", "es", "de", "ar")
 _COUNTRIES = ("GB", "FR", "ES", "US", "DE", "UG", "KE")
@@ -35,7 +35,7 @@ def address(number: int) -> str:
 
 
 def plant_mailed(
-    database: Database, ring: KeyRing, path: Path, signature_count: int, say: Callable[[str], None]
+    database: SqlDatabase, ring: KeyRing, path: Path, signature_count: int, say: Callable[[str], None]
 ) -> None:
     """Signatures of petition `mailed` whose mail was sent, and a file of the tokens in these mails, one on a line."""
     with path.open("w", encoding="ascii") as tokens:
@@ -49,7 +49,7 @@ def plant_mailed(
         asyncio.run(_plant(database, signature_count, row, say))
 
 
-def plant_due(database: Database, ring: KeyRing, signature_count: int, say: Callable[[str], None]) -> None:
+def plant_due(database: SqlDatabase, ring: KeyRing, signature_count: int, say: Callable[[str], None]) -> None:
     """Signatures of petition `mailed`, really sealed, whose mail is due; in every locale there are texts in."""
 
     def row(petition_id: UUID, number: int) -> tuple[Any, ...]:
@@ -69,7 +69,7 @@ def _facts(petition_id: UUID, signer: bytes, id_: UUID, moment: datetime, number
 
 
 async def _plant(
-    database: Database, signature_count: int, row: Callable[[UUID, int], tuple[Any, ...]], say: Callable[[str], None]
+    database: SqlDatabase, signature_count: int, row: Callable[[UUID, int], tuple[Any, ...]], say: Callable[[str], None]
 ) -> None:
     connection = await asyncpg.connect(database.url)
     petition_id = await connection.fetchval("SELECT id FROM petitions WHERE slug = $1", MAILED)

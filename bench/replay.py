@@ -22,13 +22,13 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from bench import comparing, report
 from bench.comparing import Compared, by_country
 from bench.people import Requests, Shares
-from bench.postgres import Database
 from bench.replaying import Replay, Watch, run
 from bench.rows import Row, at_least, at_most
-from bench.servers import command
 from bench.service import Services, open_petition
 from bench.source import RENAMED, Timeline, read_countries
 from bench.stage import stage
+from tests.support.postgres import SqlDatabase
+from tests.support.services import multitude
 
 _told = Console(stderr=True)
 _SHOW_SECONDS = 0.2
@@ -42,7 +42,7 @@ class Target:
     key: str
     petition: str
     services: Services | None = None
-    database: Database | None = None
+    database: SqlDatabase | None = None
 
     def verified(self) -> bool | None:
         """Whether `multitude tally verify` agrees; None when there is no database to ask."""
@@ -53,7 +53,7 @@ class Target:
             return False
         if "DATABASE_URL" not in os.environ:
             return None
-        return subprocess.run(command("tally", "verify", "--json"), check=False).returncode == 0
+        return subprocess.run(multitude("tally", "verify", "--json"), check=False).returncode == 0
 
 
 def main(

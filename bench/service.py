@@ -5,15 +5,15 @@ It is prepared once, through its own command line and over HTTP as staff would; 
 
 import contextlib
 import secrets
-import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import httpx
 
-from bench.postgres import Cluster, Database
-from bench.servers import Server, command, environment, ours, running
+from bench.servers import ours, running
+from tests.support.postgres import Cluster, SqlDatabase
+from tests.support.services import Server, command
 
 PETITIONS = 1000
 # The one petition whose signatures are confirmed by e-mail.
@@ -32,7 +32,7 @@ class Service:
     """A running `multitude serve` and what belongs to it."""
 
     server: Server
-    database: Database
+    database: SqlDatabase
     key: str
 
     @property
@@ -55,7 +55,7 @@ class Services:
         self._stack.close()
 
     @contextlib.contextmanager
-    def database(self, name: str) -> Iterator[Database]:
+    def database(self, name: str) -> Iterator[SqlDatabase]:
         """A database with an owner's key, and open petitions `p0` to `p999` and `mailed`, not yet signed."""
         if not self._key:
             self._prepare()
@@ -68,11 +68,11 @@ class Services:
         with self.database(name) as database, running(self.server(database, workers)) as server:
             yield Service(server, database, self._key)
 
-    def server(self, database: Database, workers: int = 1) -> Server:
+    def server(self, database: SqlDatabase, workers: int = 1) -> Server:
         """`multitude serve` on this database, not yet started."""
         return ours(self._folder, workers=workers, **self.settings(database))
 
-    def settings(self, database: Database) -> dict[str, str]:
+    def settings(self, database: SqlDatabase) -> dict[str, str]:
         """The environment by which a command of ours finds this database and its keys."""
         return {
             "DATABASE_URL": database.url,
@@ -80,16 +80,9 @@ class Services:
             "MULTITUDE_LOG_LEVEL": "WARNING",
         }
 
-    def call(self, database: Database, *arguments: str) -> str:
+    def call(self, database: SqlDatabase, *arguments: str) -> str:
         """A command of ours to its end; what it printed. RuntimeError when it failed."""
-        done = subprocess.run(
-            command(*arguments),
-            cwd=self._folder,
-            env=environment(**self.settings(database)),
-            capture_output=True,
-            text=True,
-            check=False,
-        )
+        done = command(*arguments, patience=600, **self.settings(database))
         if done.returncode:
             raise RuntimeError(f"multitude {' '.join(arguments)} failed:\n{done.stderr}{done.stdout}")
         return done.stdout.strip()

@@ -23,7 +23,7 @@ from typing import cast
 
 import uvloop
 
-from bench.servers import environment
+from tests.support.services import environment
 
 _RECIPIENT = re.compile(rb"RCPT TO: ?<([^<>]+)>", re.IGNORECASE)
 _END_OF_MAIL = b"\r\n.\r\n"

@@ -24,12 +24,12 @@ from app.kit.crypto.sealing import KeyRing
 from app.people.fields import emails
 from bench import people, report
 from bench.people import Requests
-from bench.postgres import Cluster, Database
 from bench.rows import Row, at_least, at_most
-from bench.servers import Server
 from bench.service import Services
 from bench.stage import stage
 from bench.wire import Answer, Pool
+from tests.support.postgres import Cluster, SqlDatabase
+from tests.support.services import Server
 
 _told = Console(stderr=True)
 _GROUP = "soak"
@@ -103,7 +103,7 @@ def main(
             server.start()
             with _signing(server, connections) as signers:
                 recoveries = list(_kill_again_and_again(cluster, server, signers, seconds, chance))
-            server.stop()
+            server.end(60)
         finally:
             server.kill()
         rows = _looked_for(signers, recoveries, services, database)
@@ -156,7 +156,7 @@ def _kill(victim: str, cluster: Cluster, server: Server) -> None:
 
 
 def _looked_for(
-    signers: Signers, recoveries: list[tuple[str, float]], services: Services, database: Database
+    signers: Signers, recoveries: list[tuple[str, float]], services: Services, database: SqlDatabase
 ) -> list[Row]:
     stored = {row[0]: row[1] for row in database.rows("SELECT signer, id FROM signatures")}
     ring = KeyRing.parse(services.secret)

@@ -9,8 +9,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from types import FrameType
 
-from bench.postgres import Cluster
 from bench.service import Services
+from tests.support.postgres import Cluster
 
 _FILES = 16_384
 

@@ -21,7 +21,7 @@ from typing import cast
 
 import uvloop
 
-from bench.servers import environment
+from tests.support.services import environment
 
 HANG = "/hang"
 _HEAD = re.compile(rb"POST (\S+) HTTP/1.1\r\n", re.ASCII)

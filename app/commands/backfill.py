@@ -5,7 +5,8 @@ import json
 
 import typer
 
-from app.commands.console import AsJson, DataDir, database_of, err, out, settings_of
+from app.commands.console import AsJson, err, out
+from app.commands.environment import DataDir, database_of, settings_of
 from app.kit.database.session import Database
 from app.partners.outbound.message_types.backfill import Backfill
 from app.settings import DEFAULT_DATA_DIR

@@ -8,7 +8,8 @@ from pathlib import Path
 import typer
 from rich.table import Table
 
-from app.commands.console import AsJson, DataDir, err, out, settings_of
+from app.commands.console import AsJson, err, out
+from app.commands.environment import DataDir, settings_of
 from app.doctor import Finding, examine
 from app.settings import DEFAULT_DATA_DIR, Settings
 

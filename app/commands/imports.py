@@ -7,7 +7,8 @@ from typing import Annotated
 
 import typer
 
-from app.commands.console import AsJson, CommandError, DataDir, database_of, out, progress, settings_of
+from app.commands.console import AsJson, CommandError, out, progress
+from app.commands.environment import DataDir, database_of, settings_of
 from app.people.consents.policy import read_policies
 from app.petitions.directory import open_directory
 from app.petitions.service import PetitionNotFound

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from app.commands.console import DataDir, database_of, settings_of
+from app.commands.environment import DataDir, database_of, settings_of
 from app.kit.clock import now
 from app.organizations import queries, service
 from app.settings import DEFAULT_DATA_DIR, Settings

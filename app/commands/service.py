@@ -13,7 +13,7 @@ import typer
 from app import serving
 from app import up as upping
 from app import worker as working
-from app.commands.console import DataDir, check_keys, migrating, settings_of
+from app.commands.environment import DataDir, check_keys, migrate_if_behind, settings_of
 from app.kit.database.schema_version import head
 from app.kit.text.urls import url_of
 from app.settings import DEFAULT_DATA_DIR, Settings
@@ -32,7 +32,7 @@ def up(host: Host = "127.0.0.1", port: Port = 8000, data_dir: DataDir = DEFAULT_
         with upping.database_of(data_dir) as postgres:
             url = url_of(host, port)
             settings = upping.with_defaults(settings_of(data_dir, keys=True), data_dir, url)
-            migrating(settings)
+            migrate_if_behind(settings)
             check_keys(settings)
             first = upping.make_ready(settings)
             announce = partial(_welcome, first, url, _mails_of(settings, url))
@@ -98,5 +98,5 @@ def _end_with(parent: int) -> None:
 
 def migrate(data_dir: DataDir = DEFAULT_DATA_DIR) -> None:
     """Bring the database's schema up to date."""
-    migrating(settings_of(data_dir))
+    migrate_if_behind(settings_of(data_dir))
     typer.echo(f"The schema is at {head()}.")

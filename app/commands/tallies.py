@@ -9,7 +9,8 @@ from typing import Annotated, get_args
 import typer
 from rich.table import Table
 
-from app.commands.console import AsJson, CommandError, DataDir, database_of, err, out, settings_of
+from app.commands.console import AsJson, CommandError, err, out
+from app.commands.environment import DataDir, database_of, settings_of
 from app.organizations.principals import OPERATOR
 from app.petitions import queries as petitions
 from app.petitions.service import PetitionNotFound

@@ -176,6 +176,7 @@ class CountView(BaseModel):
     signature_goal: int
 
 
+# The names are those of `dimensions.py`; a type checker cannot follow that, so to it they are any text.
 if TYPE_CHECKING:
     DimensionName = str
 else:

@@ -4,10 +4,10 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from bench.postgres import Cluster
 from bench.rounds import Measure, Paired, paired
 from bench.rows import Row
 from bench.service import Services
+from tests.support.postgres import Cluster
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,10 +12,11 @@ import httpx
 
 from bench import load
 from bench.bringing import ITEMS, Brought, Partner, bringing, result
-from bench.postgres import Database
 from bench.rows import Row, at_least, at_most
 from bench.scenarios import Bench
+from bench.servers import largest_rss
 from bench.service import Service
+from tests.support.postgres import SqlDatabase
 
 _CONNECTIONS = 4
 _POSTS = 24
@@ -69,7 +70,7 @@ def _measured(service: Service, partner: Partner) -> tuple[Brought, float]:
     highest = 0.0
     with bringing(service.url, partner, _CONNECTIONS, _POSTS) as process:
         while process.poll() is None:
-            highest = max(highest, service.server.largest_rss())
+            highest = max(highest, largest_rss(service.server))
             time.sleep(0.05)
         posted = result(process)
     if posted.failed:
@@ -77,7 +78,7 @@ def _measured(service: Service, partner: Partner) -> tuple[Brought, float]:
     return posted, highest
 
 
-async def _copied(database: Database, count: int) -> float:
+async def _copied(database: SqlDatabase, count: int) -> float:
     """Rows a second: the newest of the table, in the order in which they came, into an empty copy of it."""
     connection = await asyncpg.connect(database.url)
     rows = io.BytesIO()
@@ -94,7 +95,7 @@ async def _copied(database: Database, count: int) -> float:
     return count / seconds
 
 
-def _check(database: Database) -> None:
+def _check(database: SqlDatabase) -> None:
     """An error unless every dimension sums to what is there. One statement: posts may still be under way."""
     count, sums = database.rows(
         "SELECT (SELECT count(*) FROM signatures WHERE state = 'confirmed'), array(SELECT DISTINCT summed FROM"
@@ -129,7 +130,7 @@ def beside(bench: Bench) -> Iterator[Row]:
     yield Row("99th percentile of signing meanwhile", p99, "ms", at_most(250), note)
 
 
-def _let_it_rest(database: Database) -> None:
+def _let_it_rest(database: SqlDatabase) -> None:
     """Wait until nothing of the last round is counted any more, and it is written to disk."""
     counted = -1
     while counted != (counted := database.value("SELECT count(*) FROM signatures")):

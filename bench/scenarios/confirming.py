@@ -13,12 +13,12 @@ import uvloop
 from app.kit.crypto.sealing import KeyRing
 from bench import load
 from bench.pending import plant_mailed
-from bench.postgres import Database
 from bench.rows import Row, at_least, at_most
 from bench.scenarios import Bench
 from bench.scenarios.signing import rate
 from bench.service import MAILED, Service
 from bench.wire import Answer, Pool
+from tests.support.postgres import SqlDatabase
 
 _CONNECTIONS = (64, 256)
 # Tokens made for each measurement, by what the same seconds of signing would take.
@@ -134,7 +134,7 @@ def _requests(links: _Links) -> list[bytes]:
     return [b"%b%d\r\n\r\n%b" % (head, len(body), body) for body in bodies]
 
 
-def _confirmed(database: Database) -> tuple[int, int]:
+def _confirmed(database: SqlDatabase) -> tuple[int, int]:
     """(confirmed signatures, their total as it is tallied)."""
     confirmed, tallied = database.rows(_STATES, MAILED)[0]
     return confirmed, tallied

@@ -34,7 +34,7 @@ def count(bench: Bench) -> Iterator[Row]:
     The same people sign our server throughout, so the machine is as busy for one as for the other.
     """
     what = f"GET count / a GET that does nothing, while {SIGNERS_PER_SECOND}/s sign"
-    idle = compared("nothing", bench.folder, ready="/nothing")
+    idle = compared("nothing", ready="/nothing")
     with (
         bench.services.running("counted") as ours,
         running(idle),

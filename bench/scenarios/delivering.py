@@ -9,11 +9,11 @@ import asyncpg
 from app.kit.crypto.sealing import KeyRing
 from app.kit.database.ids import uuid7
 from app.partners.outbound.endpoints.sealed_config import EndpointConfig, new_secret, seal_config
-from bench.postgres import Database
 from bench.rows import Row, at_least, at_most
 from bench.scenarios import Bench
 from bench.webhook_sink import HANG, WebhookSink, receiving
 from bench.workers import watch, working
+from tests.support.postgres import SqlDatabase
 
 _ENDPOINTS = 50
 _EACH = 1000
@@ -57,7 +57,7 @@ def deliveries(bench: Bench) -> Iterator[Row]:
     yield Row("webhooks that never came, or are not recorded", 2 * expected - len(got) - recorded, "", at_most(0), note)
 
 
-async def _plant(database: Database, ring: KeyRing, sink: WebhookSink) -> None:
+async def _plant(database: SqlDatabase, ring: KeyRing, sink: WebhookSink) -> None:
     """Endpoints of the movement, and what is due to them."""
     connection = await asyncpg.connect(database.url)
     organization = await connection.fetchval("SELECT id FROM organizations WHERE kind = 'movement'")

@@ -5,10 +5,11 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from bench.postgres import Database
 from bench.rows import Row, at_most
 from bench.scenarios import Bench
-from bench.servers import command, environment, resident
+from bench.servers import resident
+from tests.support.postgres import SqlDatabase
+from tests.support.services import environment, multitude
 
 _COUNTRIES = ("GB", "FR", "ES", "US", "DE", "UG", "KE")
 
@@ -23,11 +24,11 @@ def write_lines(path: Path, lines: int, say: Callable[[str], None]) -> None:
             file.write(f"Amina,Okello,person.{number}@example.org,{_COUNTRIES[number % 7]}\n")
 
 
-def _import(bench: Bench, database: Database, path: Path) -> tuple[float, float]:
+def _import(bench: Bench, database: SqlDatabase, path: Path) -> tuple[float, float]:
     """(seconds, highest resident memory of the importing processes together, in MiB)."""
     began, highest = time.monotonic(), 0.0
     process = subprocess.Popen(
-        command("import", "signatures", str(path), "--petition", "p0", "--json"),
+        multitude("import", "signatures", str(path), "--petition", "p0", "--json"),
         env=environment(**bench.services.settings(database)),
         cwd=bench.folder,
         stdout=subprocess.DEVNULL,

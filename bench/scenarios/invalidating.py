@@ -15,9 +15,9 @@ from bench.bigness import fill
 from bench.people import Requests
 from bench.rows import Row, at_most
 from bench.scenarios import Bench
-from bench.servers import command, environment
 from bench.service import Service
 from bench.wire import Answer, Pool
+from tests.support.services import environment, multitude
 
 SIGNERS_PER_SECOND = 500
 _CONNECTIONS = 64
@@ -87,7 +87,7 @@ async def _sign_until(service: Service, state: str | None) -> _Watched:
 @contextmanager
 def _worker(bench: Bench, service: Service) -> Iterator[None]:
     settings = environment(**bench.services.settings(service.database))
-    process = subprocess.Popen(command("worker"), env=settings, cwd=bench.folder, stderr=subprocess.DEVNULL)
+    process = subprocess.Popen(multitude("worker"), env=settings, cwd=bench.folder, stderr=subprocess.DEVNULL)
     try:
         yield
     finally:

@@ -14,6 +14,7 @@ import uvloop
 from bench.people import Requests
 from bench.rows import Row, at_most
 from bench.scenarios import Bench
+from bench.servers import largest_rss
 from bench.service import Service
 from bench.wire import Answer, Pool
 
@@ -81,13 +82,13 @@ class _Highest:
 
     def _watch(self) -> None:
         while not self._ended.wait(0.05):
-            self.mebibytes = max(self.mebibytes, self._service.server.largest_rss())
+            self.mebibytes = max(self.mebibytes, largest_rss(self._service.server))
 
 
 def memory(bench: Bench) -> Iterator[Row]:
     """Commits are blocked by a lock on the table while 4,096 connections fill the queue; then let go."""
     with bench.services.running("memory") as service:
-        idle = service.server.largest_rss()
+        idle = largest_rss(service.server)
         bench.say(f"{_CONNECTIONS:,} connections sign while commits are blocked for {_BLOCKED:g} s")
         with _Highest(service) as highest:
             crowd = uvloop.run(_crowd_while_blocked(service))

@@ -8,10 +8,10 @@ from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 
-from bench.postgres import Database
 from bench.rows import Row
 from bench.scenarios import Bench
 from bench.scenarios.signing import rate
+from tests.support.postgres import SqlDatabase
 
 _SCRIPT = Path(__file__).parent.parent / "pgbench.sql"
 _TABLES = (
@@ -34,7 +34,7 @@ def find_pgbench() -> str | None:
     return shutil.which("pgbench") or next((str(path) for path in (*beside, *debian)), None)
 
 
-def _tps(program: str, database: Database, clients: int, seconds: float) -> float:
+def _tps(program: str, database: SqlDatabase, clients: int, seconds: float) -> float:
     script = ["-n", "-M", "prepared", "-f", str(_SCRIPT)]
     size = ["-c", str(clients), "-j", "1", "-T", str(max(1, round(seconds)))]
     done = subprocess.run(

@@ -17,11 +17,12 @@ from app.kit.crypto.sealing import KeyRing
 from app.kit.database.ids import uuid7
 from app.signatures.signing.sealing import Personal, seal
 from bench.background import signing
-from bench.postgres import Database
 from bench.rows import Row, at_most
 from bench.scenarios import Bench
 from bench.scenarios.counting import SIGNERS_PER_SECOND
-from bench.servers import command, environment, ours, running
+from bench.servers import ours, running
+from tests.support.postgres import SqlDatabase
+from tests.support.services import environment, multitude
 
 _MARKED = 1_000_000
 _CHUNK = 100_000
@@ -35,7 +36,7 @@ def _row(ring: KeyRing, petition_id: UUID, number: int) -> tuple[Any, ...]:
     return (petition_id, signer, uuid7(), datetime.now(UTC), "UG", "confirmed", "", "", sealed)
 
 
-async def _copy(database: Database, ring: KeyRing, rows: int, say: Callable[[str], None]) -> None:
+async def _copy(database: SqlDatabase, ring: KeyRing, rows: int, say: Callable[[str], None]) -> None:
     """So many signatures of petition `p0`, really sealed. They are not tallied: nothing here looks at tallies."""
     connection = await asyncpg.connect(database.url)
     petition_id = await connection.fetchval("SELECT id FROM petitions WHERE slug = 'p0'")
@@ -52,7 +53,7 @@ def _rotate(bench: Bench, settings: Mapping[str, str]) -> tuple[float, dict[str,
     """(seconds, what the command told)."""
     began = time.monotonic()
     done = subprocess.run(
-        command("keys", "rotate-encryption", "--json"),
+        multitude("keys", "rotate-encryption", "--json"),
         env=environment(**settings),
         cwd=bench.folder,
         capture_output=True,
@@ -64,7 +65,7 @@ def _rotate(bench: Bench, settings: Mapping[str, str]) -> tuple[float, dict[str,
     return time.monotonic() - began, json.loads(done.stdout)
 
 
-def _left(database: Database, new: str) -> int:
+def _left(database: SqlDatabase, new: str) -> int:
     """How many rows the new key alone does not stand on, whatever the command told."""
     newest = KeyRing.parse(new).current_id
     return int(database.value("SELECT count(*) FROM signatures WHERE substring(sealed FROM 1 FOR 2) <> $1", newest))

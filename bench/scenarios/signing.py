@@ -4,11 +4,11 @@ from collections.abc import Iterator
 from functools import partial
 
 from bench import load
-from bench.postgres import Database
 from bench.rows import Row, at_least
 from bench.scenarios import Bench
 from bench.servers import compared, running
 from bench.service import MAILED, PETITIONS
+from tests.support.postgres import SqlDatabase
 
 
 def rate(url: str, bench: Bench, connections: int, petition: str = "p0", spread: int = 1) -> float:
@@ -21,7 +21,7 @@ def rate(url: str, bench: Bench, connections: int, petition: str = "p0", spread:
 
 def nothing(bench: Bench) -> Iterator[Row]:
     """Ours against an endpoint that validates the same body and does nothing, one process each."""
-    idle = compared("nothing", bench.folder, ready="/nothing")
+    idle = compared("nothing", ready="/nothing")
     with bench.services.running("nothing") as ours, running(idle):
         for connections in (64, 256):
             what = f"signing / an endpoint that does nothing, {connections} connections"
@@ -34,7 +34,7 @@ def nothing(bench: Bench) -> Iterator[Row]:
 def textbook(bench: Bench) -> Iterator[Row]:
     """Ours against ORM insert + `count = count + 1`, one process each."""
     with bench.cluster.fresh("textbook") as database, bench.services.running("ours") as ours:
-        other = compared("textbook", bench.folder, ready="/openapi.json", DATABASE_URL=database.url)
+        other = compared("textbook", ready="/openapi.json", DATABASE_URL=database.url)
         with running(other):
             for connections in (64, 256):
                 what = f"signing / the textbook, {connections} connections"
@@ -60,7 +60,7 @@ def mailed(bench: Bench) -> Iterator[Row]:
         _check_all_wait(ours.database)
 
 
-def _check_all_wait(database: Database) -> None:
+def _check_all_wait(database: SqlDatabase) -> None:
     """An error unless everybody who signed there is pending, with a mail due, and no tally knows of them."""
     waiting, everybody = database.rows(
         "SELECT count(*) FILTER (WHERE state = 'pending' AND mail_due_at <= now() AND due_mail = 'confirm_signature'),"

@@ -5,21 +5,21 @@ from statistics import median
 
 from bench.rows import Row, at_most
 from bench.scenarios import Bench
-from bench.servers import Server, command, free_port
+from tests.support.services import Server, free_port, multitude
 
 
 def up(bench: Bench) -> Iterator[Row]:
     """A first start in an empty folder, then three on the same data; each ended in good order."""
     folder = bench.folder / "up"
     port = free_port()
-    arguments = command("up", "--port", str(port), "--data-dir", str(folder))
-    server = Server(arguments, port=port, ready="/healthz", log=bench.folder / "up.log", settings={})
+    arguments = multitude("up", "--port", str(port), "--data-dir", str(folder))
+    server = Server(arguments, port=port, ready="/healthz", settings={})
     seconds = []
     for number in range(4):
         bench.say(f"multitude up, start {number + 1}")
         try:
             seconds.append(server.start())
-            server.stop()
+            server.end(60)
         finally:
             server.kill()
     yield Row("multitude up, first start to first answer", seconds[0], "s")

@@ -8,25 +8,31 @@ from typing import Any
 
 import httpx
 import pytest
-from movement import SECRET_KEYS, person, plant, run, until, working
-from postbox import Mailbox
 from prometheus_client import REGISTRY, generate_latest
 from pydantic import SecretStr
-from services import command
 from structlog.testing import capture_logs
 
 from app.kit.database.schema_version import head
 from app.kit.database.session import Database
 from app.settings import Settings
+from tests.support.application import running_worker
+from tests.support.databases import run, wait_until
+from tests.support.factories import insert_petition, person
+from tests.support.services import command
+from tests.support.settings import SECRET_KEYS
+from tests.support.smtp import SmtpServer
+
+pytestmark = pytest.mark.process
+
 
 Json = dict[str, Any]
 WRONG = "a-wrong-password"
 
 
 @pytest.fixture
-def mailbox() -> Iterator[Mailbox]:
+def mailbox() -> Iterator[SmtpServer]:
     """A real mail server that lets nobody in without the password."""
-    with Mailbox(login=("movement", "the-right-password")) as mailbox:
+    with SmtpServer(login=("movement", "the-right-password")) as mailbox:
         yield mailbox
 
 
@@ -57,7 +63,7 @@ def status_of(found: dict[str, list[Json]]) -> dict[str, str]:
     return {name: checks[0]["status"] for name, checks in found.items()}
 
 
-async def test_when_nothing_is_missing_all_is_well(known: dict[str, str], mailbox: Mailbox, client: object) -> None:
+async def test_when_nothing_is_missing_all_is_well(known: dict[str, str], mailbox: SmtpServer, client: object) -> None:
     status, found = await examine(known, SMTP_URL=mailbox.url)
     assert (status, set(status_of(found).values())) == (0, {"ok"})
     assert set(found) == {
@@ -78,15 +84,15 @@ async def test_when_nothing_is_missing_all_is_well(known: dict[str, str], mailbo
 
 
 async def test_a_wrong_password_is_seen_in_the_log_the_metrics_and_by_the_doctor(
-    known: dict[str, str], mailbox: Mailbox, client: httpx.AsyncClient, database: Database, settings: Settings
+    known: dict[str, str], mailbox: SmtpServer, client: httpx.AsyncClient, database: Database, settings: Settings
 ) -> None:
-    await plant(database, confirmation="email")
+    await insert_petition(database, confirmation="email")
     url = mailbox.url.replace("the-right-password", WRONG)
     assert WRONG in url
     assert (await client.post("/v1/petitions/end-the-ban/signatures", json=person(1))).status_code == 201
     with capture_logs() as logs:
-        async with asyncio.timeout(60), working(settings, smtp_url=SecretStr(url)):
-            await until(database, "SELECT count(*) = 1 FROM mail_failures WHERE reason = 'smtp-auth-failed'")
+        async with asyncio.timeout(60), running_worker(settings, smtp_url=SecretStr(url)):
+            await wait_until(database, "SELECT count(*) = 1 FROM mail_failures WHERE reason = 'smtp-auth-failed'")
             # A line is written after the commit that it tells of.
             while len([log for log in logs if log["event"] == "mail failed"]) < 2:
                 await run(database, "SELECT 1")
@@ -109,7 +115,7 @@ async def test_a_wrong_password_is_seen_in_the_log_the_metrics_and_by_the_doctor
 async def test_whatever_else_is_wrong_is_found_with_what_to_do(
     known: dict[str, str], client: object, database: Database
 ) -> None:
-    await plant(database, confirmation="email", opens_at=None, state="draft")
+    await insert_petition(database, confirmation="email", opens_at=None, state="draft")
     await run(database, "UPDATE petitions SET opens_at = now() - interval '11 minutes'")
     await run(database, "INSERT INTO sweep_failures VALUES ('fan_out', 'refused', now(), now())")
     status, found = await examine({**known, "MULTITUDE_SECRET_KEYS": "another-secret-that-is-only-for-tests"})
@@ -120,7 +126,9 @@ async def test_whatever_else_is_wrong_is_found_with_what_to_do(
     assert found["mail"][0]["advice"] == "Set SMTP_URL."
 
 
-async def test_links_that_lead_nowhere_are_warned_of(known: dict[str, str], mailbox: Mailbox, client: object) -> None:
+async def test_links_that_lead_nowhere_are_warned_of(
+    known: dict[str, str], mailbox: SmtpServer, client: object
+) -> None:
     status, found = await examine({**known, "SMTP_URL": mailbox.url, "PUBLIC_URL": "http://127.0.0.1:8000"})
     assert (status, found["links"][0]["status"]) == (0, "warning")
 

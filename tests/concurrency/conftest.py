@@ -1,23 +1,19 @@
-"""Two processes' worth of hot rooms over one database, which is this test's own."""
+"""Two processes' worth of hot rooms over one database."""
 
 from collections.abc import AsyncIterator, Awaitable, Callable
 from uuid import UUID
 
 import pytest
-from movement import FINGERPRINT, plant
 
 from app.kit.abuse.protection import open_protection
 from app.kit.database.session import Database
 from app.settings import Settings
 from app.signatures.engine.lanes import Lane, claim
 from app.signatures.services import SigningServices, open_signing_services
+from tests.support.factories import insert_petition
+from tests.support.settings import FINGERPRINT
 
 OpenRoom = Callable[..., Awaitable[SigningServices]]
-
-
-@pytest.fixture
-def url(own_url: str) -> str:
-    return own_url
 
 
 @pytest.fixture
@@ -47,7 +43,7 @@ async def rooms(open_room: OpenRoom) -> list[SigningServices]:
 @pytest.fixture
 async def petition_id(database: Database) -> UUID:
     """An open petition, `end-the-ban`."""
-    return await plant(database)
+    return await insert_petition(database)
 
 
 @pytest.fixture

@@ -16,10 +16,8 @@ from typing import NamedTuple
 from uuid import UUID
 
 import pytest
-from hot_rooms import blocked
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from movement import SECRET_KEYS, plant, run
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -39,6 +37,13 @@ from app.partners.outbound.message_types.fan_out import FanOut
 from app.partners.outbound.message_types.types import MESSAGE_TYPES
 from app.people.consents.service import Entry, enter
 from app.signatures.signing.sealing import Personal, seal
+from tests.support.databases import run
+from tests.support.factories import insert_petition
+from tests.support.settings import SECRET_KEYS
+from tests.support.signing_engine import wait_for_blocked
+
+pytestmark = pytest.mark.slow
+
 
 RING = KeyRing.parse(SECRET_KEYS)
 TYPES = MessageTypes(MESSAGE_TYPES)
@@ -242,7 +247,7 @@ class World:
 
 async def new_world(database: Database) -> World:
     number = next(_numbers)
-    petition_id = await plant(database, f"petition-{number}")
+    petition_id = await insert_petition(database, f"petition-{number}")
     (row,) = await run(database, "SELECT campaign_id FROM petitions WHERE id = :id", id=petition_id)
     async with database.transaction() as session:
         organization = Organization(slug=f"partner-{number}", name="A partner", kind="partner")
@@ -328,7 +333,7 @@ async def test_a_second_sweep_waits_for_the_first_so_that_nothing_is_told_twice(
     second = asyncio.create_task(sweep_too())
     connection = await database.pin()
     try:
-        await blocked(connection)
+        await wait_for_blocked(connection)
     finally:
         await connection.close()
     await world.end_sweep(committed=True)

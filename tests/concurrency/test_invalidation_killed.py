@@ -2,44 +2,37 @@
 
 import asyncio
 import subprocess
-import sys
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator
+from contextlib import AbstractContextManager, asynccontextmanager
 from uuid import UUID
 
 import httpx
 import pytest
-from carrying import AT, RING, Headers, claimed, draft, say, sign_all, signing
-from hot_rooms import blocked, sign
-from movement import SECRET_KEYS, Json, person, prove, run
-from services import ROOT, environment
 
 from app.kit.database.session import Connection, Database, committing
 from app.signatures.background import runner
 from app.signatures.engine import chunks
 from app.signatures.engine.scan import ScanProgress
 from app.signatures.services import SigningServices
+from tests.support.databases import run
+from tests.support.factories import person
+from tests.support.invalidations import AT, change_state, claimed_lane, draft_invalidation, prepared_signing, sign_all
+from tests.support.services import worker
+from tests.support.settings import RING, SECRET_KEYS
+from tests.support.signing_engine import sign, wait_for_blocked
+from tests.support.tallies import exact_count
+from tests.support.types import Headers, Json
+
+pytestmark = pytest.mark.process
+
 
 PARTS = 20
 COUNTRIES = ("UG", "FR", "DE", "KE")
 
 
-@contextmanager
-def worker(url: str) -> Iterator["subprocess.Popen[bytes]"]:
+def started(url: str) -> AbstractContextManager["subprocess.Popen[bytes]"]:
     """A real `multitude worker`, killed at the latest when the block ends."""
-    settings = {"DATABASE_URL": url, "MULTITUDE_SECRET_KEYS": SECRET_KEYS, "MULTITUDE_SWEEP_SECONDS": "0.1"}
-    process = subprocess.Popen(
-        [sys.executable, "-m", "app.cli", "worker"],
-        cwd=ROOT,
-        env=environment(**settings),
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    try:
-        yield process
-    finally:
-        process.kill()
-        process.wait(10)
+    return worker(DATABASE_URL=url, MULTITUDE_SECRET_KEYS=SECRET_KEYS, MULTITUDE_SWEEP_SECONDS="0.1")
 
 
 @asynccontextmanager
@@ -77,14 +70,14 @@ async def in_state(database: Database, state: str) -> set[bytes]:
 
 async def proven_count(database: Database, petition_id: UUID) -> int:
     async with database.snapshot() as session:
-        return await prove(session, petition_id)
+        return await exact_count(session, petition_id)
 
 
 @pytest.fixture
 async def ugandans(database: Database, petition_id: UUID, monkeypatch: pytest.MonkeyPatch) -> set[bytes]:
     """A quarter of 2,000 signatures, to be invalidated in twenty parts."""
     monkeypatch.setattr(chunks, "CHUNK_SIZE", 2000 // PARTS)
-    people = [signing(petition_id, person(number, COUNTRIES[number % 4])) for number in range(2000)]
+    people = [prepared_signing(petition_id, person(number, COUNTRIES[number % 4])) for number in range(2000)]
     await sign_all(database, people)
     return {one.signer for one in people if one.tally_keys.country == "UG"}
 
@@ -99,16 +92,16 @@ async def test_a_killed_worker_leaves_a_part_and_the_next_one_the_whole(
     ugandans: set[bytes],
     verb: str,
 ) -> None:
-    view = await draft(client, campaigner, countries=["UG"])
-    await say(client, campaigner, view, "apply")
+    view = await draft_invalidation(client, campaigner, countries=["UG"])
+    await change_state(client, campaigner, view, "apply")
     if verb == "undo":
-        with worker(url):
+        with started(url):
             await until(client, campaigner, view, "applied")
-        await say(client, campaigner, view, "undo")
+        await change_state(client, campaigner, view, "undo")
     changed = {"apply": "invalidated", "undo": "confirmed"}[verb]
     async with one_row_held(database, b"\x80") as holding:
-        with worker(url) as process:
-            await blocked(holding)
+        with started(url) as process:
+            await wait_for_blocked(holding)
             process.kill()
             process.wait(10)
     # What was done is there, to the slice; what was under way is not.
@@ -121,7 +114,7 @@ async def test_a_killed_worker_leaves_a_part_and_the_next_one_the_whole(
     assert ugandans & await in_state(database, changed) == {signer for signer in ugandans if signer < b"\x80"}
     count = await proven_count(database, petition_id)
     assert 1500 < count < 2000
-    with worker(url):
+    with started(url):
         whole = await until(client, campaigner, view, {"apply": "applied", "undo": "undone"}[verb])
     assert ugandans & await in_state(database, changed) == ugandans
     assert len(await in_state(database, "confirmed")) == await proven_count(database, petition_id)
@@ -132,13 +125,13 @@ async def test_a_killed_worker_leaves_a_part_and_the_next_one_the_whole(
 async def test_two_workers_at_once_do_every_slice_once(
     client: httpx.AsyncClient, database: Database, petition_id: UUID, campaigner: Headers, ugandans: set[bytes]
 ) -> None:
-    views = [await draft(client, campaigner, countries=[country]) for country in ("UG", "FR")]
+    views = [await draft_invalidation(client, campaigner, countries=[country]) for country in ("UG", "FR")]
     for view in views:
-        await say(client, campaigner, view, "apply")
+        await change_state(client, campaigner, view, "apply")
 
     async def work() -> int:
         done, progress = 0, ScanProgress()
-        async with claimed(database) as lane:
+        async with claimed_lane(database) as lane:
             async with asyncio.timeout(60):
                 while await runner.run_chunk(lane, RING, progress):
                     done += 1
@@ -163,14 +156,14 @@ async def test_people_go_on_signing_while_an_invalidation_stands_still_in_the_mi
     ugandans: set[bytes],
     rooms: list[SigningServices],
 ) -> None:
-    view = await draft(client, campaigner, countries=["UG"])
-    await say(client, campaigner, view, "apply")
+    view = await draft_invalidation(client, campaigner, countries=["UG"])
+    await change_state(client, campaigner, view, "apply")
     async with one_row_held(database, b"\x80") as holding:
-        with worker(url):
-            await blocked(holding)
-            async with asyncio.timeout(5):
+        with started(url):
+            await wait_for_blocked(holding)
+            async with asyncio.timeout(60):  # a batch that waited for the row would fail before
                 await asyncio.gather(*(sign(rooms[n % 2], person(n, "UG")) for n in range(5000, 5200)))
-    with worker(url):
+    with started(url):
         await until(client, campaigner, view, "applied")
     assert await in_state(database, "invalidated") == ugandans
     assert await proven_count(database, petition_id) == 1700

@@ -12,14 +12,20 @@ from typing import Self
 import httpx
 import psutil
 import pytest
-from movement import person, plant, proven, run
-from services import Crowd, Service, command, free_port, kill_tree, open_folder
 
 from app.embedded_postgres.server import EmbeddedPostgres
 from app.kit.crypto.sealing import KeyRing
 from app.kit.database.schema_version import upgrade
 from app.kit.database.session import Database
 from app.people.fields.emails import canonical
+from tests.support.crowd import Crowd
+from tests.support.databases import run
+from tests.support.factories import insert_petition, person
+from tests.support.services import PATIENCE, Service, command, free_port, kill_tree, multitude, open_folder
+from tests.support.tallies import exact_counts
+
+pytestmark = pytest.mark.process
+
 
 SECRET = "a-secret-that-is-only-for-tests-0002"
 SLUGS = ["one", "two", "three"]
@@ -38,7 +44,7 @@ def postgres(folder: Path) -> Iterator[EmbeddedPostgres]:
     async def plant_all() -> None:
         database = Database(server.url)
         for slug in SLUGS:
-            await plant(database, slug)
+            await insert_petition(database, slug)
         await database.close()
 
     with EmbeddedPostgres.start(folder / "data") as server:
@@ -58,7 +64,7 @@ def verify(url: str, crowd: Crowd, secret: str = SECRET) -> None:
     async def look() -> dict[str, set[bytes]]:
         database = Database(url)
         try:
-            await proven(database)
+            await exact_counts(database)
             rows = await run(
                 database,
                 "SELECT p.slug, s.signer FROM signatures s JOIN petitions p ON p.id = s.petition_id"
@@ -115,9 +121,9 @@ def test_sigterm_under_load_settles_everything_and_ends_the_streams(postgres: Em
         service.wait_until_ready()
         with Crowd(service.port, SLUGS) as crowd, Watcher(f"{service.url}/v1/petitions/one/stream") as watcher:
             crowd.wait_for(300)
-            assert watcher.heard.wait(10)
+            assert watcher.heard.wait(PATIENCE)
             assert service.end(15) == 0
-            assert watcher.ended.wait(5)
+            assert watcher.ended.wait(PATIENCE)
         # Idle connections are closed as the service ends; whoever asks on one at this moment is not answered.
         assert set(crowd.answers) <= {201, 503}
         assert "Traceback" not in service.errors()
@@ -140,7 +146,7 @@ class Watcher:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._thread.join(30)
+        self._thread.join(PATIENCE)
 
     def _watch(self) -> None:
         with httpx.stream("GET", self._url, timeout=30) as answer:
@@ -158,18 +164,18 @@ def test_up_starts_again_on_its_data_however_it_ended(folder: Path) -> None:
         assert "owner key" in first.output()
         crowd.wait_for(200)
         second = subprocess.run(
-            [*first.process.args[:3], *words, "--port", str(free_port())],  # type: ignore[index]
+            multitude(*words, "--port", str(free_port())),
             capture_output=True,
             text=True,
             check=False,
-            timeout=30,
+            timeout=PATIENCE,
         )
         assert second.returncode == 1
         assert second.stderr.count("\n") <= 3
         assert "already in use by a running service" in " ".join(second.stderr.split())
         assert not second.stdout
         crowd.wait_for(100)
-        left = psutil.Process(first.process.pid).children(recursive=True)
+        left = psutil.Process(first.pid).children(recursive=True)
         first.crash()
         with Service(*words, port=first.port) as again:
             again.wait_until_ready()
@@ -193,7 +199,7 @@ def test_up_recovers_when_its_database_or_its_worker_is_killed(folder: Path) -> 
         service.wait_until_ready()
         with Crowd(service.port, ["repeal-the-laws"], connections=8) as crowd:
             crowd.wait_for(100)
-            for process in psutil.Process(service.process.pid).children():
+            for process in psutil.Process(service.pid).children():
                 os.kill(process.pid, signal.SIGKILL)
             crowd.wait_for(100)
         told = command("tally", "verify", "--data-dir", str(folder / "data"))

@@ -11,10 +11,8 @@ from typing import Any, NamedTuple
 from uuid import UUID
 
 import pytest
-from hot_rooms import prepared
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from movement import FINGERPRINT, person, plant, prove, run, services_for
 
 from app.kit.database.session import Database
 from app.people.fields.emails import canonical
@@ -26,6 +24,15 @@ from app.signatures.me import service as own
 from app.signatures.moderation import invalidations, on_hold
 from app.signatures.moderation.schemas import InvalidationBody
 from app.signatures.services import SigningServices
+from tests.support.application import services_for
+from tests.support.databases import run
+from tests.support.factories import insert_petition, person
+from tests.support.settings import FINGERPRINT
+from tests.support.signing_engine import prepared
+from tests.support.tallies import exact_count
+
+pytestmark = pytest.mark.slow
+
 
 PEOPLE = range(4)
 COUNTRIES = ("UG", "FR")
@@ -178,7 +185,7 @@ class World:
         country = COUNTRIES[number % 2]
         (signing,) = prepared(self.room.ring, self.petition_id, [person(number, country)])
         signing = signing._replace(signals=signing.signals._replace(on_hold=held or None, partner_id=partner))
-        await (self.room.engine.submit_bulk([signing]) if partner else self.room.engine.submit(signing))
+        await (self.room.engine.bulk.submit([signing]) if partner else self.room.engine.submit(signing))
         self.attempts.setdefault(number, []).append(signing.id)
         life = self.lives.get(number)
         if life is None or life.makes_way(held=held, partner=partner):
@@ -262,7 +269,7 @@ class World:
     async def judge(self) -> None:
         """Hold the rows and the tallies against the model."""
         async with self.database.snapshot() as session:
-            assert await prove(session, self.petition_id) == sum(life.counts for life in self.everybody())
+            assert await exact_count(session, self.petition_id) == sum(life.counts for life in self.everybody())
         rows = await run(
             self.database,
             "SELECT signer, id, coalesce(state_before, state) AS state, held, invalidation_id, sealed, mail_due_at,"
@@ -303,7 +310,7 @@ async def test_every_life_is_counted_as_the_model_says(
     database: Database, rooms: list[SigningServices], lane: Lane, confirmation: str, story: list[Act]
 ) -> None:
     slug = f"petition-{next(_numbers)}"
-    petition_id = await plant(database, slug, confirmation=confirmation)
+    petition_id = await insert_petition(database, slug, confirmation=confirmation)
     world = World(database, rooms[0], lane, petition_id, slug, confirmation == "email")
     for act in story:
         await world.act(act)

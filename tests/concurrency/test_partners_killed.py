@@ -9,8 +9,6 @@ from uuid import UUID
 
 import httpx
 import pytest
-from movement import person, plant, proven, run, until
-from services import Service
 
 from app.campaigns.models import Campaign
 from app.kit.clock import now
@@ -24,6 +22,13 @@ from app.partners.models import Partnership
 from app.people.fields.emails import canonical
 from app.petitions.models import Petition
 from app.signatures.engine.bulk import BATCH_LIMIT
+from tests.support.databases import run, wait_until
+from tests.support.factories import insert_petition, person
+from tests.support.services import Service
+from tests.support.tallies import exact_counts
+
+pytestmark = pytest.mark.process
+
 
 SECRET = "a-secret-that-is-only-for-tests-0002"
 RING = KeyRing.parse(SECRET)
@@ -39,18 +44,13 @@ LATE = 2 * BATCH_LIMIT + 5
 
 
 @pytest.fixture
-def url(own_url: str) -> str:
-    return own_url
-
-
-@pytest.fixture
 def confirmation() -> str:
     return "none"
 
 
 @pytest.fixture
 async def petition_id(database: Database, confirmation: str) -> UUID:
-    return await plant(database, confirmation=confirmation)
+    return await insert_petition(database, confirmation=confirmation)
 
 
 @pytest.fixture
@@ -125,7 +125,7 @@ async def _held_up(database: Database, petition_id: UUID) -> AsyncIterator[None]
 
 
 async def _counted(database: Database) -> None:
-    await until(database, f"SELECT count(*) = {2 * BATCH_LIMIT} FROM signatures")
+    await wait_until(database, f"SELECT count(*) = {2 * BATCH_LIMIT} FROM signatures")
 
 
 async def _as_it_would_have_been(database: Database, answer: httpx.Response, status: str = "counted") -> None:
@@ -136,7 +136,7 @@ async def _as_it_would_have_been(database: Database, answer: httpx.Response, sta
     assert [result["status"] for result in told["results"]] == [status] * PEOPLE + ["duplicate"] * (len(ITEMS) - PEOPLE)
     ids = {result["signature_id"] for result in told["results"] if result["status"] == status}
     assert ids == {str(id_) for (id_,) in await run(database, "SELECT id FROM signatures")}
-    assert await proven(database) == {"end-the-ban": PEOPLE if status == "counted" else 0}
+    assert await exact_counts(database) == {"end-the-ban": PEOPLE if status == "counted" else 0}
 
 
 async def test_a_webhook_killed_in_the_middle_is_finished_when_it_is_sent_again(
@@ -150,8 +150,8 @@ async def test_a_webhook_killed_in_the_middle_is_finished_when_it_is_sent_again(
             first.kill()
         with pytest.raises(httpx.TransportError):
             await broken
-    await until(database, "SELECT count(*) = 0 FROM pg_locks WHERE locktype = 'advisory' AND objsubid = 1")
-    assert await proven(database) == {"end-the-ban": 2 * BATCH_LIMIT}
+    await wait_until(database, "SELECT count(*) = 0 FROM pg_locks WHERE locktype = 'advisory' AND objsubid = 1")
+    assert await exact_counts(database) == {"end-the-ban": 2 * BATCH_LIMIT}
     with _service(url) as second:
         await _ready(second)
         assert (await _post(second, secret, BODY + b"\n")).status_code == 409

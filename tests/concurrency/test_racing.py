@@ -6,8 +6,6 @@ from typing import Any
 from uuid import UUID
 
 import pytest
-from hot_rooms import SLUG, blocked, deadlocks, failures, prepared, sign
-from movement import FINGERPRINT, like, person, plant, proven, run
 
 from app.kit.database.session import Database, committing
 from app.kit.problems import Unavailable
@@ -18,6 +16,11 @@ from app.signatures.engine.insert import Outcome
 from app.signatures.engine.lanes import LANES, Lane, NoLaneError, claim
 from app.signatures.services import SigningServices
 from app.signatures.signing.sealing import write_receipt
+from tests.support.databases import run
+from tests.support.factories import insert_petition, people_like, person
+from tests.support.settings import FINGERPRINT
+from tests.support.signing_engine import SLUG, commit_failures, deadlocks, prepared, sign, wait_for_blocked
+from tests.support.tallies import exact_counts
 
 OpenRoom = Callable[..., Awaitable[SigningServices]]
 
@@ -25,12 +28,12 @@ OpenRoom = Callable[..., Awaitable[SigningServices]]
 async def test_two_processes_sign_the_same_people_at_once(
     rooms: list[SigningServices], database: Database, petition_id: UUID
 ) -> None:
-    before, failed = await deadlocks(database), failures()
-    people = like(500)
+    before, failed = await deadlocks(database), commit_failures()
+    people = people_like(500)
     signings = [sign(rooms[0], body) for body in people] + [sign(rooms[1], body) for body in reversed(people)]
     assert len(await asyncio.gather(*signings)) == 1000
-    assert await proven(database) == {SLUG: 500}
-    assert failures() == failed
+    assert await exact_counts(database) == {SLUG: 500}
+    assert commit_failures() == failed
     for room in rooms:
         await room.close()
     assert await deadlocks(database) == before
@@ -39,10 +42,10 @@ async def test_two_processes_sign_the_same_people_at_once(
 async def test_everybody_does_everything_at_once_without_a_deadlock(
     rooms: list[SigningServices], database: Database, petition_id: UUID
 ) -> None:
-    before, failed = await deadlocks(database), failures()
+    before, failed = await deadlocks(database), commit_failures()
     slugs = [SLUG, *(f"petition-{number}" for number in range(4))]
-    ids = [petition_id, *[await plant(database, slug) for slug in slugs[1:]]]
-    people = like(40)
+    ids = [petition_id, *[await insert_petition(database, slug) for slug in slugs[1:]]]
+    people = people_like(40)
     for _ in range(3):
         jobs: list[Awaitable[Any]] = []
         for number, (slug, id_) in enumerate(zip(slugs, ids, strict=True)):
@@ -53,8 +56,8 @@ async def test_everybody_does_everything_at_once_without_a_deadlock(
             for turn, room in enumerate(rooms):
                 jobs += [sign(room, body, slug) for body in people[:: 1 if turn else -1]]
         await asyncio.gather(*jobs[::2], *jobs[1::2])
-        await proven(database)
-    assert failures() == failed
+        await exact_counts(database)
+    assert commit_failures() == failed
     for room in rooms:
         await room.close()
     assert await deadlocks(database) == before
@@ -65,17 +68,17 @@ async def test_two_lanes_never_wait_for_each_others_tallies(
 ) -> None:
     ours, theirs = lanes
     ring = settings.key_ring
-    mine = prepared(ring, petition_id, like(10))
+    mine = prepared(ring, petition_id, people_like(10))
     async with committing(ours.connection):
         assert len(await insert._insert(ours.connection, sorted(mine), insert.FROM_SIGNER)) == 10
         changes = [(petition_id, signing.tally_keys, 1) for signing in mine]
         await tallies.apply_deltas(ours.connection, ours.number, {petition_id}, changes)
-        async with asyncio.timeout(3):
+        async with asyncio.timeout(60):  # whoever waited for the other lane would fail before
             others = prepared(ring, petition_id, [person(number) for number in range(10, 20)])
             committed = await insert.sign(theirs, others)
         assert committed.outcomes == [Outcome.COUNTED] * 10
-        assert await proven(database) == {SLUG: 10}
-    assert await proven(database) == {SLUG: 20}
+        assert await exact_counts(database) == {SLUG: 10}
+    assert await exact_counts(database) == {SLUG: 20}
 
 
 async def test_whoever_signs_in_two_places_at_once_waits_for_the_first_and_counts_once(
@@ -88,10 +91,10 @@ async def test_whoever_signs_in_two_places_at_once_waits_for_the_first_and_count
         changes = [(petition_id, first[0].tally_keys, 1)]
         await tallies.apply_deltas(ours.connection, ours.number, {petition_id}, changes)
         waiting = asyncio.create_task(insert.sign(theirs, second))
-        assert await blocked(ours.connection) == [theirs.connection.get_server_pid()]
+        assert await wait_for_blocked(ours.connection) == [theirs.connection.get_server_pid()]
         assert not waiting.done()
     assert (await waiting).outcomes == [Outcome.DUPLICATE]
-    assert await proven(database) == {SLUG: 1}
+    assert await exact_counts(database) == {SLUG: 1}
 
 
 async def test_whoever_waits_for_a_first_that_fails_is_counted_instead(
@@ -103,43 +106,43 @@ async def test_whoever_waits_for_a_first_that_fails_is_counted_instead(
     await failing.start()
     await insert._insert(ours.connection, first, insert.FROM_SIGNER)
     waiting = asyncio.create_task(insert.sign(theirs, second))
-    await blocked(ours.connection)
+    await wait_for_blocked(ours.connection)
     await failing.rollback()
     assert (await waiting).outcomes == [Outcome.COUNTED]
-    assert await proven(database) == {SLUG: 1}
+    assert await exact_counts(database) == {SLUG: 1}
 
 
 async def test_a_batch_whose_outcome_was_not_known_is_repeated_without_harm(
     lanes: tuple[Lane, Lane], database: Database, petition_id: UUID, settings: Settings
 ) -> None:
-    another = await plant(database, "another")
+    another = await insert_petition(database, "another")
     batch = [
-        *prepared(settings.key_ring, petition_id, like(5)),
-        *prepared(settings.key_ring, another, like(5)),
-        *prepared(settings.key_ring, petition_id, like(2)),
+        *prepared(settings.key_ring, petition_id, people_like(5)),
+        *prepared(settings.key_ring, another, people_like(5)),
+        *prepared(settings.key_ring, petition_id, people_like(2)),
     ]
     told = [Outcome.COUNTED] * 10 + [Outcome.DUPLICATE] * 2
     for lane in (*lanes, lanes[0]):
         assert (await insert.sign(lane, batch)).outcomes == told
-        assert await proven(database) == {"another": 5, SLUG: 5}
+        assert await exact_counts(database) == {"another": 5, SLUG: 5}
     await run(database, "UPDATE petitions SET state = 'closed'")
     # What was committed stays counted, though whoever comes now is refused.
     again = (await insert.sign(lanes[1], batch)).outcomes
     assert again == [Outcome.COUNTED] * 10 + [Outcome.DUPLICATE] * 2
     late = prepared(settings.key_ring, petition_id, [person(1), person(9)])
     assert (await insert.sign(lanes[1], late)).outcomes == [Outcome.REFUSED] * 2
-    assert await proven(database) == {"another": 5, SLUG: 5}
+    assert await exact_counts(database) == {"another": 5, SLUG: 5}
 
 
 async def test_a_withdrawal_is_repeated_without_harm(
     lanes: tuple[Lane, Lane], database: Database, petition_id: UUID, settings: Settings
 ) -> None:
-    batch = prepared(settings.key_ring, petition_id, like(3))
+    batch = prepared(settings.key_ring, petition_id, people_like(3))
     await insert.sign(lanes[0], batch)
     withdrawals = [transitions.Withdrawal(*signing[:3]) for signing in (batch[0], batch[0], batch[1])]
     assert (await transitions.withdraw(lanes[1], withdrawals)).outcomes == [Outcome.WITHDRAWN] * 3
     assert (await transitions.withdraw(lanes[0], withdrawals)).outcomes == [Outcome.NOTHING] * 3
-    assert await proven(database) == {SLUG: 1}
+    assert await exact_counts(database) == {SLUG: 1}
 
 
 async def test_receipts_of_one_person_in_one_batch_are_each_tried(
@@ -151,7 +154,7 @@ async def test_receipts_of_one_person_in_one_batch_are_each_tried(
     withdrawals = [transitions.Withdrawal(*signing[:3]) for signing in (second, first, second)]
     told = (await transitions.withdraw(lanes[1], withdrawals)).outcomes
     assert told == [Outcome.NOTHING, Outcome.WITHDRAWN, Outcome.NOTHING]
-    assert await proven(database) == {SLUG: 0}
+    assert await exact_counts(database) == {SLUG: 0}
 
 
 async def test_in_one_batch_what_is_held_keeps_nobody_out(
@@ -161,13 +164,13 @@ async def test_in_one_batch_what_is_held_keeps_nobody_out(
     held = first._replace(signals=first.signals._replace(on_hold=True))
     told = (await insert.sign(lanes[0], [held, second])).outcomes
     assert told == [Outcome.DUPLICATE, Outcome.COUNTED]
-    assert await proven(database) == {SLUG: 1}
+    assert await exact_counts(database) == {SLUG: 1}
 
 
 async def test_withdrawing_and_signing_race(
     rooms: list[SigningServices], database: Database, petition_id: UUID
 ) -> None:
-    people = like(60)
+    people = people_like(60)
     firsts = await asyncio.gather(*(sign(rooms[0], body) for body in people))
     receipts = [write_receipt(rooms[0].ring, petition_id, first.signer, first.id) for first in firsts]
     seconds = await asyncio.gather(
@@ -181,7 +184,7 @@ async def test_withdrawing_and_signing_race(
             assert row.kept == 0
         else:
             assert row.id == again[row.signer]
-    assert await proven(database) == {SLUG: sum(row.state == "confirmed" for row in rows)}
+    assert await exact_counts(database) == {SLUG: sum(row.state == "confirmed" for row in rows)}
 
 
 async def test_a_lane_belongs_to_one_and_is_free_when_its_connection_ends(database: Database) -> None:
@@ -199,7 +202,7 @@ async def test_a_lane_belongs_to_one_and_is_free_when_its_connection_ends(databa
 
 async def _claimed(database: Database, wished: int) -> int:
     """Claim lanes until the wished one is had, for PostgreSQL takes a moment to miss a client."""
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while True:
             lane = await claim(database, FINGERPRINT)
             await lane.release()

@@ -4,17 +4,12 @@ import asyncio
 import json
 import signal
 import subprocess
-import sys
 from collections.abc import Awaitable, Callable
 from typing import Any
 from uuid import UUID
 
 import pytest
-from hot_rooms import blocked, deadlocks, failures, prepared, sign
-from movement import SECRET_KEYS as OLD
-from movement import like, person, proven, run
 from pydantic import SecretStr
-from services import ROOT, command, environment
 
 from app.kit.crypto import key_rotation
 from app.kit.crypto.sealing import KeyRing
@@ -25,6 +20,12 @@ from app.signatures.engine.lanes import Lane
 from app.signatures.key_rotation import SIGNATURES
 from app.signatures.services import SigningServices
 from app.signatures.signing.sealing import unseal, write_receipt
+from tests.support.databases import run
+from tests.support.factories import people_like, person
+from tests.support.services import ROOT, command, environment, multitude
+from tests.support.settings import SECRET_KEYS as OLD
+from tests.support.signing_engine import commit_failures, deadlocks, prepared, sign, wait_for_blocked
+from tests.support.tallies import exact_counts
 
 NEW = "a-new-secret-that-is-only-for-tests-02"
 BOTH = f"{NEW},{OLD}"
@@ -62,10 +63,10 @@ async def test_rotation_under_load_loses_nothing(
     open_rotated: OpenRotated, database: Database, petition_id: UUID, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """2,000 have signed under the old key; during the rotation some withdraw, some sign again, and others come."""
-    before, failed = await deadlocks(database), failures()
+    before, failed = await deadlocks(database), commit_failures()
     monkeypatch.setattr(key_rotation, "BATCH_LIMIT", 50)
     old, new = await open_rotated(OLD), await open_rotated(BOTH)
-    firsts = await asyncio.gather(*(sign(old, body) for body in like(2000)))
+    firsts = await asyncio.gather(*(sign(old, body) for body in people_like(2000)))
     receipts = [write_receipt(old.ring, petition_id, first.signer, first.id) for first in firsts]
     connection = await database.pin()
     begun, settled = asyncio.Event(), 0
@@ -96,11 +97,11 @@ async def test_rotation_under_load_loses_nothing(
     assert settled == told.resealed_count + again.resealed_count >= 1400
     standing = {number for number in range(2600) if number >= 600 or number % 10 == 0}
     assert await emails(database) == {person(number)["email"] for number in standing}
-    assert await proven(database) == {"end-the-ban": len(standing)}
+    assert await exact_counts(database) == {"end-the-ban": len(standing)}
     rotated = await open_rotated(NEW, OLD)
     await asyncio.gather(*(service.withdraw(rotated, petition_id, receipt) for receipt in receipts[600:]))
-    assert await proven(database) == {"end-the-ban": 60 + 600}
-    assert failures() == failed
+    assert await exact_counts(database) == {"end-the-ban": 60 + 600}
+    assert commit_failures() == failed
     await connection.close()
     for room in (new, rotated):
         await room.close()
@@ -130,11 +131,12 @@ async def test_rotation_ends_though_a_process_keeps_sealing_with_the_old_key(
     await connection.close()
 
 
+@pytest.mark.process
 async def test_a_rotation_killed_in_the_middle_is_completed_by_the_next(
     lanes: tuple[Lane, Lane], database: Database, petition_id: UUID, url: str
 ) -> None:
     people = key_rotation.BATCH_LIMIT * 2 + 500
-    await insert.sign(lanes[0], prepared(KeyRing.parse(OLD), petition_id, like(people)))
+    await insert.sign(lanes[0], prepared(KeyRing.parse(OLD), petition_id, people_like(people)))
     last = (await sealed_rows(database))[-1]
     words = ("keys", "rotate-encryption", "--json")
     given = {"DATABASE_URL": url, "MULTITUDE_SECRET_KEYS": BOTH}
@@ -142,24 +144,24 @@ async def test_a_rotation_killed_in_the_middle_is_completed_by_the_next(
         # It comes as far as the last batch, and no further.
         await lanes[1].connection.execute("SELECT 1 FROM signatures WHERE signer = $1 FOR UPDATE", last.signer)
         process = subprocess.Popen(  # noqa: ASYNC220 - killed before anything else is awaited of it
-            [sys.executable, "-m", "app.cli", *words],
+            multitude(*words),
             cwd=ROOT,
             env=environment(**given),
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
         )
         try:
-            await blocked(lanes[0].connection)
+            await wait_for_blocked(lanes[0].connection)
         finally:
             process.kill()
         assert process.wait(10) == -signal.SIGKILL
     assert await stale_count(database) == 500
-    assert await proven(database) == {"end-the-ban": people}
+    assert await exact_counts(database) == {"end-the-ban": people}
     told = await asyncio.to_thread(command, *words, **given)
     assert (told.returncode, told.stderr) == (0, "")
     assert json.loads(told.stdout)["tables"][SIGNATURES.name]["resealed_count"] == 500
     assert await stale_count(database) == 0
-    assert await emails(database) == {body["email"] for body in like(people)}
+    assert await emails(database) == {body["email"] for body in people_like(people)}
     verified = await asyncio.to_thread(command, "tally", "verify", "--json", DATABASE_URL=url)
     assert (verified.returncode, json.loads(verified.stdout)["agrees"]) == (0, True)
 
@@ -168,14 +170,14 @@ async def test_whoever_is_not_in_the_batch_being_written_does_not_wait_for_it(
     open_rotated: OpenRotated, lanes: tuple[Lane, Lane], database: Database, petition_id: UUID
 ) -> None:
     room = await open_rotated(BOTH)
-    await insert.sign(lanes[0], prepared(KeyRing.parse(OLD), petition_id, like(200)))
+    await insert.sign(lanes[0], prepared(KeyRing.parse(OLD), petition_id, people_like(200)))
     rows = await sealed_rows(database)
     anew = [(row[0], row[1], row[2], room.ring.seal(b"", b"")) for row in rows[:100]]
     arrays = [list(values) for values in zip(*anew, strict=True)]
-    numbers = {bytes(room.ring.digest(body["email"])): body for body in like(200)}
+    numbers = {bytes(room.ring.digest(body["email"])): body for body in people_like(200)}
     async with committing(lanes[1].connection):
         await lanes[1].connection.execute(SIGNATURES.format(key_rotation._LOCK), *arrays[:-1])
-        async with asyncio.timeout(3):
+        async with asyncio.timeout(60):  # a batch that waited for those rows would fail before
             await asyncio.gather(*(sign(room, person(number)) for number in range(200, 300)))
             await asyncio.gather(*(sign(room, numbers[row.signer]) for row in rows[100:]))
-    assert await proven(database) == {"end-the-ban": 300}
+    assert await exact_counts(database) == {"end-the-ban": 300}

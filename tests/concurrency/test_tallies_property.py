@@ -17,7 +17,6 @@ from uuid import UUID
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from movement import FINGERPRINT, person, plant, prove, run
 
 from app.kit.database.session import Database
 from app.people.fields.emails import canonical
@@ -29,6 +28,13 @@ from app.signatures.schemas import ImportedSigning, SigningBody
 from app.signatures.service import PetitionNotOpen
 from app.signatures.services import SigningServices
 from app.signatures.signing.sealing import write_receipt
+from tests.support.databases import run
+from tests.support.factories import insert_petition, person
+from tests.support.settings import FINGERPRINT
+from tests.support.tallies import exact_count
+
+pytestmark = pytest.mark.slow
+
 
 PEOPLE, PETITIONS = range(5), range(2)
 WITHDRAWN = "withdrawn"
@@ -178,7 +184,7 @@ async def test_every_tally_is_exact_after_every_step(world: World, story: list[l
     world.petitions = []
     for _ in PETITIONS:
         slug = f"petition-{next(_numbers)}"
-        world.petitions.append(Petition(await plant(world.database, slug), slug))
+        world.petitions.append(Petition(await insert_petition(world.database, slug), slug))
     for group in story:
         results = await asyncio.gather(*map(world.act, group))
         for number, petition in enumerate(world.petitions):
@@ -193,7 +199,7 @@ async def judge(world: World, petition: Petition, done: list[tuple[Act, Any]]) -
     for number in PEOPLE:
         judge_person(petition, number, after[number], done, turned=bool(turned))
     async with world.database.snapshot() as session:
-        counted = await prove(session, petition.id)
+        counted = await exact_count(session, petition.id)
     assert counted == sum(isinstance(standing, UUID) for standing in after.values())
     petition.stands = after
     petition.receipts += [(act.person, id_) for act, id_ in done if isinstance(act, Sign) and id_]

@@ -1,15 +1,11 @@
 """The whole house with a key for every role, in a database of its own per file. Its guards look, and change little."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from uuid import uuid4
 
-import asyncpg
 import pytest
-from movement import serving
-from whole_house import BODY_LIMIT, Headers, House
 
-from app.embedded_postgres.server import EmbeddedPostgres
 from app.kit.database.session import Database
 from app.organizations.principals import STAFF_ROLES
 from app.organizations.queries import find
@@ -17,6 +13,11 @@ from app.organizations.service import create_key, create_organization
 from app.people.account.service import remember
 from app.people.account.sessions import begin
 from app.settings import Settings
+from tests.support.api_surface import BODY_LIMIT, House
+from tests.support.application import serving
+from tests.support.postgres import Cluster
+from tests.support.settings import settings_for
+from tests.support.types import Headers
 
 ROOT = Path(__file__).parents[2]
 
@@ -28,28 +29,16 @@ def root() -> Path:
 
 
 @pytest.fixture(scope="module")
-async def house_url(server: EmbeddedPostgres, template: str) -> AsyncIterator[str]:
+def house_url(cluster: Cluster, template: str) -> Iterator[str]:
     """A database of this file's own, with the schema."""
-    name = f"house_{uuid4().hex[:12]}"
-    administrator = await asyncpg.connect(server.url.replace("/multitude?", "/postgres?"))
-    await administrator.execute(f"CREATE DATABASE {name} TEMPLATE {template} STRATEGY = file_copy")
-    yield server.url.replace("/multitude?", f"/{name}?")
-    await administrator.execute(f"DROP DATABASE {name} WITH (FORCE)")
-    await administrator.close()
+    with cluster.fresh(f"house_{uuid4().hex[:12]}", template) as database:
+        yield database.url
 
 
 @pytest.fixture(scope="module")
 async def house(house_url: str) -> AsyncIterator[House]:
     """The application in this process, with one key for every role."""
-    settings = Settings.model_validate(
-        {
-            "database_url": house_url,
-            "secret_keys": "a-secret-that-is-only-for-tests-0001",
-            "log_level": "ERROR",
-            "max_body_bytes": BODY_LIMIT,
-            "commit_patience_seconds": 0.2,
-        }
-    )
+    settings = settings_for(house_url, webhook_loopback=False, max_body_bytes=BODY_LIMIT, commit_patience_seconds=0.2)
     database = Database(house_url, name="house")
     async with serving(settings) as (api, _, client):
         keys = {"anonymous": {}, **await _keys(database)}

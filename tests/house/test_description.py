@@ -9,9 +9,10 @@ from typing import Any
 
 import jsonschema_rs
 import pytest
-from whole_house import DESCRIBED, OPERATIONS, Json, everywhere, everywhere_with_a_body
 
 from app.kit.web.openapi import as_text
+from tests.support.api_surface import DESCRIBED, OPERATIONS, everywhere, everywhere_with_a_body
+from tests.support.types import Json
 
 SCHEMAS: Json = DESCRIBED.openapi()["components"]["schemas"]
 PROBLEM = {"application/problem+json": {"schema": {"$ref": "#/components/schemas/ProblemView"}}}

@@ -6,19 +6,19 @@ from urllib.parse import quote
 
 import httpx
 import pytest
-from whole_house import (
+
+from app.kit.metrics import exposition
+from tests.support.api_surface import (
     BODY_LIMIT,
     OPERATIONS,
     House,
-    Json,
     by_no_key,
     everywhere,
     everywhere_with_a_body,
     filled,
     problem_of,
 )
-
-from app.kit.metrics import exposition
+from tests.support.types import Json
 
 MARKER = "Xx-echo-marker@example.org"
 TRACES = ("xx-echo-marker", quote(MARKER).lower())

@@ -5,10 +5,12 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import pytest
-from movement import dump, person, plant, proven, run
-from whole_house import House, problem_of
 
 from app.kit.database.session import Database
+from tests.support.api_surface import House, problem_of
+from tests.support.databases import run
+from tests.support.factories import insert_petition, person
+from tests.support.tallies import dump_signatures, exact_counts
 
 # A bug's, a broken rule's, a lost race's and a stopping server's.
 SQLSTATES = ["P0001", "23514", "40001", "57P01"]
@@ -49,20 +51,20 @@ async def test_a_campaign_whose_commit_failed_is_not_acknowledged(house: House, 
 @pytest.mark.parametrize("sqlstate", SQLSTATES)
 async def test_a_signature_whose_commit_failed_is_not_acknowledged(house: House, table: str, sqlstate: str) -> None:
     at = f"/v1/petitions/{table.replace('_', '-')}-{sqlstate.lower()}"
-    await plant(house.database, at.rpartition("/")[2])
-    before = await dump(house.database)
+    await insert_petition(house.database, at.rpartition("/")[2])
+    before = await dump_signatures(house.database)
     async with failing_at_commit(house.database, table, sqlstate):
         answer = await house.client.post(f"{at}/signatures", json=person(1))
         assert problem_of(answer)["status"] in {500, 503}
-        assert await dump(house.database) == before
+        assert await dump_signatures(house.database) == before
     assert (await house.client.post(f"{at}/signatures", json=person(1))).status_code == 201
     assert (await house.client.get(f"{at}/count")).json()["signature_count"] == 1
-    await proven(house.database)
+    await exact_counts(house.database)
 
 
 async def test_a_poisoned_signature_costs_no_other_its_commit(house: House) -> None:
     """The database refuses one row at the commit of a batch: that signer is told, its neighbours count."""
-    await plant(house.database, "crowded")
+    await insert_petition(house.database, "crowded")
     async with failing_at_commit(house.database, "signatures", "23514", "NEW.country = 'KE'"):
         bodies = [person(number, "KE" if number == 7 else "UG") for number in range(20)]
         answers = await asyncio.gather(
@@ -70,4 +72,4 @@ async def test_a_poisoned_signature_costs_no_other_its_commit(house: House) -> N
         )
     assert [answer.status_code for answer in answers] == [500 if number == 7 else 201 for number in range(20)]
     problem_of(answers[7])
-    assert (await proven(house.database))["crowded"] == 19
+    assert (await exact_counts(house.database))["crowded"] == 19

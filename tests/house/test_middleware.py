@@ -10,10 +10,8 @@ import httpx
 import pytest
 import structlog
 from fastapi.responses import StreamingResponse
-from movement import person, plant, serving
 from pydantic import SecretStr
 from sqlalchemy import text
-from whole_house import House, problem_of
 
 from app.kit import logs
 from app.kit.database.session import Session
@@ -21,6 +19,9 @@ from app.kit.metrics import exposition
 from app.kit.web.health import Health
 from app.main import create_api, wrap_middleware
 from app.organizations.models import Organization
+from tests.support.api_surface import House, problem_of
+from tests.support.application import serving
+from tests.support.factories import insert_petition, person
 
 ALWAYS = {
     "x-content-type-options": "nosniff",
@@ -42,7 +43,7 @@ def _dressed(answer: httpx.Response) -> str:
 
 
 async def test_every_kind_of_answer_is_dressed(house: House) -> None:
-    await plant(house.database, "dressed")
+    await insert_petition(house.database, "dressed")
     at, get = "/v1/petitions/dressed", house.client.get
     signed = await house.client.post(f"{at}/signatures", json=person(1))
     tag = (await get(f"{at}/count")).headers["etag"]

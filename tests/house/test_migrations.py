@@ -1,11 +1,10 @@
 """The schema: built by its migrations alone, the same as the models say, and taken down again."""
 
 import asyncio
-import os
 import re
-import subprocess
-import sys
 from collections.abc import Callable, Coroutine, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -17,10 +16,11 @@ from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import Connection
 
-from app.embedded_postgres.server import EmbeddedPostgres
 from app.kit.database import schema_version
 from app.kit.database.session import Database
 from app.rooms import metadata
+from tests.support.postgres import Cluster
+from tests.support.services import command
 
 VERSIONS = sorted((Path(__file__).parents[2] / "migrations" / "versions").glob("*.py"))
 # Everything a table is made of, as PostgreSQL itself spells it.
@@ -48,25 +48,11 @@ def _done(action: Coroutine[Any, Any, Any]) -> Any:
     return asyncio.run(action)
 
 
-async def _administer(server: EmbeddedPostgres, statement: str) -> None:
-    connection = await asyncpg.connect(server.url.replace("/multitude?", "/postgres?"))
-    await connection.execute(statement)
-    await connection.close()
-
-
 @pytest.fixture
-def fresh(server: EmbeddedPostgres) -> Iterator[Fresh]:
+def fresh(cluster: Cluster) -> Iterator[Fresh]:
     """Make an empty database; its URL."""
-    made: list[str] = []
-
-    def make() -> str:
-        made.append(f"bare_{uuid4().hex[:12]}")
-        _done(_administer(server, f"CREATE DATABASE {made[-1]} TEMPLATE template0"))
-        return server.url.replace("/multitude?", f"/{made[-1]}?")
-
-    yield make
-    for name in made:
-        _done(_administer(server, f"DROP DATABASE {name} WITH (FORCE)"))
+    with ExitStack() as made:
+        yield lambda: made.enter_context(cluster.fresh(f"bare_{uuid4().hex[:12]}", "template0")).url
 
 
 def _schema(url: str) -> set[tuple[Any, ...]]:
@@ -116,12 +102,12 @@ def test_migrations_and_models_say_the_same(fresh: Fresh) -> None:
     assert _with_models(migrated, differences) == []
 
 
+@pytest.mark.process
 def test_a_second_upgrade_changes_nothing_and_two_at_once_do_not_collide(fresh: Fresh) -> None:
     url = fresh()
-    command = [sys.executable, "-m", "app.cli", "migrate"]
-    environment = {**os.environ, "DATABASE_URL": url}
-    both = [subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True) for _ in range(2)]
-    assert [(one.communicate(timeout=60)[1], one.returncode) for one in both] == [("", 0), ("", 0)]
+    with ThreadPoolExecutor() as pool:
+        both = [pool.submit(command, "migrate", DATABASE_URL=url) for _ in range(2)]
+    assert [(one.result().stderr, one.result().returncode) for one in both] == [("", 0), ("", 0)]
     before = _schema(url)
     schema_version.upgrade(url)
     assert _schema(url) == before
@@ -150,7 +136,7 @@ def test_a_migration_gives_up_rather_than_wait_for_a_lock() -> None:
 
 async def _wait_for_a_lock(connection: "asyncpg.Connection[asyncpg.Record]") -> None:
     waiting = "SELECT EXISTS (SELECT FROM pg_locks WHERE NOT granted AND relation = 'consents'::regclass)"
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while not await connection.fetchval(waiting):
             continue
 

@@ -1,11 +1,11 @@
 """Who may call what: one table for the whole service. A route that is not in it does not pass."""
 
 import pytest
-from docs_programs import list_roles
 from fastapi.routing import APIRoute, iter_route_contexts
-from whole_house import DESCRIBED, OPERATIONS, House, by_no_key, filled
 
 from app.organizations.auth import roles_of
+from tests.support.api_surface import DESCRIBED, OPERATIONS, House, by_no_key, filled
+from tests.support.docs_programs import list_roles
 
 ALL = frozenset({"anonymous", "owner", "campaigner", "analyst", "data_officer", "partner", "person"})
 STAFF = ALL - {"anonymous", "partner", "person"}

@@ -12,7 +12,6 @@ import requests
 import schemathesis
 import uvicorn
 from hypothesis import HealthCheck, settings
-from movement import plant
 
 from app.kit.database.session import Database
 from app.main import create_api, wrap_middleware
@@ -20,6 +19,10 @@ from app.organizations.queries import find
 from app.organizations.service import create_key
 from app.serving import options
 from app.settings import Settings
+from tests.support.factories import insert_petition
+
+pytestmark = pytest.mark.slow
+
 
 EXAMPLES = 25
 CONFIG = schemathesis.Config.from_dict({"generation": {"max-examples": EXAMPLES, "database": "none"}})
@@ -45,7 +48,7 @@ async def _furnish(url: str) -> str:
     """Something to find; the key of an owner."""
     database = Database(url, name="schemathesis")
     for slug in ("end-the-ban", "repeal-the-act"):
-        await plant(database, slug)
+        await insert_petition(database, slug)
     async with database.transaction() as session:
         movement = await find(session, "movement")
         assert movement is not None

@@ -9,9 +9,7 @@ from typing import Any
 from uuid import UUID
 
 import pytest
-from movement import Json, person, run, sweep
 from sqlalchemy import event
-from whole_house import OPERATIONS, Headers, House
 
 from app.kit.clock import now
 from app.kit.database.ids import uuid7
@@ -21,6 +19,11 @@ from app.rooms import metadata
 from app.signatures.background import withdrawal_messages
 from app.signatures.engine import insert, tallies, transitions
 from app.signatures.services import SigningServices
+from tests.support.api_surface import OPERATIONS, House
+from tests.support.application import sweep
+from tests.support.databases import run
+from tests.support.factories import person
+from tests.support.types import Headers, Json
 
 CAMPAIGN, PETITION, PARTNER = "equal-everywhere", "repeal-the-act", "sisters-of-kampala"
 # Statements at the most, without the look-up of a key.

@@ -4,10 +4,14 @@ from datetime import timedelta
 
 import httpx
 import pytest
-from movement import Json, person, proven, run, sweep
 
 from app.kit.clock import now
 from app.kit.database.session import Database
+from tests.support.application import sweep
+from tests.support.databases import run
+from tests.support.factories import person
+from tests.support.tallies import exact_counts
+from tests.support.types import Json
 
 Headers = dict[str, str]
 AT = "/v1/petitions/for-a-day"
@@ -58,4 +62,4 @@ async def test_a_petition_opens_and_closes_by_itself(
     answer = await client.post(f"{AT}/reopen", headers=campaigner)
     assert (answer.status_code, answer.json()["state"]) == (200, "open")
     assert (await client.post(f"{AT}/signatures", json=person(99))).status_code == 201
-    assert await proven(database) == {"for-a-day": 3}
+    assert await exact_counts(database) == {"for-a-day": 3}

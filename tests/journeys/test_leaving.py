@@ -4,21 +4,24 @@ Everything real: the worker, a mail server, the links in its mails, the command 
 """
 
 import base64
-import subprocess
 from collections.abc import AsyncIterator, Iterator
 from urllib.parse import parse_qs, urlsplit
 
 import httpx
 import pytest
-from movement import Json, person, plant, proven, run, until, working
-from postbox import Mailbox, Received
 from pydantic import SecretStr
 from structlog.testing import capture_logs
 
-from app.embedded_postgres.server import EmbeddedPostgres
-from app.kit.database.session import Database, driver_url
+from app.kit.database.session import Database
 from app.people.fields.emails import canonical
 from app.settings import Settings
+from tests.support.application import running_worker
+from tests.support.databases import run, wait_until
+from tests.support.factories import insert_petition, person
+from tests.support.postgres import Cluster
+from tests.support.smtp import ReceivedMail, SmtpServer
+from tests.support.tallies import exact_counts
+from tests.support.types import Json
 
 Headers = dict[str, str]
 
@@ -41,22 +44,22 @@ _DONE = "SELECT count(*) = 0 FROM signatures WHERE mail_due_at IS NOT NULL OR co
 
 
 @pytest.fixture
-def mailbox() -> Iterator[Mailbox]:
-    with Mailbox() as mailbox:
+def mailbox() -> Iterator[SmtpServer]:
+    with SmtpServer() as mailbox:
         yield mailbox
 
 
 @pytest.fixture
-async def worker(settings: Settings, mailbox: Mailbox) -> AsyncIterator[Settings]:
-    async with working(settings, smtp_url=SecretStr(mailbox.url)) as chosen:
+async def worker(settings: Settings, mailbox: SmtpServer) -> AsyncIterator[Settings]:
+    async with running_worker(settings, smtp_url=SecretStr(mailbox.url)) as chosen:
         yield chosen
 
 
-def token_in(mail: Received) -> str:
+def token_in(mail: ReceivedMail) -> str:
     return parse_qs(urlsplit(mail.links[0]).query)["token"][0]
 
 
-async def sign_in(client: httpx.AsyncClient, mailbox: Mailbox) -> Headers:
+async def sign_in(client: httpx.AsyncClient, mailbox: SmtpServer) -> Headers:
     before = len(mailbox.mails)
     asked = (await client.post("/v1/sign-ins", json={"email": EMAIL})).json()
     link = (await mailbox.arrived(before + 1))[-1]
@@ -65,12 +68,6 @@ async def sign_in(client: httpx.AsyncClient, mailbox: Mailbox) -> Headers:
     assert told.status_code == 201, told.text
     assert (await client.post("/v1/sessions", json=body)).status_code == 403, "the link works once"
     return {"Authorization": f"Bearer {told.json()['key']}"}
-
-
-def dump_of(server: EmbeddedPostgres, url: str) -> str:
-    program = server._cluster.binaries.folder / "pg_dump"
-    told = subprocess.run([str(program), "--dbname", driver_url(url)], capture_output=True, text=True, check=True)
-    return told.stdout
 
 
 def traces_in(text: str, settings: Settings) -> list[str]:
@@ -94,15 +91,15 @@ async def test_whoever_leaves_is_known_to_nobody_and_every_tally_still_sums(
     database: Database,
     settings: Settings,
     worker: Settings,
-    mailbox: Mailbox,
-    server: EmbeddedPostgres,
+    mailbox: SmtpServer,
+    cluster: Cluster,
     url: str,
     owner: Headers,
     choice: str,
     left: dict[str, int],
 ) -> None:
-    await plant(database, "by-mail", confirmation="email")
-    await plant(database, "at-once")
+    await insert_petition(database, "by-mail", confirmation="email")
+    await insert_petition(database, "at-once")
     with capture_logs() as logs:
         for slug in ("by-mail", "at-once"):
             for body in (AMINA, person(2)):
@@ -112,8 +109,8 @@ async def test_whoever_leaves_is_known_to_nobody_and_every_tally_still_sums(
             if "/confirm?" in mail.links[0]:
                 answer = await client.post("/v1/confirmations", json={"token": token_in(mail)})
                 assert answer.status_code == 200
-        await until(database, _DONE)
-        assert await proven(database) == {"by-mail": 2, "at-once": 2}
+        await wait_until(database, _DONE)
+        assert await exact_counts(database) == {"by-mail": 2, "at-once": 2}
 
         me = await sign_in(client, mailbox)
         await _look_around(client, me)
@@ -126,8 +123,8 @@ async def test_whoever_leaves_is_known_to_nobody_and_every_tally_still_sums(
             assert answer.status_code in {200, 401}
         assert answer.status_code == 401, "the key opens nothing any more"
 
-    assert await proven(database) == left
-    dumped = dump_of(server, url)
+    assert await exact_counts(database) == left
+    dumped = cluster.dump(url)
     assert "Kampala" in dumped or choice == "withdraw", "what was counted is still there, as nobody's"
     assert traces_in(dumped, settings) == []
     assert traces_in(str(logs), settings) == []
@@ -179,19 +176,19 @@ async def test_a_data_officer_erases_whoever_has_asked_for_it_by_letter(
     client: httpx.AsyncClient,
     database: Database,
     settings: Settings,
-    server: EmbeddedPostgres,
+    cluster: Cluster,
     url: str,
     data_officer: Headers,
 ) -> None:
-    await plant(database, "at-once")
+    await insert_petition(database, "at-once")
     for body in (AMINA, person(2)):
         assert (await client.post("/v1/petitions/at-once/signatures", json=body)).status_code == 201
     asked = {"email": EMAIL.upper(), "signatures": "keep"}
     answers = [await client.post("/v1/erasures", json=asked, headers=data_officer) for _ in range(2)]
     unknown = await client.post("/v1/erasures", json=asked | {"email": "nobody@example.org"}, headers=data_officer)
     assert {(answer.status_code, answer.text) for answer in (*answers, unknown)} == {(200, '{"status":"erased"}')}
-    assert await proven(database) == {"at-once": 2}
-    assert traces_in(dump_of(server, url), settings) == []
+    assert await exact_counts(database) == {"at-once": 2}
+    assert traces_in(cluster.dump(url), settings) == []
     wrong = await client.post("/v1/erasures", json={"email": EMAIL}, headers=data_officer)
     assert wrong.status_code == 422
     assert traces_in(wrong.text, settings) == []

@@ -9,7 +9,11 @@ from pathlib import Path
 
 import httpx
 import pytest
-from services import Service, open_folder
+
+from tests.support.services import Service, open_folder
+
+pytestmark = pytest.mark.process
+
 
 Lines = Iterator[str]
 

@@ -6,11 +6,17 @@ import json
 from pathlib import Path
 
 import httpx
-from movement import person, plant, proven, run
-from services import command
+import pytest
 
 from app.kit.database.session import Database
 from app.settings import Settings
+from tests.support.databases import run
+from tests.support.factories import insert_petition, person
+from tests.support.services import command
+from tests.support.tallies import exact_counts
+
+pytestmark = pytest.mark.process
+
 
 PAPER = """given_name,family_name,email,country,region,signed_at
 Amina,Okello,amina@example.org,UG,Kampala,2019-03-20T10:00:00Z
@@ -29,7 +35,7 @@ async def test_an_operator_imports_paper_and_proves_the_tally(
         "DATABASE_URL": settings.database_url.get_secret_value(),
         "MULTITUDE_SECRET_KEYS": settings.secret_keys.get_secret_value(),
     }
-    await plant(database)
+    await insert_petition(database)
     online = person(1, "UG", email="Bob@example.org")
     assert (await client.post("/v1/petitions/end-the-ban/signatures", json=online)).status_code == 201
     paper, refused = tmp_path / "paper.csv", tmp_path / "paper.csv.refused.csv"
@@ -52,7 +58,7 @@ async def test_an_operator_imports_paper_and_proves_the_tally(
     assert json.loads(shown.stdout)["total"] == 4
     verified = command("tally", "verify", "--json", **known)
     assert (verified.returncode, json.loads(verified.stdout)["agrees"]) == (0, True)
-    assert await proven(database) == {"end-the-ban": 4}
+    assert await exact_counts(database) == {"end-the-ban": 4}
 
     await run(database, "UPDATE signature_tallies SET signature_count = 9 WHERE key = 'FR'")
     verified = command("tally", "verify", **known)
@@ -67,8 +73,8 @@ async def test_what_cannot_be_imported_is_told_in_a_sentence(
         "DATABASE_URL": settings.database_url.get_secret_value(),
         "MULTITUDE_SECRET_KEYS": settings.secret_keys.get_secret_value(),
     }
-    await plant(database, "over", state="closed")
-    await plant(database, "open")
+    await insert_petition(database, "over", state="closed")
+    await insert_petition(database, "open")
     paper = tmp_path / "paper.csv"
     paper.write_text(PAPER)
     wrong = tmp_path / "wrong.csv"
@@ -91,4 +97,4 @@ async def test_what_cannot_be_imported_is_told_in_a_sentence(
     told = command("import", "signatures", str(paper), "--petition", "open", **other)
     assert told.returncode == 1
     assert "another digest key" in " ".join(told.stderr.split())
-    assert await proven(database) == {"open": 3, "over": 0}
+    assert await exact_counts(database) == {"open": 3, "over": 0}

@@ -20,9 +20,7 @@ from typing import Any
 
 import httpx
 import pytest
-from guides import Json, Reader, Running, blocks_of, json_examples, unnamed_programs
 from pydantic import BaseModel
-from services import PATIENCE, ROOT, Service, free_port, open_folder
 
 from app.kit.problems import Problem
 from app.partners import schemas
@@ -32,6 +30,12 @@ from app.partners.outbound.endpoints import schemas as endpoint_schemas
 from app.partners.outbound.feed import schemas as signer_schemas
 from app.partners.outbound.message_types.types import MESSAGE_TYPES
 from app.partners.partnerships import schemas as partnership_schemas
+from tests.support.docs_examples import Reader, Running, blocks_of, json_examples, unnamed_programs
+from tests.support.services import PATIENCE, ROOT, Service, free_port, open_folder
+from tests.support.types import Json
+
+pytestmark = pytest.mark.process
+
 
 GUIDE, STAFF = (ROOT / "docs" / page for page in ("partners.md", "staff.md"))
 PETITION = "repeal-the-laws"

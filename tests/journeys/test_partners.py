@@ -15,13 +15,17 @@ from uuid import uuid4
 
 import httpx
 import pytest
-from movement import Json, person, proven, until, working
-from postbox import Mailbox
 from pydantic import SecretStr
 from standardwebhooks.webhooks import Webhook
 
 from app.kit.database.session import Database
 from app.settings import Settings
+from tests.support.application import running_worker
+from tests.support.databases import wait_until
+from tests.support.factories import person
+from tests.support.smtp import SmtpServer
+from tests.support.tallies import exact_counts
+from tests.support.types import Json
 
 Headers = dict[str, str]
 
@@ -61,7 +65,7 @@ class Ear:
 
     async def next(self, type_: str) -> Json:
         """The data of the next message of this type."""
-        async with asyncio.timeout(20), self._news:
+        async with asyncio.timeout(60), self._news:
             await self._news.wait_for(lambda: any(message["type"] == type_ for message in self.heard))
             message = next(message for message in self.heard if message["type"] == type_)
             self.heard.remove(message)
@@ -126,14 +130,14 @@ class Organization:
 
 
 @pytest.fixture
-def mailbox() -> Iterator[Mailbox]:
-    with Mailbox() as mailbox:
+def mailbox() -> Iterator[SmtpServer]:
+    with SmtpServer() as mailbox:
         yield mailbox
 
 
 @pytest.fixture
-async def worker(settings: Settings, mailbox: Mailbox) -> AsyncIterator[Settings]:
-    async with working(settings, smtp_url=SecretStr(mailbox.url)) as chosen:
+async def worker(settings: Settings, mailbox: SmtpServer) -> AsyncIterator[Settings]:
+    async with running_worker(settings, smtp_url=SecretStr(mailbox.url)) as chosen:
         yield chosen
 
 
@@ -173,7 +177,7 @@ def signature(number: int, organization: str, petition: str, *, agrees: bool) ->
     return person(number, petition=petition, id=f"crm:{number}", consents=consents)
 
 
-async def sign_in(client: httpx.AsyncClient, mailbox: Mailbox, number: int) -> Headers:
+async def sign_in(client: httpx.AsyncClient, mailbox: SmtpServer, number: int) -> Headers:
     """A person's own key, by the link in a mail."""
     email = person(number)["email"]
     asked = (await client.post("/v1/sign-ins", json={"email": email})).json()
@@ -197,7 +201,7 @@ async def test_a_partner_brings_signatures_and_is_told_until_the_partnership_end
     client: httpx.AsyncClient,
     database: Database,
     worker: Settings,
-    mailbox: Mailbox,
+    mailbox: SmtpServer,
     owner: Headers,
 ) -> None:
     sisters = await invite(client, owner, "sisters", "repeal-the-act")
@@ -219,24 +223,24 @@ async def test_a_partner_brings_signatures_and_is_told_until_the_partnership_end
         assert (told["person_id"], told["signature_id"]) == (grace, signature_of["crm:2"])
         again = await sisters.bring(signature(2, "sisters", "repeal-the-act", agrees=True))
         assert again.json()["duplicate"] == 1, "who has withdrawn is not brought back"
-        assert await proven(database) == {"repeal-the-act": 2, "something-else": 0}
+        assert await exact_counts(database) == {"repeal-the-act": 2, "something-else": 0}
 
         me = await sign_in(client, mailbox, 1)
         assert (await client.post("/v1/me/erasure", json={"signatures": "keep"}, headers=me)).status_code == 200
         told = await ear.next("person.erased")
         assert told.pop("at") is not None
         assert told == {"person_id": amina, "signature_ids": [signature_of["crm:1"]]}
-        assert await proven(database) == {"repeal-the-act": 2, "something-else": 0}
+        assert await exact_counts(database) == {"repeal-the-act": 2, "something-else": 0}
         assert (await sisters.pull())["items"] == [], "who has left is not there any more"
         assert (await sisters.pull(cursor=kept))["items"] == []
 
         await _rotate(sisters)
-        await until(database, _QUIET)
+        await wait_until(database, _QUIET)
         ear.heard.clear()
 
         await _end(client, owner, sisters)
         await _nothing_more_is_told(client, database, ear)
-        assert await proven(database) == {"repeal-the-act": 5, "something-else": 0}
+        assert await exact_counts(database) == {"repeal-the-act": 5, "something-else": 0}
 
         assert (await strangers.pull())["items"] == []
         assert strange_ear.heard == []
@@ -253,7 +257,7 @@ async def _bring(sisters: Organization, ear: Ear, database: Database) -> tuple[d
     assert [result["status"] for result in told["results"]] == ["counted"] * 3 + ["refused"] * 2
     slugs = [result["problem"]["type"].rpartition(":")[2] for result in told["results"][3:]]
     assert slugs == ["consent-missing", "petition-not-covered"]
-    assert await proven(database) == {"repeal-the-act": 3, "something-else": 0}
+    assert await exact_counts(database) == {"repeal-the-act": 3, "something-else": 0}
 
     heard: list[Json] = []
     while len(heard) < 2:
@@ -309,6 +313,6 @@ async def _nothing_more_is_told(client: httpx.AsyncClient, database: Database, e
     body = {**person(10), "consents": [{"organization": "sisters", "given": True}]}
     assert (await client.post("/v1/petitions/repeal-the-act/signatures", json=body)).status_code == 201
     # What has reached the outbox before it is taken out with it, or earlier.
-    await until(database, "SELECT count(*) = 1 FROM consents WHERE given AND partner_id IS NULL")
-    await until(database, _QUIET)
+    await wait_until(database, "SELECT count(*) = 1 FROM consents WHERE given AND partner_id IS NULL")
+    await wait_until(database, _QUIET)
     assert ear.heard == []

@@ -4,9 +4,12 @@ import asyncio
 from collections.abc import Awaitable, Callable
 
 import httpx
-from movement import Json, person, proven, sweep
 
 from app.kit.database.session import Database
+from tests.support.application import sweep
+from tests.support.factories import person
+from tests.support.tallies import exact_counts
+from tests.support.types import Json
 
 Headers = dict[str, str]
 Ask = Callable[..., Awaitable[Json]]
@@ -82,4 +85,4 @@ async def test_a_campaign_from_draft_to_won(client: httpx.AsyncClient, database:
     assert (await staff("PATCH", CAMPAIGN, won))["state"] == "won"
     shown = await public("GET", CAMPAIGN)
     assert (shown["outcome"], shown["updates"][0]["title"]) == ("The Act was repealed.", "We delivered it")
-    assert await proven(database) == {"repeal-the-act": 12}
+    assert await exact_counts(database) == {"repeal-the-act": 12}

@@ -8,13 +8,13 @@ import pytest
 from altcha import Challenge, Payload, create_challenge, solve_challenge
 from hypothesis import given
 from hypothesis import strategies as st
-from movement import SECRET_KEYS
 
 from app.kit.abuse.challenges import EFFORT, ChallengeFailed, Challenges
 from app.kit.abuse.rate_limits import Limiter, MemoryStorage
 from app.kit.abuse.valkey import ValkeyStorage
 from app.kit.crypto.sealing import KeyRing
 from app.kit.problems import Unavailable
+from tests.support.settings import SECRET_KEYS
 
 RING = KeyRing.parse(SECRET_KEYS)
 HERE, ELSEWHERE = "petition 1", "petition 2"

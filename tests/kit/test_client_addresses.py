@@ -9,7 +9,6 @@ from itertools import pairwise
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
-from movement import SECRET_KEYS
 from sqlalchemy import select, text
 from structlog.testing import capture_logs
 
@@ -21,6 +20,7 @@ from app.kit.crypto.key_rotation import reseal
 from app.kit.crypto.sealing import KeyRing
 from app.kit.database.session import Database
 from app.kit.web.asgi import Scope
+from tests.support.settings import SECRET_KEYS
 
 RING = KeyRing.parse(SECRET_KEYS)
 NETWORKS = ["10.0.0.0/8", "2001:db8:aaaa::/48"]

@@ -2,7 +2,6 @@
 
 import asyncio
 import threading
-import time
 from collections.abc import Sequence
 from ipaddress import ip_address
 
@@ -256,19 +255,39 @@ async def test_a_name_server_that_hangs_holds_one_thread_a_host(monkeypatch: pyt
     resolver.close()
 
 
-async def test_a_host_whose_look_up_hung_is_left_alone_for_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
-    let_go, asked = threading.Event(), []
+class Clock:
+    """The resolver's clock, which goes on when it is told to."""
+
+    def __init__(self) -> None:
+        self.seconds = 1000.0
+
+    def monotonic(self) -> float:
+        return self.seconds
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    clock = Clock()
+    monkeypatch.setattr(egress, "time", clock)
+    return clock
+
+
+async def test_a_host_whose_look_up_hung_is_left_alone_for_a_while(
+    monkeypatch: pytest.MonkeyPatch, clock: Clock
+) -> None:
+    begun, let_go, asked = threading.Event(), threading.Event(), []
 
     def hang(host: str, port: int) -> list[str]:
         asked.append(host)
+        begun.set()
         let_go.wait(20)
         return ["1.1.1.1"]
 
     monkeypatch.setattr(egress, "_resolved", hang)
-    monkeypatch.setattr(egress, "_HANGING", 0.05)
     resolver = SystemResolver()
     slow = asyncio.create_task(resolver("slow.example", 443))
-    await asyncio.sleep(0.1)
+    assert await asyncio.to_thread(begun.wait, 20)
+    clock.seconds += egress._HANGING + 1
     # While it hangs, and when it has hung.
     for _ in range(2):
         with pytest.raises(TimeoutError):
@@ -280,22 +299,22 @@ async def test_a_host_whose_look_up_hung_is_left_alone_for_a_while(monkeypatch: 
     resolver.close()
 
 
-async def test_a_host_is_looked_up_again_when_it_was_left_alone_long_enough(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_host_is_looked_up_again_when_it_was_left_alone_long_enough(
+    monkeypatch: pytest.MonkeyPatch, clock: Clock
+) -> None:
     asked: list[str] = []
 
     def late(host: str, port: int) -> list[str]:
         asked.append(host)
-        time.sleep(0.1 if len(asked) == 1 else 0)
+        clock.seconds += egress._HANGING + 1 if len(asked) == 1 else 0
         return ["1.1.1.1"]
 
     monkeypatch.setattr(egress, "_resolved", late)
-    monkeypatch.setattr(egress, "_HANGING", 0.05)
-    monkeypatch.setattr(egress, "_AVOIDED", 0.5)
     resolver = SystemResolver()
     assert await resolver("slow.example", 443) == ["1.1.1.1"]
     with pytest.raises(TimeoutError):
         await resolver("slow.example", 443)
-    await asyncio.sleep(0.6)
+    clock.seconds += egress._AVOIDED + 1
     assert await resolver("slow.example", 443) == ["1.1.1.1"]
     assert len(asked) == 2
     resolver.close()

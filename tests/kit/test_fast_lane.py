@@ -5,7 +5,6 @@ from typing import Any
 import httpx
 import pytest
 from fastapi import APIRouter, FastAPI, Request, Response
-from movement import person, plant
 
 from app.kit.database.session import Database
 from app.kit.web.fast_lane import FastLane, FastLaneConflictError
@@ -13,6 +12,7 @@ from app.kit.web.middleware import RequestMiddleware
 from app.main import create_api
 from app.settings import Settings
 from app.signatures.routes import signing_router
+from tests.support.factories import insert_petition, person
 
 AT = "/v1/petitions/end-the-ban"
 JSON = {"Content-Type": "application/json"}
@@ -41,7 +41,7 @@ CASES: list[tuple[str, str, dict[str, Any]]] = [
 @pytest.fixture
 async def ways(settings: Settings, database: Database) -> Any:
     """The same application, reached by the lane and without it."""
-    await plant(database)
+    await insert_petition(database)
     api = create_api(settings.model_copy(update={"max_body_bytes": 65_536}))
     async with api.router.lifespan_context(api):
         clients = []

@@ -54,7 +54,7 @@ async def queue_of(commit: Commit, **more: Any) -> AsyncIterator[GroupCommit[int
     try:
         yield queue
     finally:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             await queue.drain()
 
 

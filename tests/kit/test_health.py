@@ -2,9 +2,9 @@
 
 import httpx
 import pytest
-from movement import run
 
 from app.kit.database.session import Database
+from tests.support.databases import run
 
 
 @pytest.fixture

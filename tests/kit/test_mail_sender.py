@@ -5,7 +5,6 @@ from collections.abc import Callable, Sequence
 from uuid import UUID
 
 import pytest
-from postbox import Mailbox
 from prometheus_client import REGISTRY
 from structlog.testing import capture_logs
 
@@ -14,6 +13,7 @@ from app.kit.mail.message import Mail, Sender
 from app.kit.mail.outcome import Outcome, SendResult
 from app.kit.mail.sender import ClaimedMail, MailSender, Result
 from app.kit.mail.smtp import SmtpTransport
+from tests.support.smtp import SmtpServer
 
 
 def mail(number: int) -> Mail:
@@ -71,7 +71,7 @@ def sent(count: int) -> Callable[[Pile], bool]:
 
 async def test_every_letter_is_sent_once_and_its_end_written_down() -> None:
     pile = Pile([claimed(number) for number in range(50)], sent(50))
-    with Mailbox() as mailbox:
+    with SmtpServer() as mailbox:
         await run(pile, mailbox.url)
         assert set(mailbox.counts().values()) == {1}
     assert sorted(pile.ends) == [(number, Outcome.SENT) for number in range(50)]
@@ -79,7 +79,7 @@ async def test_every_letter_is_sent_once_and_its_end_written_down() -> None:
 
 async def test_a_mail_without_a_mail_is_let_go_and_a_refused_one_too() -> None:
     pile = Pile([claimed(0, is_wanted=False), claimed(1), claimed(2)], sent(3))
-    with Mailbox() as mailbox:
+    with SmtpServer() as mailbox:
         mailbox.answer("person.1@example.org", "550 nobody here")
         await run(pile, mailbox.url)
         assert mailbox.counts() == {"person.2@example.org": 1}
@@ -88,7 +88,7 @@ async def test_a_mail_without_a_mail_is_let_go_and_a_refused_one_too() -> None:
 
 async def test_what_was_not_handed_over_and_what_may_have_been_are_told_apart() -> None:
     pile = Pile([claimed(1), claimed(2)], sent(2))
-    with Mailbox() as mailbox:
+    with SmtpServer() as mailbox:
         mailbox.answer("person.1@example.org", "451 later", times=1)
         mailbox.answer("person.2@example.org", "drop", times=1, at_data=True)
         await run(pile, mailbox.url)
@@ -96,10 +96,10 @@ async def test_what_was_not_handed_over_and_what_may_have_been_are_told_apart() 
 
 
 async def test_a_mail_server_that_is_gone_is_left_alone_and_nothing_is_lost(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sender, "_FIRST_PAUSE", 0.001)
-    monkeypatch.setattr(sender, "_LONGEST_PAUSE", 0.001)
+    monkeypatch.setattr(sender, "_FIRST_PAUSE", 0.00001)
+    monkeypatch.setattr(sender, "_LONGEST_PAUSE", 0.0001)
     mails = [claimed(number) for number in range(100)]
-    with Mailbox() as mailbox:
+    with SmtpServer() as mailbox:
         url = mailbox.url
     # Long enough for any doubling without a bound to overflow.
     pile = Pile(mails, lambda pile: pile.claims > 1100)
@@ -111,7 +111,7 @@ async def test_a_mail_server_that_is_gone_is_left_alone_and_nothing_is_lost(monk
 async def test_whoever_ends_gives_back_what_is_not_begun() -> None:
     mails = [claimed(number) for number in range(200)]
     pile = Pile(mails, lambda pile: len(pile.ends) >= 5)
-    with Mailbox() as mailbox:
+    with SmtpServer() as mailbox:
         await run(pile, mailbox.url, connections=1)
         arrived = len(mailbox.mails)
     assert len(pile.ends) == 200
@@ -125,7 +125,7 @@ async def test_every_result_is_logged_once_and_counted_by_its_reason() -> None:
         lambda pile: len(pile.ends) == 4,
     )
     before = counted("pile", "smtp-refused-recipient-550"), counted("pile", "unreadable")
-    with Mailbox() as mailbox, capture_logs() as logs:
+    with SmtpServer() as mailbox, capture_logs() as logs:
         mailbox.answer("person.1@example.org", "550 person.1@example.org is nobody")
         await run(pile, mailbox.url)
     told = {log["id"]: (log["event"], log["end"], log.get("reason")) for log in logs if log["event"].startswith("mail")}
@@ -152,7 +152,7 @@ async def test_what_cannot_be_written_holds_up_nothing_that_can() -> None:
     unreadable = SendResult(Outcome.UNREADABLE, "unreadable")
     mails = [*(claimed(number, unsent=unreadable) for number in range(50)), *(claimed(50 + n) for n in range(5))]
     pile = Pile(mails, lambda pile: len(pile.ends) >= len(mails))
-    with Mailbox() as mailbox:
+    with SmtpServer() as mailbox:
         await run(pile, mailbox.url, connections=2)
         assert len(mailbox.mails) == 5
     assert sum(end is Outcome.UNREADABLE for _, end in pile.ends) == 50
@@ -171,7 +171,7 @@ class BrokenTransport(SmtpTransport):
 
 async def test_a_transport_that_raises_costs_one_mail_its_sending_and_no_other() -> None:
     pile = Pile([claimed(number) for number in range(5)], sent(4))
-    with Mailbox() as mailbox:
+    with SmtpServer() as mailbox:
         await run(pile, mailbox.url, connections=1, transport=BrokenTransport)
         assert len(mailbox.mails) == 4
     assert {(one.claimed.key, one.reason) for one in pile.results if one.reason} == {(1, "unwritable")}

@@ -5,6 +5,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
+pytestmark = pytest.mark.process
+
+
 _SIGN = "from app.kit import metrics; metrics.signatures_accepted.inc(3); metrics.queue_depth.set(2)"
 _TELL = "from app.kit import metrics; print(metrics.exposition().decode())"
 

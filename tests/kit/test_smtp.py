@@ -13,13 +13,13 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
-from postbox import Mailbox
 from pydantic import ValidationError
 
 from app.kit.mail.message import Mail, Sender
 from app.kit.mail.outcome import SENT, Outcome, SendResult
 from app.kit.mail.smtp import SmtpTransport, open_transport
 from app.settings import Settings
+from tests.support.smtp import SmtpServer
 
 SENDER = Sender.parse("Multitude <no-reply@movement.example>")
 LATER, REFUSED, UNKNOWN = Outcome.LATER, Outcome.REFUSED, Outcome.UNKNOWN
@@ -30,8 +30,8 @@ def a_mail(number: int = 1, to: str = "amina@example.org") -> Mail:
 
 
 @pytest.fixture
-def mailbox() -> Iterator[Mailbox]:
-    with Mailbox() as mailbox:
+def mailbox() -> Iterator[SmtpServer]:
+    with SmtpServer() as mailbox:
         yield mailbox
 
 
@@ -46,7 +46,7 @@ async def posting(
         await post.close()
 
 
-async def test_a_mail_arrives_as_it_was_written(mailbox: Mailbox) -> None:
+async def test_a_mail_arrives_as_it_was_written(mailbox: SmtpServer) -> None:
     async with posting(mailbox.url) as post:
         assert await post.send(a_mail()) == SENT
     (mail,) = await mailbox.arrived()
@@ -61,13 +61,13 @@ async def test_a_mail_arrives_as_it_was_written(mailbox: Mailbox) -> None:
     assert abs(mail.message["Date"].datetime - datetime.now(UTC)) < timedelta(minutes=1)
 
 
-async def test_a_line_that_is_a_single_dot_does_not_end_a_mail(mailbox: Mailbox) -> None:
+async def test_a_line_that_is_a_single_dot_does_not_end_a_mail(mailbox: SmtpServer) -> None:
     async with posting(mailbox.url) as post:
         await post.send(Mail("amina@example.org", "S", "one\n.\n..two", "<p>\n.\n</p>", "<1@m.example>", "en"))
     assert mailbox.mails[0].text.split() == ["one", ".", "..two"]
 
 
-async def test_many_mails_share_few_connections(mailbox: Mailbox) -> None:
+async def test_many_mails_share_few_connections(mailbox: SmtpServer) -> None:
     async with posting(mailbox.url, connections=3) as post:
         deliveries = await asyncio.gather(*(post.send(a_mail(number)) for number in range(60)))
     assert deliveries == [SENT] * 60
@@ -77,21 +77,21 @@ async def test_many_mails_share_few_connections(mailbox: Mailbox) -> None:
     await asyncio.to_thread(mailbox.wait_until_open, 0)
 
 
-async def test_a_check_opens_the_connection_that_the_first_mail_is_sent_over(mailbox: Mailbox) -> None:
+async def test_a_check_opens_the_connection_that_the_first_mail_is_sent_over(mailbox: SmtpServer) -> None:
     async with posting(mailbox.url) as post:
         assert await post.check() is None
         assert await post.send(a_mail()) == SENT
         assert mailbox.connections == 1
 
 
-async def test_mails_one_after_the_other_need_one_connection(mailbox: Mailbox) -> None:
+async def test_mails_one_after_the_other_need_one_connection(mailbox: SmtpServer) -> None:
     async with posting(mailbox.url, connections=3) as post:
         for number in range(5):
             await post.send(a_mail(number))
         assert mailbox.connections == 1
 
 
-async def test_a_connection_that_rests_too_long_is_given_back(mailbox: Mailbox) -> None:
+async def test_a_connection_that_rests_too_long_is_given_back(mailbox: SmtpServer) -> None:
     async with posting(mailbox.url, idle=0.05) as post:
         await post.send(a_mail(1))
         await asyncio.to_thread(mailbox.wait_until_open, 0)
@@ -99,7 +99,7 @@ async def test_a_connection_that_rests_too_long_is_given_back(mailbox: Mailbox) 
     assert mailbox.connections == 2
 
 
-async def test_a_connection_the_server_closed_is_opened_again(mailbox: Mailbox) -> None:
+async def test_a_connection_the_server_closed_is_opened_again(mailbox: SmtpServer) -> None:
     async with posting(mailbox.url) as post:
         await asyncio.gather(*(post.send(a_mail(number)) for number in range(2)))
         await asyncio.to_thread(mailbox.hang_up)
@@ -108,7 +108,7 @@ async def test_a_connection_the_server_closed_is_opened_again(mailbox: Mailbox) 
 
 
 @pytest.mark.parametrize("at_data", [False, True])
-async def test_a_refused_recipient_is_not_tried_again_and_holds_up_nobody(mailbox: Mailbox, at_data: bool) -> None:
+async def test_a_refused_recipient_is_not_tried_again_and_holds_up_nobody(mailbox: SmtpServer, at_data: bool) -> None:
     mailbox.answer("nobody@example.org", "550 5.1.1 nobody@example.org is unknown", at_data=at_data)
     async with posting(mailbox.url, connections=1) as post:
         assert await post.send(a_mail(1, "nobody@example.org")) == (REFUSED, "smtp-refused-recipient-550")
@@ -129,7 +129,7 @@ async def test_a_refused_recipient_is_not_tried_again_and_holds_up_nobody(mailbo
 )
 @pytest.mark.parametrize("connections", [1, 2])
 async def test_what_fails_now_is_worth_another_try(
-    mailbox: Mailbox, answer: str, reason: str, connections: int
+    mailbox: SmtpServer, answer: str, reason: str, connections: int
 ) -> None:
     mailbox.answer("amina@example.org", answer, times=1)
     async with posting(mailbox.url, connections) as post:
@@ -147,7 +147,7 @@ async def test_what_fails_now_is_worth_another_try(
     ],
 )
 async def test_a_mail_that_fails_at_its_end_is_worth_another_try(
-    mailbox: Mailbox, answer: str, result: SendResult
+    mailbox: SmtpServer, answer: str, result: SendResult
 ) -> None:
     mailbox.answer("amina@example.org", answer, times=2, at_data=True)
     async with posting(mailbox.url) as post:
@@ -158,7 +158,7 @@ async def test_a_mail_that_fails_at_its_end_is_worth_another_try(
 
 
 async def test_a_server_that_is_not_there_is_worth_another_try() -> None:
-    with Mailbox() as gone:
+    with SmtpServer() as gone:
         url = gone.url
     async with posting(url) as post:
         assert await post.send(a_mail()) == (LATER, "smtp-connect-failed")
@@ -179,7 +179,7 @@ async def test_a_server_that_says_nothing_is_given_up_on() -> None:
         leaving.set()
 
 
-async def test_a_sending_that_is_broken_off_spoils_none_after_it(mailbox: Mailbox) -> None:
+async def test_a_sending_that_is_broken_off_spoils_none_after_it(mailbox: SmtpServer) -> None:
     async with posting(mailbox.url, connections=1) as post:
         for turns in range(12):
             broken_off = asyncio.create_task(post.send(a_mail(100 + turns, "broken@example.org")))
@@ -195,7 +195,7 @@ async def test_a_sending_that_is_broken_off_spoils_none_after_it(mailbox: Mailbo
     ]
 
 
-async def test_closing_finishes_what_is_on_its_way_and_takes_nothing_more(mailbox: Mailbox) -> None:
+async def test_closing_finishes_what_is_on_its_way_and_takes_nothing_more(mailbox: SmtpServer) -> None:
     async with posting(mailbox.url, connections=2) as post:
         sending = [asyncio.create_task(post.send(a_mail(number))) for number in range(20)]
         await mailbox.arrived(2)
@@ -207,7 +207,7 @@ async def test_closing_finishes_what_is_on_its_way_and_takes_nothing_more(mailbo
     await asyncio.to_thread(mailbox.wait_until_open, 0)
 
 
-async def test_names_in_any_script_go_to_servers_that_know_them(mailbox: Mailbox) -> None:
+async def test_names_in_any_script_go_to_servers_that_know_them(mailbox: SmtpServer) -> None:
     async with posting(mailbox.url) as post:
         assert await post.send(a_mail(1, "أمينة@bücher.example")) == SENT
         assert await post.send(a_mail(2, "amina@bücher.example")) == SENT
@@ -219,7 +219,7 @@ async def test_names_in_any_script_go_to_servers_that_know_them(mailbox: Mailbox
 
 
 async def test_names_in_any_script_are_refused_where_no_server_knows_them() -> None:
-    with Mailbox(utf8=False) as mailbox:
+    with SmtpServer(utf8=False) as mailbox:
         async with posting(mailbox.url, connections=1) as post:
             assert await post.send(a_mail(1, "أمينة@bücher.example")) == (REFUSED, "smtp-no-utf8")
             assert await post.send(a_mail(2, "amina@bücher.example")) == SENT
@@ -228,7 +228,7 @@ async def test_names_in_any_script_are_refused_where_no_server_knows_them() -> N
 
 
 async def test_a_password_opens_the_server() -> None:
-    with Mailbox(login=("me@movement", "p/w:ü")) as mailbox:
+    with SmtpServer(login=("me@movement", "p/w:ü")) as mailbox:
         async with posting(mailbox.url) as post:
             assert await post.send(a_mail()) == SENT
         async with posting(mailbox.url.replace("p%2Fw", "wrong")) as post:
@@ -263,7 +263,7 @@ async def test_a_server_must_prove_who_it_is(
 ) -> None:
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     context.load_cert_chain(*certificate)
-    with Mailbox(tls=context, from_the_start=scheme == "smtps") as mailbox:
+    with SmtpServer(tls=context, from_the_start=scheme == "smtps") as mailbox:
         url = mailbox.url.replace("smtp:", f"{scheme}:")
         async with posting(url) as post:
             assert await post.send(a_mail()) == (LATER, "smtp-tls-failed")
@@ -273,7 +273,7 @@ async def test_a_server_must_prove_who_it_is(
             assert await post.send(a_mail()) == SENT
 
 
-async def test_encryption_that_is_insisted_on_is_not_done_without(mailbox: Mailbox) -> None:
+async def test_encryption_that_is_insisted_on_is_not_done_without(mailbox: SmtpServer) -> None:
     async with posting(mailbox.url.replace("smtp:", "smtp+starttls:")) as post:
         assert await post.send(a_mail()) == (LATER, "smtp-unsupported")
     assert mailbox.mails == []
@@ -283,7 +283,7 @@ def settings_with(**more: object) -> Settings:
     return Settings.model_validate({"database_url": "postgresql://nobody@nowhere/none", **more})
 
 
-async def test_settings_say_which_post_is_open(mailbox: Mailbox, tmp_path: Path) -> None:
+async def test_settings_say_which_post_is_open(mailbox: SmtpServer, tmp_path: Path) -> None:
     assert open_transport(settings_with(smtp_url=None)) is None
     assert open_transport(settings_with(smtp_url="")) is None
     outbox = tmp_path / "outbox"

@@ -3,7 +3,6 @@
 import asyncio
 import gc
 import ssl
-import sys
 import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
@@ -16,9 +15,8 @@ from app.kit.webhooks import response_handler
 from app.kit.webhooks.client import KEPT, Response, WebhookClient
 from app.kit.webhooks.egress import Address, EgressPolicy, Target
 from app.kit.webhooks.response_handler import MOST_BODY, MOST_RESPONSE, BoundedHandler
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "partners"))
-from receivers import Authority, Receiver, after, answer, receiving
+from tests.support.certificates import Authority
+from tests.support.webhooks import Receiver, http_response, receiving, responses_in_turn
 
 HOST = "hooks.example.org"
 
@@ -103,7 +101,7 @@ async def test_a_connection_nobody_needs_any_more_is_closed(monkeypatch: pytest.
     monkeypatch.setattr(response_handler, "LIFETIME", 0.05)
     async with receiving() as receiver, posting() as out:
         await out.post(receiver.url(), {}, b"")
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(60):
             await receiver.left.wait()
 
 
@@ -125,7 +123,7 @@ async def test_a_connection_closed_in_place_of_an_answer_is_a_failure() -> None:
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
 async def test_a_redirect_is_not_followed(status: int) -> None:
     async with receiving() as other, receiving() as receiver:
-        receiver.say = after(answer(status, b"", f"Location: {other.url()}"))
+        receiver.say = responses_in_turn(http_response(status, b"", f"Location: {other.url()}"))
         got = await post(receiver)
         assert (got.status_code, got.error) == (status, "redirect")
         assert other.received == []
@@ -136,7 +134,7 @@ async def test_no_cookie_comes_back_and_no_proxy_is_asked(monkeypatch: pytest.Mo
     async with receiving() as proxy, receiving() as receiver, posting() as out:
         for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY"):
             monkeypatch.setenv(name, proxy.url(""))
-        receiver.say = after(answer(200, b"", "Set-Cookie: a=b"))
+        receiver.say = responses_in_turn(http_response(200, b"", "Set-Cookie: a=b"))
         for _ in range(2):
             assert (await out.post(receiver.url(), {}, b"")).error is None
         assert not any("cookie" in one.headers for one in receiver.received)
@@ -144,7 +142,7 @@ async def test_no_cookie_comes_back_and_no_proxy_is_asked(monkeypatch: pytest.Mo
 
 
 async def test_of_a_long_answer_the_first_bytes_are_read_and_then_no_more() -> None:
-    async with receiving(lambda _received: answer(500, b"x" * 10_000_000)) as receiver:
+    async with receiving(lambda _received: http_response(500, b"x" * 10_000_000)) as receiver:
         got = await post(receiver)
     assert (got.status_code, got.error, got.body) == (500, "status", b"x" * KEPT)
 
@@ -159,7 +157,7 @@ async def test_an_answer_without_an_end_is_cut_off() -> None:
 
 async def test_what_is_compressed_is_not_unpacked() -> None:
     bomb = b"\x1f\x8b" + b"\x00" * 100
-    async with receiving(after(answer(500, bomb, "Content-Encoding: gzip"))) as receiver:
+    async with receiving(responses_in_turn(http_response(500, bomb, "Content-Encoding: gzip"))) as receiver:
         got = await post(receiver)
     assert (got.status_code, got.error, got.body) == (500, "status", bomb)
 
@@ -221,7 +219,7 @@ async def test_an_answer_that_frames_nothing_without_end_is_ended(head: bytes, p
         try:
             await reader.readuntil(b"\r\n\r\n")
             if connections == 2 and taken == 0:
-                writer.write(answer(200))
+                writer.write(http_response(200))
                 await reader.readuntil(b"\r\n\r\n")
             writer.write(head)
             while taken < 50 * 1024 * 1024:
@@ -238,9 +236,10 @@ async def test_an_answer_that_frames_nothing_without_end_is_ended(head: bytes, p
         url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/"
         for _ in range(connections - 1):
             assert (await out.post(url, {}, b"")).error is None
-        began = time.perf_counter()
+        began = time.process_time()
         assert (await out.post(url, {}, b"")).error == "too-large"
-        assert time.perf_counter() - began < 2
+        # Of work, whatever else the machine does.
+        assert time.process_time() - began < 2
     # What the sockets hold comes on top of what was looked at.
     assert MOST_RESPONSE < taken < 20 * 1024 * 1024
 
@@ -252,7 +251,7 @@ POISONS = [
     b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nokay",
     b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok" * 2,
     b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nokHTTP/1.1 500 No\r\nContent-Le",
-    b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok" + answer(500, b"x" * 100_000),
+    b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok" + http_response(500, b"x" * 100_000),
 ]
 
 
@@ -266,7 +265,10 @@ async def test_what_follows_an_answer_is_not_the_next_one(said: bytes) -> None:
 
 
 async def test_what_is_left_over_of_an_answer_is_not_the_next_one() -> None:
-    async with receiving(after(b"HTTP/1.1 204 No Content\r\n\r\n", b"ok" + answer(204))) as receiver, posting() as out:
+    async with (
+        receiving(responses_in_turn(b"HTTP/1.1 204 No Content\r\n\r\n", b"ok" + http_response(204))) as receiver,
+        posting() as out,
+    ):
         for _ in range(2):
             assert (await out.post(receiver.url(), {}, b"")).error is None
         assert (len(receiver.received), receiver.connections) == (3, 2)
@@ -292,8 +294,8 @@ async def test_what_comes_unasked_is_not_the_next_answer() -> None:
     async with receiving() as receiver, posting() as out:
         await out.post(receiver.url(), {}, b"")
         for writer in receiver._writers:
-            writer.write(answer(500, b"unasked"))
-        async with asyncio.timeout(5):
+            writer.write(http_response(500, b"unasked"))
+        async with asyncio.timeout(60):
             await receiver.left.wait()
         assert (await out.post(receiver.url(), {}, b"")).status_code == 200
         assert (len(receiver.received), receiver.connections) == (2, 2)
@@ -335,7 +337,7 @@ def _alive() -> int:
 
 
 async def test_a_connection_that_was_closed_is_forgotten(authority: Authority) -> None:
-    said, found = answer(200, b"ok", "Connection: close"), Elsewhere(Rebinding("1.1.1.1"))
+    said, found = http_response(200, b"ok", "Connection: close"), Elsewhere(Rebinding("1.1.1.1"))
     async with (
         receiving(lambda _received: said, tls=authority.serving(HOST)) as far,
         receiving(lambda _received: said) as near,
@@ -345,10 +347,9 @@ async def test_a_connection_that_was_closed_is_forgotten(authority: Authority) -
         for _ in range(10):
             assert (await safe.post(f"https://{HOST}:{far.port}/", {}, b"")).error is None
             assert (await plain.post(near.url(), {}, b"")).error is None
-        for _ in range(20):
-            if not _alive():
-                break
-            await asyncio.sleep(0.01)
+        async with asyncio.timeout(60):
+            while _alive():  # noqa: ASYNC110 - nobody tells when an object goes
+                await asyncio.sleep(0.01)
         assert _alive() == 0
 
 

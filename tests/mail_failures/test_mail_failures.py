@@ -8,8 +8,6 @@ from uuid import UUID
 
 import httpx
 import pytest
-from movement import Json, like, person, plant, run, working
-from postbox import Mailbox
 from pydantic import SecretStr
 from structlog.testing import capture_logs
 
@@ -21,6 +19,11 @@ from app.kit.mail.sender import ClaimedMail, Result
 from app.kit.mail.templates import MailTemplates
 from app.settings import Settings
 from app.signatures.background.mails import SignatureMails
+from tests.support.application import running_worker
+from tests.support.databases import run
+from tests.support.factories import insert_petition, people_like, person
+from tests.support.smtp import SmtpServer
+from tests.support.types import Json
 
 AT = "/v1/mail-failures"
 KEPT = "SELECT kind, state, reason, attempt FROM mail_failures ORDER BY mail_id"
@@ -30,10 +33,10 @@ Sign = Callable[..., Awaitable[None]]
 @pytest.fixture
 async def sign(client: httpx.AsyncClient, database: Database) -> Sign:
     """Sign a petition whose signatures are confirmed by mail, as so many people."""
-    await plant(database, confirmation="email")
+    await insert_petition(database, confirmation="email")
 
     async def sign(count: int = 1) -> None:
-        for body in like(count, person):
+        for body in people_like(count, person):
             answer = await client.post("/v1/petitions/end-the-ban/signatures", json=body)
             assert answer.status_code == 201, answer.text
 
@@ -120,10 +123,10 @@ async def test_rows_that_cannot_be_read_cost_no_other_row_a_sending(
         "UPDATE signatures SET sealed = '\\x00', mail_due_at = mail_due_at - interval '1 hour',"
         " mail_since = mail_since - interval '1 hour' WHERE id IN (SELECT id FROM signatures ORDER BY id LIMIT 35)",
     )
-    with Mailbox() as mailbox, capture_logs() as logs:
-        async with working(settings, smtp_url=SecretStr(mailbox.url), mail_connections=2):
+    with SmtpServer() as mailbox, capture_logs() as logs:
+        async with running_worker(settings, smtp_url=SecretStr(mailbox.url), mail_connections=2):
             await mailbox.arrived(5)
-            async with asyncio.timeout(20):
+            async with asyncio.timeout(60):
                 while len(await kept(database)) < 35:
                     continue
     assert await kept(database) == [("confirm_signature", "waiting", "unreadable", 1)] * 35

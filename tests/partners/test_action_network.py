@@ -10,13 +10,24 @@ import pytest
 from hypothesis import HealthCheck, given
 from hypothesis import settings as trying
 from hypothesis import strategies as st
-from movement import person, plant, proven, run
-from partnering import PETITION, SLUG, Json, Partner, further_petition
-from shapes import ACTION_NETWORK, action_network_item, change_terms, kept, new_secret, rows_of, words_of
 
 from app.kit.database.session import Database
 from app.kit.metrics import exposition
 from app.settings import Settings
+from tests.support.databases import run
+from tests.support.factories import insert_petition, person
+from tests.support.foreign_payloads import (
+    ACTION_NETWORK,
+    action_network_item,
+    change_terms,
+    consent_ledger,
+    new_secret,
+    signature_rows,
+    unsealed_signatures,
+)
+from tests.support.partners import PETITION, SLUG, Partner, insert_further_petition
+from tests.support.tallies import exact_counts
+from tests.support.types import Json
 
 Send = Callable[..., Awaitable[httpx.Response]]
 JSON = {"Content-Type": "application/json"}
@@ -55,7 +66,7 @@ def _problem(result: Json) -> str:
 
 
 async def _count(database: Database) -> int:
-    return (await proven(database))[PETITION]
+    return (await exact_counts(database))[PETITION]
 
 
 async def test_signatures_are_counted_with_what_they_bring(send: Send, database: Database, settings: Settings) -> None:
@@ -63,13 +74,16 @@ async def test_signatures_are_counted_with_what_they_bring(send: Send, database:
     answer = await send(*items)
     assert _told(answer) == ["counted", "counted"]
     assert [result["id"] for result in answer.json()["results"]] == [item["idempotency_key"] for item in items]
-    assert await rows_of(database) == [("confirmed", "US", "California", "facebook")] * 2
-    personal = (await kept(database, settings))[0]
-    assert personal[:6] == ("Maria", "Garcia", "maria.1@example.org", "94110", "es", "For my sisters.")
+    assert await signature_rows(database) == [("confirmed", "US", "California", "facebook")] * 2
+    personal = (await unsealed_signatures(database, settings))[0]
+    told = tuple(
+        getattr(personal, name) for name in ("given_name", "family_name", "email", "postal_code", "locale", "comment")
+    )
+    assert told == ("Maria", "Garcia", "maria.1@example.org", "94110", "es", "For my sisters.")
     assert personal.reference == items[0]["idempotency_key"]
     [(hour,)] = await run(database, "SELECT DISTINCT key FROM signature_tallies WHERE dimension = 'hour'")
     assert hour == "2026-11-12T17:00:00Z"
-    assert await words_of(database) == [(SLUG, True)] * 2
+    assert await consent_ledger(database) == [(SLUG, True)] * 2
     assert await _count(database) == 2
 
 
@@ -155,7 +169,7 @@ async def test_where_no_country_is_named_that_of_the_terms_stands_in(send: Send,
     assert _told(await send(action_network_item(1, postal_addresses=nowhere))) == ["refused"]
     await change_terms(database, default_country="US")
     assert _told(await send(action_network_item(2, postal_addresses=nowhere))) == ["counted"]
-    assert await rows_of(database) == [("confirmed", "US", "California", "facebook")]
+    assert await signature_rows(database) == [("confirmed", "US", "California", "facebook")]
 
 
 @pytest.mark.parametrize(("status", "outcome"), [("subscribed", "counted"), ("unsubscribed", "refused")])
@@ -218,24 +232,24 @@ async def test_the_address_stands_in_no_log_and_no_metric(
 
 
 async def test_nothing_outside_the_partnership_can_be_fed(send: Send, database: Database, partnership: Partner) -> None:
-    await plant(database, "of-another-campaign")
-    await further_petition(database, partnership.campaign_id, "a-draft", state="draft")
+    await insert_petition(database, "of-another-campaign")
+    await insert_further_petition(database, partnership.campaign_id, "a-draft", state="draft")
     for slug in ("of-another-campaign", "a-draft", "nowhere"):
         answer = await send(action_network_item(1), at=ACTION_NETWORK.replace(PETITION, slug))
         assert (answer.status_code, _problem({"problem": answer.json()})) == (403, "petition-not-covered")
     await change_terms(database, state="ended")
     answer = await send(action_network_item(1))
     assert (answer.status_code, _problem({"problem": answer.json()})) == (403, "petition-not-covered")
-    assert set((await proven(database)).values()) == {0}
+    assert set((await exact_counts(database)).values()) == {0}
 
 
 async def test_the_same_items_under_another_petition_are_another_webhook(
     send: Send, database: Database, partnership: Partner
 ) -> None:
-    await further_petition(database, partnership.campaign_id, "another-one", opens_at=None)
+    await insert_further_petition(database, partnership.campaign_id, "another-one", opens_at=None)
     for slug in (PETITION, "another-one", str(partnership.petition_id)):
         assert _told(await send(action_network_item(1), at=ACTION_NETWORK.replace(PETITION, slug))) == ["counted"]
-    assert await proven(database) == {PETITION: 1, "another-one": 1}
+    assert await exact_counts(database) == {PETITION: 1, "another-one": 1}
 
 
 async def test_ten_thousand_are_taken_and_no_more(send: Send, database: Database) -> None:

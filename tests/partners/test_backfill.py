@@ -5,15 +5,17 @@ from uuid import UUID
 
 import httpx
 import pytest
-from hearing import endpoint, news, sign, spread_all, waiting
-from movement import run, sweep
-from partnering import SLUG, Headers, Partner
 
 from app.commands.backfill import announce
 from app.kit.clock import now
 from app.kit.database.session import Database
 from app.partners.outbound.message_types import backfill
 from app.partners.outbound.message_types.backfill import Backfill
+from tests.support.application import sweep
+from tests.support.databases import run
+from tests.support.outbox import fan_out_all, insert_mute_endpoint, pending, pending_data, sign_with_consent
+from tests.support.partners import SLUG, Partner
+from tests.support.types import Headers
 
 HOUR = timedelta(hours=1)
 
@@ -56,25 +58,27 @@ async def test_what_was_entered_by_the_version_before_is_told_and_pulled(
     client: httpx.AsyncClient, database: Database, partnership: Partner, monkeypatch: pytest.MonkeyPatch, slice_: int
 ) -> None:
     monkeypatch.setattr(backfill, "SLICE", slice_)
-    listening = await endpoint(database, partnership.organization_id, "signature.counted")
+    listening = await insert_mute_endpoint(database, partnership.organization_id, "signature.counted")
     for number in range(5):
-        await sign(client, number)
+        await sign_with_consent(client, number)
     await enter_silently(database, partnership)
     walk = Backfill()
     for _ in range(10):
         async with database.transaction() as session:
             await walk.step(session)
-        await spread_all(database)
-    told = [signer for data in await news(database, listening, "signature.counted") for signer in data["signatures"]]
+        await fan_out_all(database)
+    told = [
+        signer for data in await pending_data(database, listening, "signature.counted") for signer in data["signatures"]
+    ]
     assert [signer["given_name"] for signer in told] == [f"Given{number}" for number in range(5)]
     assert await pulled(client, partnership.key) == ["0", "1", "2", "3", "4"]
-    assert len(await waiting(database)) == -(-5 // slice_)
+    assert len(await pending(database)) == -(-5 // slice_)
 
 
 async def test_the_command_announces_all_and_the_worker_tells_of_them(
     client: httpx.AsyncClient, database: Database, partnership: Partner
 ) -> None:
-    await sign(client, 1)
+    await sign_with_consent(client, 1)
     await enter_silently(database, partnership)
     assert await announce(database) == 1
     await sweep(database)
@@ -86,13 +90,13 @@ async def test_the_command_announces_all_and_the_worker_tells_of_them(
 async def test_what_waits_or_is_told_already_is_not_announced_again(
     client: httpx.AsyncClient, database: Database, partnership: Partner
 ) -> None:
-    await sign(client, 1)
+    await sign_with_consent(client, 1)
     await enter_silently(database, partnership)
     walk = Backfill()
     for expected in (1, 0, 0):
         async with database.transaction() as session:
             assert len(await walk.step(session)) == expected
-    await spread_all(database)
+    await fan_out_all(database)
     for again in (walk, Backfill()):
         async with database.transaction() as session:
             assert await again.step(session) == []
@@ -102,7 +106,7 @@ async def test_what_waits_or_is_told_already_is_not_announced_again(
 async def test_a_round_that_fails_is_made_up_for(
     client: httpx.AsyncClient, database: Database, partnership: Partner
 ) -> None:
-    await sign(client, 1)
+    await sign_with_consent(client, 1)
     await enter_silently(database, partnership)
     walk = Backfill()
 
@@ -120,12 +124,12 @@ async def test_a_round_that_fails_is_made_up_for(
 async def test_what_was_entered_a_moment_ago_is_left_until_it_is_certain_to_have_been_committed(
     client: httpx.AsyncClient, database: Database, partnership: Partner
 ) -> None:
-    await sign(client, 1)
+    await sign_with_consent(client, 1)
     await enter_silently(database, partnership, timedelta(minutes=9))
     walk = Backfill()
     async with database.transaction() as session:
         assert await walk.step(session) == []
-    await sign(client, 2)
+    await sign_with_consent(client, 2)
     await enter_silently(database, partnership, timedelta(minutes=11))
     async with database.transaction() as session:
         assert len(await walk.step(session)) == 1
@@ -134,7 +138,7 @@ async def test_what_was_entered_a_moment_ago_is_left_until_it_is_certain_to_have
 async def test_consents_without_a_signature_and_refusals_are_not_announced(
     client: httpx.AsyncClient, database: Database, partnership: Partner
 ) -> None:
-    await sign(client, 1)
+    await sign_with_consent(client, 1)
     await enter_silently(database, partnership)
     for number, (given, petition) in enumerate((("false", "petition_id"), ("true", "NULL"))):
         await run(
@@ -153,7 +157,7 @@ async def test_while_much_waits_to_be_told_the_backfill_waits(
     client: httpx.AsyncClient, database: Database, partnership: Partner, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(backfill, "_MANY", 2)
-    await sign(client, 1)
+    await sign_with_consent(client, 1)
     await enter_silently(database, partnership)
     await run(
         database,
@@ -165,7 +169,7 @@ async def test_while_much_waits_to_be_told_the_backfill_waits(
     async with database.transaction() as session:
         assert await walk.step(session) == []
     assert (walk.is_waiting, walk.is_complete) == (True, False)
-    await spread_all(database)
+    await fan_out_all(database)
     async with database.transaction() as session:
         assert len(await walk.step(session)) == 1
     assert (walk.is_waiting, walk.is_complete) == (False, False)

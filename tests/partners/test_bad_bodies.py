@@ -7,12 +7,15 @@ from collections.abc import AsyncIterator
 
 import httpx
 import pytest
-from movement import dump, run, serving
-from partnering import Partner
-from posting import LINES, Json, Poster, item, lines, signed, signed_as_bytes
 
 from app.kit.database.session import Database
 from app.settings import Settings
+from tests.support.application import serving
+from tests.support.databases import run
+from tests.support.partner_posts import LINES, Poster, item, lines, signed, signed_as_bytes
+from tests.support.partners import Partner
+from tests.support.tallies import dump_signatures
+from tests.support.types import Json
 
 JSON = "application/json"
 MEBIBYTE = 1024 * 1024
@@ -29,7 +32,7 @@ async def _refused(answer: httpx.Response, database: Database) -> tuple[int, str
     problem: Json = answer.json()
     assert answer.headers["content-type"] == "application/problem+json"
     assert "example.org" not in answer.text
-    assert await dump(database) == []
+    assert await dump_signatures(database) == []
     assert await run(database, "SELECT count(*) FROM received_webhooks") == [(0,)]
     return answer.status_code, problem["type"].removeprefix("urn:multitude:problem:")
 

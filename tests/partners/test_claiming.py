@@ -4,13 +4,13 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from movement import run
-from receivers import plant_endpoint
 from sqlalchemy import text
 
 from app.kit.database.session import Database
 from app.partners.outbound.delivery.leases import LeasedEndpoint, claim
 from app.settings import Settings
+from tests.support.databases import run
+from tests.support.webhooks import insert_endpoint
 
 ENDPOINTS, EACH = 20, 400
 FILL = f"""
@@ -26,7 +26,7 @@ READ = "SELECT seq_tup_read + idx_tup_fetch FROM pg_stat_xact_user_tables WHERE 
 @pytest.fixture
 async def filled(database: Database, settings: Settings) -> None:
     for _ in range(ENDPOINTS):
-        await plant_endpoint(database, settings, "https://hooks.example.org/")
+        await insert_endpoint(database, settings, "https://hooks.example.org/")
     await run(database, FILL)
     await run(database, "ANALYZE webhook_messages")
     await run(database, "ANALYZE webhook_endpoints")

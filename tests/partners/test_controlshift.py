@@ -10,21 +10,24 @@ import pytest
 from hypothesis import HealthCheck, given
 from hypothesis import settings as trying
 from hypothesis import strategies as st
-from movement import person, plant, proven, run
-from partnering import PETITION, SLUG, Json, Partner, further_petition
-from shapes import (
-    CONTROLSHIFT,
-    change_terms,
-    controlshift_event,
-    controlshift_headers,
-    kept,
-    new_secret,
-    rows_of,
-    words_of,
-)
 
 from app.kit.database.session import Database
 from app.settings import Settings
+from tests.support.databases import run
+from tests.support.factories import insert_petition, person
+from tests.support.foreign_payloads import (
+    CONTROLSHIFT,
+    change_terms,
+    consent_ledger,
+    controlshift_event,
+    controlshift_headers,
+    new_secret,
+    signature_rows,
+    unsealed_signatures,
+)
+from tests.support.partners import PETITION, SLUG, Partner, insert_further_petition
+from tests.support.tallies import exact_counts
+from tests.support.types import Json
 
 Send = Callable[..., Awaitable[httpx.Response]]
 HEADER = "x-controlshift-webhook-signature"
@@ -64,19 +67,20 @@ def _slug(problem: Json) -> str:
 
 
 async def _count(database: Database) -> int:
-    return (await proven(database))[PETITION]
+    return (await exact_counts(database))[PETITION]
 
 
 async def test_a_signature_is_counted_with_what_it_brings(send: Send, database: Database, settings: Settings) -> None:
     result = _told(await send(controlshift_event(41)))
     assert (result["status"], result["id"]) == ("counted", "41")
-    assert await rows_of(database) == [("confirmed", "IE", "", "")]
-    [personal] = await kept(database, settings)
-    assert personal[:4] == ("Aoife", "Byrne", "aoife.41@example.org", "D02 X285")
+    assert await signature_rows(database) == [("confirmed", "IE", "", "")]
+    [personal] = await unsealed_signatures(database, settings)
+    told = tuple(getattr(personal, name) for name in ("given_name", "family_name", "email", "postal_code"))
+    assert told == ("Aoife", "Byrne", "aoife.41@example.org", "D02 X285")
     assert personal.reference == "41"
     [(hour,)] = await run(database, "SELECT DISTINCT key FROM signature_tallies WHERE dimension = 'hour'")
     assert hour == "2026-11-12T17:00:00Z"
-    assert await words_of(database) == [(SLUG, True)]
+    assert await consent_ledger(database) == [(SLUG, True)]
     assert await _count(database) == 1
 
 
@@ -106,10 +110,10 @@ async def test_who_has_signed_before_is_a_duplicate(send: Send, client: httpx.As
 async def test_the_same_id_under_another_petition_is_another_webhook(
     send: Send, database: Database, partnership: Partner
 ) -> None:
-    await further_petition(database, partnership.campaign_id, "another-one", opens_at=None)
+    await insert_further_petition(database, partnership.campaign_id, "another-one", opens_at=None)
     for slug in (PETITION, "another-one"):
         assert _told(await send(controlshift_event(1), CONTROLSHIFT.replace(PETITION, slug)))["status"] == "counted"
-    assert await proven(database) == {PETITION: 1, "another-one": 1}
+    assert await exact_counts(database) == {PETITION: 1, "another-one": 1}
 
 
 @pytest.mark.parametrize("id_", [None, "", "a-uuid-or-so", 2.5, ["x"], "who@example.org", 10**30])
@@ -144,7 +148,7 @@ async def test_joining_the_organization_is_the_signers_word_to_it(
     send: Send, database: Database, joins: object, words: list[Any]
 ) -> None:
     assert _told(await send(controlshift_event(1, join_organisation=joins)))["status"] == "counted"
-    assert await words_of(database) == words
+    assert await consent_ledger(database) == words
 
 
 @pytest.mark.parametrize(
@@ -169,7 +173,7 @@ async def test_a_yes_to_words_nobody_names_is_left_out(
     text = {"purpose": "news", "locale": "en", "body": "May we write to you?"}
     await client.post(f"/v1/organizations/{SLUG}/consent-texts", json=text, headers=partnership.key)
     assert _told(await send(controlshift_event(1)))["status"] == "counted"
-    assert await words_of(database) == []
+    assert await consent_ledger(database) == []
 
 
 async def test_a_country_is_taken_where_one_is_named(send: Send, database: Database) -> None:
@@ -179,7 +183,7 @@ async def test_a_country_is_taken_where_one_is_named(send: Send, database: Datab
     await change_terms(database, default_country=None)
     refused = _told(await send(controlshift_event(3)))
     assert [error["at"] for error in refused["problem"]["errors"]] == ["country"]
-    assert [country for _, country, *_ in await rows_of(database)] == ["GB"]
+    assert [country for _, country, *_ in await signature_rows(database)] == ["GB"]
 
 
 @pytest.mark.parametrize(
@@ -250,14 +254,14 @@ def _encoded(headers: Any) -> list[tuple[bytes, bytes]]:
 
 
 async def test_nothing_outside_the_partnership_can_be_fed(send: Send, database: Database, partnership: Partner) -> None:
-    await plant(database, "of-another-campaign")
-    await further_petition(database, partnership.campaign_id, "a-draft", state="draft")
+    await insert_petition(database, "of-another-campaign")
+    await insert_further_petition(database, partnership.campaign_id, "a-draft", state="draft")
     for slug in ("of-another-campaign", "a-draft", "nowhere"):
         answer = await send(controlshift_event(), CONTROLSHIFT.replace(PETITION, slug))
         assert (answer.status_code, _slug(answer.json())) == (403, "petition-not-covered")
     await change_terms(database, state="ended")
     assert (await send(controlshift_event())).status_code == 403
-    assert set((await proven(database)).values()) == {0}
+    assert set((await exact_counts(database)).values()) == {0}
 
 
 @pytest.mark.parametrize(

@@ -11,10 +11,6 @@ from typing import Any
 
 import httpx
 import pytest
-from movement import proven, run, serving, until
-from partnering import PETITION, Partner
-from posting import LINES, Poster, item, lines, signed
-from shapes import ACTION_NETWORK, new_secret
 
 from app.kit.database.group_commit import QueueFull
 from app.kit.database.session import Database
@@ -23,6 +19,12 @@ from app.partners.inbound.fair_share import LARGE_AT_ONCE, LARGE_WAITING, SMALL_
 from app.partners.inbound.idempotency import Webhook
 from app.partners.inbound.services import InboundServices
 from app.settings import Settings
+from tests.support.application import serving
+from tests.support.databases import run, wait_until
+from tests.support.foreign_payloads import ACTION_NETWORK, new_secret
+from tests.support.partner_posts import LINES, Poster, item, lines, signed
+from tests.support.partners import PETITION, Partner
+from tests.support.tallies import exact_counts
 
 JSON = "application/json"
 MEBIBYTE = 1024 * 1024
@@ -81,7 +83,7 @@ async def test_what_is_made_to_keep_others_waiting_does_not(poster: Poster, data
     assert answer.status_code == status, answer.text
     # Measured are 10 to 30 milliseconds.
     assert max(gaps) < 0.5
-    assert await proven(database) == {PETITION: 0}
+    assert await exact_counts(database) == {PETITION: 0}
 
 
 @pytest.mark.parametrize("name", [name for name, (_, media_type, _) in HOSTILE.items() if media_type == JSON])
@@ -94,7 +96,7 @@ async def test_nor_does_it_where_others_post(
         answer = await client.post(f"{ACTION_NETWORK}/{token}", content=body, headers={"content-type": JSON})
     assert 400 <= answer.status_code < 500, answer.text
     assert max(gaps) < 0.5
-    assert await proven(database) == {PETITION: 0}
+    assert await exact_counts(database) == {PETITION: 0}
 
 
 async def test_one_item_too_large_in_an_array_costs_no_other(poster: Poster, database: Database) -> None:
@@ -103,7 +105,7 @@ async def test_one_item_too_large_in_an_array_costs_no_other(poster: Poster, dat
     told = answer.json()
     assert [result["status"] for result in told["results"]] == ["counted", "refused", "counted"]
     assert told["results"][1]["problem"]["status"] == 413
-    assert await proven(database) == {PETITION: 2}
+    assert await exact_counts(database) == {PETITION: 2}
 
 
 async def test_the_longest_signature_that_is_one_is_not_too_large(poster: Poster, database: Database) -> None:
@@ -131,7 +133,7 @@ async def test_so_many_posts_are_taken_at_once_and_one_more_is_asked_to_come_aga
             held.callback(places.leave)
         posts = [asyncio.create_task(poster.post(lines(item(number)).ljust(size))) for number in range(3)]
         # All three are claimed, and wait.
-        await until(database, f"SELECT count(*) = 3 FROM ({CLAIMED}) AS claimed")
+        await wait_until(database, f"SELECT count(*) = 3 FROM ({CLAIMED}) AS claimed")
         refused = await poster.post(lines(item(9_999)).ljust(size))
         assert (refused.status_code, refused.json()["type"]) == (503, "urn:multitude:problem:queue-full")
         assert refused.headers["retry-after"]
@@ -147,7 +149,7 @@ async def test_so_many_posts_are_taken_at_once_and_one_more_is_asked_to_come_aga
 async def test_a_crowd_of_small_posts_is_taken(poster: Poster, database: Database) -> None:
     answers = await asyncio.gather(*(poster.post(lines(item(number))) for number in range(40)))
     assert {answer.json().get("counted") for answer in answers} == {1}
-    assert await proven(database) == {PETITION: 40}
+    assert await exact_counts(database) == {PETITION: 40}
 
 
 def test_the_guides_name_the_places_there_are() -> None:

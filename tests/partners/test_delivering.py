@@ -7,21 +7,7 @@ from uuid import UUID
 
 import httpx
 import pytest
-from movement import run, until
 from prometheus_client import REGISTRY
-from receivers import (
-    OK,
-    Received,
-    Saying,
-    after,
-    answer,
-    attempted,
-    delivering,
-    make_due,
-    plant_endpoint,
-    plant_messages,
-    receiving,
-)
 from standardwebhooks.webhooks import Webhook, WebhookVerificationError
 
 from app.kit.clock import now
@@ -29,6 +15,21 @@ from app.kit.database.session import Database
 from app.partners.outbound.backoff import due_again
 from app.partners.retention import forget_webhooks
 from app.settings import Settings
+from tests.support.databases import run, wait_until
+from tests.support.time_travel import make_messages_due
+from tests.support.webhooks import (
+    OK,
+    ReceivedWebhook,
+    ResponseBytes,
+    attempts,
+    delivering,
+    http_response,
+    insert_endpoint,
+    insert_messages,
+    receiving,
+    responses_in_turn,
+    wait_for_attempts,
+)
 
 Headers = dict[str, str]
 URL = "/v1/organizations/movement/webhook-endpoints"
@@ -37,11 +38,6 @@ NONE_DUE = "SELECT count(*) = 0 FROM webhook_messages WHERE state = 'due'"
 
 async def states(database: Database) -> Counter[str]:
     return Counter(row[0] for row in await run(database, "SELECT state FROM webhook_messages"))
-
-
-async def attempts(database: Database) -> list[tuple[int | None, str | None]]:
-    rows = await run(database, "SELECT status_code, error FROM delivery_attempts ORDER BY attempted_at, id")
-    return [(row[0], row[1]) for row in rows]
 
 
 async def test_what_is_asked_for_over_http_arrives_and_verifies(
@@ -53,7 +49,7 @@ async def test_what_is_asked_for_over_http_arrives_and_verifies(
         one = f"{URL}/{made['id']}"
         message = (await client.post(f"{one}/test", headers=owner)).json()
         (got,) = await receiver.arrived(1)
-        await until(database, NONE_DUE)
+        await wait_until(database, NONE_DUE)
     assert got.line == "POST /in?a=b HTTP/1.1"
     assert got.headers["content-type"] == "application/json"
     assert got.headers["user-agent"].startswith("Multitude")
@@ -90,16 +86,19 @@ async def test_a_former_secret_signs_beside_the_new_one_for_a_day(
 
 
 async def test_500_and_then_200_is_delivered_under_the_same_id(database: Database, settings: Settings) -> None:
-    async with receiving(after(answer(500, b"no"), answer(503))) as receiver, delivering(settings):
-        endpoint_id = await plant_endpoint(database, settings, receiver.url())
-        (webhook_id,) = await plant_messages(database, endpoint_id)
+    async with (
+        receiving(responses_in_turn(http_response(500, b"no"), http_response(503))) as receiver,
+        delivering(settings),
+    ):
+        endpoint_id = await insert_endpoint(database, settings, receiver.url())
+        (webhook_id,) = await insert_messages(database, endpoint_id)
         for count in (1, 2):
-            await attempted(database, count)
+            await wait_for_attempts(database, count)
             # It waits: nothing else comes before it is due again.
             assert await states(database) == {"due": 1}
             assert (await run(database, "SELECT due_at > now() + interval '3 s' FROM webhook_messages"))[0][0]
-            await make_due(database)
-        await until(database, NONE_DUE)
+            await make_messages_due(database)
+        await wait_until(database, NONE_DUE)
         assert receiver.ids() == [webhook_id] * 3
     assert await attempts(database) == [(500, "status"), (503, "status"), (200, None)]
     assert await states(database) == {"delivered": 1}
@@ -110,16 +109,19 @@ async def test_500_and_then_200_is_delivered_under_the_same_id(database: Databas
 async def test_a_redirect_and_a_receiver_that_is_gone_or_silent_are_failures(
     database: Database, settings: Settings
 ) -> None:
-    async with receiving() as other, receiving(after(answer(302, b"", f"Location: {other.url()}"))) as receiver:
-        moved = await plant_endpoint(database, settings, receiver.url())
+    async with (
+        receiving() as other,
+        receiving(responses_in_turn(http_response(302, b"", f"Location: {other.url()}"))) as receiver,
+    ):
+        moved = await insert_endpoint(database, settings, receiver.url())
         async with receiving() as gone:
-            dead = await plant_endpoint(database, settings, gone.url())
+            dead = await insert_endpoint(database, settings, gone.url())
         async with receiving(lambda _received: None) as silent:
-            slow = await plant_endpoint(database, settings, silent.url())
+            slow = await insert_endpoint(database, settings, silent.url())
             for endpoint_id in (moved, dead, slow):
-                await plant_messages(database, endpoint_id)
+                await insert_messages(database, endpoint_id)
             async with delivering(settings, webhook_timeout_seconds=0.3):
-                await attempted(database, 3)
+                await wait_for_attempts(database, 3)
         assert other.received == []
     assert sorted(await attempts(database), key=str) == [(302, "redirect"), (None, "connection"), (None, "timeout")]
     assert await states(database) == {"due": 3}
@@ -129,34 +131,34 @@ async def test_what_was_not_taken_for_three_days_is_dead_and_can_be_replayed(
     client: httpx.AsyncClient, owner: Headers, database: Database, settings: Settings
 ) -> None:
     before = REGISTRY.get_sample_value("multitude_deliveries_total", {"end": "dead"}) or 0
-    async with receiving(after(answer(500), answer(500))) as receiver, delivering(settings):
-        endpoint_id = await plant_endpoint(database, settings, receiver.url())
-        (webhook_id,) = await plant_messages(database, endpoint_id)
-        await attempted(database, 1)
+    async with receiving(responses_in_turn(http_response(500), http_response(500))) as receiver, delivering(settings):
+        endpoint_id = await insert_endpoint(database, settings, receiver.url())
+        (webhook_id,) = await insert_messages(database, endpoint_id)
+        await wait_for_attempts(database, 1)
         await run(database, "UPDATE webhook_messages SET retried_until = now() + interval '1 s'")
-        await make_due(database)
-        await until(database, NONE_DUE)
+        await make_messages_due(database)
+        await wait_until(database, NONE_DUE)
         assert await states(database) == {"dead": 1}
         assert REGISTRY.get_sample_value("multitude_deliveries_total", {"end": "dead"}) == before + 1
         url = f"{URL}/{endpoint_id}/messages/{webhook_id}/replay"
         replayed = (await client.post(url, headers=owner)).json()
         assert (replayed["state"], replayed["attempt_count"]) == ("due", 0)
-        await until(database, NONE_DUE)
+        await wait_until(database, NONE_DUE)
         assert await states(database) == {"delivered": 1}
         # What was delivered can be replayed as well.
         await client.post(url, headers=owner)
         await receiver.arrived(4)
-        await until(database, NONE_DUE)
+        await wait_until(database, NONE_DUE)
         assert receiver.ids() == [webhook_id] * 4
     rows = await run(database, "SELECT retried_until > now() + interval '71 hours' FROM webhook_messages")
     assert rows[0][0]
 
 
 async def test_410_disables_the_endpoint_and_nothing_else_is_sent(database: Database, settings: Settings) -> None:
-    async with receiving(lambda _received: answer(410)) as receiver, delivering(settings):
-        endpoint_id = await plant_endpoint(database, settings, receiver.url())
-        await plant_messages(database, endpoint_id, 5, "person.erased")
-        await until(database, NONE_DUE)
+    async with receiving(lambda _received: http_response(410)) as receiver, delivering(settings):
+        endpoint_id = await insert_endpoint(database, settings, receiver.url())
+        await insert_messages(database, endpoint_id, 5, "person.erased")
+        await wait_until(database, NONE_DUE)
         assert len(receiver.received) == 1
     assert await states(database) == {"dead": 5}
     rows = await run(database, "SELECT state, state_reason FROM webhook_endpoints")
@@ -166,40 +168,40 @@ async def test_410_disables_the_endpoint_and_nothing_else_is_sent(database: Data
 async def test_where_order_counts_what_is_behind_waits(database: Database, settings: Settings) -> None:
     failing: set[str] = set()
     async with receiving() as receiver, delivering(settings):
-        receiver.say = lambda got: answer(500) if got.id in failing else OK
-        endpoint_id = await plant_endpoint(database, settings, receiver.url())
+        receiver.say = lambda got: http_response(500) if got.id in failing else OK
+        endpoint_id = await insert_endpoint(database, settings, receiver.url())
         await run(database, "UPDATE webhook_endpoints SET state = 'paused'")
         ordered = [
-            *await plant_messages(database, endpoint_id, 2, "person.erased"),
-            *await plant_messages(database, endpoint_id, 3, "person.erased"),
+            *await insert_messages(database, endpoint_id, 2, "person.erased"),
+            *await insert_messages(database, endpoint_id, 3, "person.erased"),
         ]
         failing.add(ordered[2])
-        free = await plant_messages(database, endpoint_id, 2)
+        free = await insert_messages(database, endpoint_id, 2)
         await run(database, "UPDATE webhook_endpoints SET state = 'active'")
-        await attempted(database, 5)
+        await wait_for_attempts(database, 5)
         # Twice more it is not taken; what order does not bind passes all the while.
         for count in (6, 7):
-            await make_due(database)
-            await attempted(database, count)
-        (later,) = await plant_messages(database, endpoint_id)
+            await make_messages_due(database)
+            await wait_for_attempts(database, count)
+        (later,) = await insert_messages(database, endpoint_id)
         await receiver.arrived(8)
         assert [id_ for id_ in receiver.ids() if id_ in ordered] == [*ordered[:3], ordered[2], ordered[2]]
         assert set(receiver.ids()) == {*ordered[:3], *free, later}
         failing.clear()
-        await make_due(database)
-        await until(database, NONE_DUE)
+        await make_messages_due(database)
+        await wait_until(database, NONE_DUE)
         assert [id_ for id_ in receiver.ids() if id_ in ordered][5:] == ordered[2:]
 
 
 async def test_a_dead_message_lets_those_behind_it_pass(database: Database, settings: Settings) -> None:
     async with receiving() as receiver, delivering(settings):
-        endpoint_id = await plant_endpoint(database, settings, receiver.url())
+        endpoint_id = await insert_endpoint(database, settings, receiver.url())
         await run(database, "UPDATE webhook_endpoints SET state = 'paused'")
-        first, *others = await plant_messages(database, endpoint_id, 4, "person.erased")
+        first, *others = await insert_messages(database, endpoint_id, 4, "person.erased")
         await run(database, "UPDATE webhook_messages SET retried_until = now() WHERE id = :id", id=UUID(first[4:]))
-        receiver.say = lambda got: answer(500) if got.id == first else OK
+        receiver.say = lambda got: http_response(500) if got.id == first else OK
         await run(database, "UPDATE webhook_endpoints SET state = 'active'")
-        await until(database, NONE_DUE)
+        await wait_until(database, NONE_DUE)
         assert receiver.ids() == [first, *others]
     assert await states(database) == {"dead": 1, "delivered": 3}
 
@@ -207,7 +209,7 @@ async def test_a_dead_message_lets_those_behind_it_pass(database: Database, sett
 async def test_one_endpoint_that_hangs_delays_nobody(database: Database, settings: Settings) -> None:
     let_go = asyncio.Event()
 
-    async def hang(_received: Received) -> Saying:
+    async def hang(_received: ReceivedWebhook) -> ResponseBytes:
         await let_go.wait()
         return OK
 
@@ -216,11 +218,11 @@ async def test_one_endpoint_that_hangs_delays_nobody(database: Database, setting
         receiving() as fast,
         delivering(settings, webhook_connections=10, webhook_timeout_seconds=30.0),
     ):
-        hanging = await plant_endpoint(database, settings, slow.url())
-        await plant_messages(database, hanging, 50)
+        hanging = await insert_endpoint(database, settings, slow.url())
+        await insert_messages(database, hanging, 50)
         await slow.arrived(1)
-        other = await plant_endpoint(database, settings, fast.url())
-        await plant_messages(database, other, 100)
+        other = await insert_endpoint(database, settings, fast.url())
+        await insert_messages(database, other, 100)
         await fast.arrived(100)
         assert set(await attempts(database)) == {(200, None)}
         # It holds no more than its own share of the connections.
@@ -232,9 +234,9 @@ async def test_two_workers_share_the_endpoints_and_keep_the_order(database: Data
     async with receiving() as receiver, delivering(settings), delivering(settings):
         planted = []
         for number in range(6):
-            endpoint_id = await plant_endpoint(database, settings, receiver.url(f"/{number}"))
-            planted.append(await plant_messages(database, endpoint_id, 40, "person.erased"))
-        await until(database, NONE_DUE)
+            endpoint_id = await insert_endpoint(database, settings, receiver.url(f"/{number}"))
+            planted.append(await insert_messages(database, endpoint_id, 40, "person.erased"))
+        await wait_until(database, NONE_DUE)
     by_path: dict[str, list[str]] = {}
     for got in receiver.received:
         by_path.setdefault(got.line, []).append(got.id)
@@ -244,18 +246,18 @@ async def test_two_workers_share_the_endpoints_and_keep_the_order(database: Data
 async def test_a_receiver_that_dies_with_a_message_gets_it_again(database: Database, settings: Settings) -> None:
     async with receiving() as receiver:
 
-        def die(_received: Received) -> Saying:
+        def die(_received: ReceivedWebhook) -> ResponseBytes:
             receiver.say = lambda _received: OK
             receiver.hang_up()
             return None
 
         receiver.say = die
-        endpoint_id = await plant_endpoint(database, settings, receiver.url())
-        (webhook_id,) = await plant_messages(database, endpoint_id)
+        endpoint_id = await insert_endpoint(database, settings, receiver.url())
+        (webhook_id,) = await insert_messages(database, endpoint_id)
         async with delivering(settings):
-            await attempted(database, 1)
-            await make_due(database)
-            await until(database, NONE_DUE)
+            await wait_for_attempts(database, 1)
+            await make_messages_due(database)
+            await wait_until(database, NONE_DUE)
         assert receiver.ids() == [webhook_id] * 2
     assert await attempts(database) == [(None, "connection"), (200, None)]
 
@@ -268,25 +270,25 @@ async def test_a_name_that_has_become_private_is_not_called(database: Database, 
         return ["192.168.0.1"]
 
     async with receiving() as receiver, delivering(settings, resolver=resolve, public_url="https://m.example.org"):
-        endpoint_id = await plant_endpoint(database, settings, receiver.url(host="hooks.example.org", scheme="https"))
-        here = await plant_endpoint(database, settings, receiver.url())
+        endpoint_id = await insert_endpoint(database, settings, receiver.url(host="hooks.example.org", scheme="https"))
+        here = await insert_endpoint(database, settings, receiver.url())
         for each in (endpoint_id, here):
-            await plant_messages(database, each)
-        await attempted(database, 2)
+            await insert_messages(database, each)
+        await wait_for_attempts(database, 2)
         assert (asked, receiver.connections) == (["hooks.example.org"], 0)
     assert await attempts(database) == [(None, "refused-target")] * 2
 
 
 async def test_what_has_nothing_left_to_tell_is_void_and_not_sent(database: Database, settings: Settings) -> None:
     async with receiving() as receiver, delivering(settings):
-        endpoint_id = await plant_endpoint(database, settings, receiver.url())
+        endpoint_id = await insert_endpoint(database, settings, receiver.url())
         nothing = {"petition_id": str(endpoint_id), "at": None}
-        await plant_messages(database, endpoint_id, 1, "petition.published", nothing)
+        await insert_messages(database, endpoint_id, 1, "petition.published", nothing)
         # What cannot be written costs its neighbours nothing.
-        await plant_messages(database, endpoint_id, 1, "petition.published", {"petition_id": 4})
-        await plant_messages(database, endpoint_id)
-        await attempted(database, 2)
-        await until(database, "SELECT count(*) = 1 FROM webhook_messages WHERE state = 'void'")
+        await insert_messages(database, endpoint_id, 1, "petition.published", {"petition_id": 4})
+        await insert_messages(database, endpoint_id)
+        await wait_for_attempts(database, 2)
+        await wait_until(database, "SELECT count(*) = 1 FROM webhook_messages WHERE state = 'void'")
         assert len(receiver.received) == 1
     assert await states(database) == {"void": 1, "delivered": 1, "due": 1}
     assert set(await attempts(database)) == {(200, None), (None, "unwritable")}
@@ -295,13 +297,13 @@ async def test_what_has_nothing_left_to_tell_is_void_and_not_sent(database: Data
 async def test_what_waited_through_a_long_pause_is_tried_for_three_days_more(
     client: httpx.AsyncClient, owner: Headers, database: Database, settings: Settings
 ) -> None:
-    async with receiving(after(*[answer(503)] * 3)) as receiver, delivering(settings):
-        endpoint_id = await plant_endpoint(database, settings, receiver.url())
+    async with receiving(responses_in_turn(*[http_response(503)] * 3)) as receiver, delivering(settings):
+        endpoint_id = await insert_endpoint(database, settings, receiver.url())
         url = f"{URL}/{endpoint_id}"
         await client.patch(url, json={"state": "paused"}, headers=owner)
         planted = [
-            *await plant_messages(database, endpoint_id, 2),
-            *await plant_messages(database, endpoint_id, 2, "person.erased"),
+            *await insert_messages(database, endpoint_id, 2),
+            *await insert_messages(database, endpoint_id, 2, "person.erased"),
         ]
         aged = (
             "UPDATE webhook_messages SET {0} = {0} - interval '10 days', due_at = due_at - interval '10 days',"
@@ -309,22 +311,22 @@ async def test_what_waited_through_a_long_pause_is_tried_for_three_days_more(
         )
         await run(database, aged.format("created_at"))
         await client.patch(url, json={"state": "active"}, headers=owner)
-        await attempted(database, 3)
+        await wait_for_attempts(database, 3)
         assert await states(database) == {"due": 4}
         # It is tried again soon, as what has failed for the first time is.
         soon = "SELECT bool_and(due_at < now() + interval '7 s') FROM webhook_messages"
         assert (await run(database, soon))[0][0]
-        await make_due(database)
-        await until(database, NONE_DUE)
+        await make_messages_due(database)
+        await wait_until(database, NONE_DUE)
         assert await states(database) == {"delivered": 4}
         assert set(receiver.ids()) == set(planted)
     # Only until then.
     await run(database, "UPDATE webhook_endpoints SET activated_at = now() - interval '4 days', leased_until = NULL")
     await run(database, "UPDATE webhook_messages SET state = 'due'")
-    async with receiving(lambda _received: answer(500)) as receiver, delivering(settings):
+    async with receiving(lambda _received: http_response(500)) as receiver, delivering(settings):
         moved = {"url": receiver.url()}
         assert (await client.patch(url, json=moved, headers=owner)).status_code == 200
-        await until(database, NONE_DUE)
+        await wait_until(database, NONE_DUE)
     assert await states(database) == {"dead": 4}
 
 
@@ -332,11 +334,11 @@ async def test_what_waits_for_a_paused_endpoint_is_sent_when_it_is_activated(
     client: httpx.AsyncClient, owner: Headers, database: Database, settings: Settings
 ) -> None:
     async with receiving() as receiver, receiving() as other, delivering(settings):
-        endpoint_id = await plant_endpoint(database, settings, receiver.url())
+        endpoint_id = await insert_endpoint(database, settings, receiver.url())
         url = f"{URL}/{endpoint_id}"
         await client.patch(url, json={"state": "paused"}, headers=owner)
-        await plant_messages(database, endpoint_id, 2)
-        await plant_messages(database, await plant_endpoint(database, settings, other.url()), 1)
+        await insert_messages(database, endpoint_id, 2)
+        await insert_messages(database, await insert_endpoint(database, settings, other.url()), 1)
         await other.arrived(1)
         assert receiver.received == []
         await client.patch(url, json={"state": "active"}, headers=owner)
@@ -345,7 +347,7 @@ async def test_what_waits_for_a_paused_endpoint_is_sent_when_it_is_activated(
 
 async def test_a_worker_that_ends_lets_go_of_what_it_holds(database: Database, settings: Settings) -> None:
     async with receiving() as receiver:
-        await plant_messages(database, await plant_endpoint(database, settings, receiver.url()), 1)
+        await insert_messages(database, await insert_endpoint(database, settings, receiver.url()), 1)
         async with delivering(settings):
             await receiver.arrived(1)
     assert (await run(database, "SELECT leased_until <= now() FROM webhook_endpoints"))[0][0]
@@ -371,17 +373,20 @@ def test_it_is_tried_again_soon_then_seldom_and_as_late_as_the_receiver_asks() -
 
 
 async def test_retry_after_is_honoured(database: Database, settings: Settings) -> None:
-    async with receiving(after(answer(429, b"", "Retry-After: 3600"))) as receiver, delivering(settings):
-        await plant_messages(database, await plant_endpoint(database, settings, receiver.url()))
-        await attempted(database, 1)
+    async with (
+        receiving(responses_in_turn(http_response(429, b"", "Retry-After: 3600"))) as receiver,
+        delivering(settings),
+    ):
+        await insert_messages(database, await insert_endpoint(database, settings, receiver.url()))
+        await wait_for_attempts(database, 1)
     assert (await run(database, "SELECT due_at > now() + interval '3500 s' FROM webhook_messages"))[0][0]
 
 
 async def test_what_is_replayed_has_its_three_days_however_old_it_is(
     client: httpx.AsyncClient, owner: Headers, database: Database, settings: Settings
 ) -> None:
-    endpoint_id = await plant_endpoint(database, settings, "http://127.0.0.1:9/")
-    replayed, old = await plant_messages(database, endpoint_id, 2)
+    endpoint_id = await insert_endpoint(database, settings, "http://127.0.0.1:9/")
+    replayed, old = await insert_messages(database, endpoint_id, 2)
     aged = "UPDATE webhook_messages SET {0} = {0} - interval '29 days', due_at = due_at - interval '29 days'"
     await run(database, aged.format("created_at"))
     answered = await client.post(f"{URL}/{endpoint_id}/messages/{replayed}/replay", headers=owner)
@@ -394,8 +399,8 @@ async def test_what_is_replayed_has_its_three_days_however_old_it_is(
 
 async def test_what_was_sent_long_ago_is_forgotten(database: Database, settings: Settings) -> None:
     async with receiving() as receiver, delivering(settings):
-        await plant_messages(database, await plant_endpoint(database, settings, receiver.url()), 3)
-        await until(database, NONE_DUE)
+        await insert_messages(database, await insert_endpoint(database, settings, receiver.url()), 3)
+        await wait_until(database, NONE_DUE)
     old = (
         "UPDATE webhook_messages SET created_at = created_at - interval '31 days', due_at = due_at - interval '31 days'"
         " WHERE id IN ({})"

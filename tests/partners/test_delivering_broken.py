@@ -5,19 +5,6 @@ from collections.abc import Mapping
 from uuid import UUID
 
 import pytest
-from movement import run, until
-from receivers import (
-    OK,
-    TYPES,
-    Received,
-    Saying,
-    attempted,
-    delivering,
-    make_due,
-    plant_endpoint,
-    plant_messages,
-    receiving,
-)
 from structlog.testing import capture_logs
 
 from app.kit.database.session import Database
@@ -25,6 +12,19 @@ from app.kit.webhooks.client import Response, WebhookClient
 from app.kit.webhooks.egress import EgressPolicy, SystemResolver
 from app.partners.outbound.delivery.worker import DeliveryWorker
 from app.settings import Settings
+from tests.support.databases import run, wait_until
+from tests.support.time_travel import make_messages_due
+from tests.support.webhooks import (
+    OK,
+    TYPES,
+    ReceivedWebhook,
+    ResponseBytes,
+    delivering,
+    insert_endpoint,
+    insert_messages,
+    receiving,
+    wait_for_attempts,
+)
 
 RESTS = (
     "SELECT bool_and(coalesce(leased_until BETWEEN now() + interval '5 s' AND now() + interval '31 s', false))"
@@ -46,14 +46,14 @@ class Broken(WebhookClient):
 
 
 async def test_what_fails_in_an_unknown_way_is_a_failure_like_others(database: Database, settings: Settings) -> None:
-    endpoint_id = await plant_endpoint(database, settings, "https://hooks.example.org/")
-    await plant_messages(database, endpoint_id)
-    await plant_messages(database, endpoint_id, 2, "person.erased")
+    endpoint_id = await insert_endpoint(database, settings, "https://hooks.example.org/")
+    await insert_messages(database, endpoint_id)
+    await insert_messages(database, endpoint_id, 2, "person.erased")
     outgoing, ending = Broken(settings), asyncio.Event()
     with capture_logs() as logs:
         task = asyncio.create_task(DeliveryWorker(database, settings, TYPES, outgoing).run(ending, 0.01))
-        await attempted(database, 2)
-        await until(database, "SELECT count(*) = 1 FROM webhook_endpoints WHERE leased_until <= now()")
+        await wait_for_attempts(database, 2)
+        await wait_until(database, "SELECT count(*) = 1 FROM webhook_endpoints WHERE leased_until <= now()")
         ending.set()
         await task
     # One of those whose order counts, and the other one; neither comes again at once.
@@ -76,29 +76,31 @@ async def test_what_cannot_be_recorded_is_not_sent_again_at_once(
     await run(database, "ALTER TABLE delivery_attempts ADD CONSTRAINT ck_test CHECK (false) NOT VALID")
     try:
         async with receiving() as receiver, delivering(settings):
-            await plant_messages(database, await plant_endpoint(database, settings, receiver.url()), 3, "person.erased")
-            await until(database, RESTS)
-            other = await plant_endpoint(database, settings, receiver.url("/other"))
-            await plant_messages(database, other)
-            await until(database, RESTS)
+            await insert_messages(
+                database, await insert_endpoint(database, settings, receiver.url()), 3, "person.erased"
+            )
+            await wait_until(database, RESTS)
+            other = await insert_endpoint(database, settings, receiver.url("/other"))
+            await insert_messages(database, other)
+            await wait_until(database, RESTS)
             assert len(receiver.received) == 2
     finally:
         await run(database, "ALTER TABLE delivery_attempts DROP CONSTRAINT ck_test")
     async with receiving() as receiver, delivering(settings):
         await run(database, "UPDATE webhook_endpoints SET leased_until = now()")
         await run(database, "DELETE FROM webhook_messages WHERE endpoint_id <> :id", id=other)
-        await until(database, "SELECT count(*) > 0 FROM delivery_attempts")
+        await wait_until(database, "SELECT count(*) > 0 FROM delivery_attempts")
 
 
 async def test_what_a_later_version_has_made_waits_for_it(database: Database, settings: Settings) -> None:
     async with receiving() as receiver, delivering(settings):
-        endpoint_id = await plant_endpoint(database, settings, receiver.url())
-        (unknown,) = await plant_messages(database, endpoint_id, 1, "event.held")
-        await attempted(database, 1)
+        endpoint_id = await insert_endpoint(database, settings, receiver.url())
+        (unknown,) = await insert_messages(database, endpoint_id, 1, "event.held")
+        await wait_for_attempts(database, 1)
         await run(database, "UPDATE webhook_messages SET type = 'webhook.test' WHERE id = :id", id=UUID(unknown[4:]))
-        await make_due(database)
+        await make_messages_due(database)
         await receiver.arrived(1)
-        await attempted(database, 2)
+        await wait_for_attempts(database, 2)
     rows = await run(database, "SELECT error FROM delivery_attempts ORDER BY attempted_at")
     assert [row[0] for row in rows] == ["unwritable", None]
 
@@ -106,12 +108,12 @@ async def test_what_a_later_version_has_made_waits_for_it(database: Database, se
 async def test_a_claim_that_fails_is_not_tried_again_and_again(database: Database, settings: Settings) -> None:
     let_go = asyncio.Event()
 
-    async def hang(_received: Received) -> Saying:
+    async def hang(_received: ReceivedWebhook) -> ResponseBytes:
         await let_go.wait()
         return OK
 
     async with receiving(hang) as receiver:
-        await plant_messages(database, await plant_endpoint(database, settings, receiver.url()))
+        await insert_messages(database, await insert_endpoint(database, settings, receiver.url()))
         with capture_logs() as logs:
             async with delivering(settings, sweep_seconds=3600.0):
                 await receiver.arrived(1)
@@ -119,7 +121,7 @@ async def test_a_claim_that_fails_is_not_tried_again_and_again(database: Databas
                 await run(database, rename)
                 try:
                     let_go.set()
-                    await attempted(database, 1)
+                    await wait_for_attempts(database, 1)
                     for _ in range(200):
                         await run(database, "SELECT 1")
                 finally:
@@ -133,7 +135,7 @@ async def test_a_worker_that_ends_does_not_wait_for_who_is_slow(
 ) -> None:
     monkeypatch.setattr("app.partners.outbound.delivery.worker._DRAIN_TIMEOUT", 0.05)
     async with receiving(lambda _received: None) as receiver:
-        await plant_messages(database, await plant_endpoint(database, settings, receiver.url()))
+        await insert_messages(database, await insert_endpoint(database, settings, receiver.url()))
         async with asyncio.timeout(20), delivering(settings, webhook_timeout_seconds=60.0):
             await receiver.arrived(1)
     rows = await run(
@@ -149,7 +151,7 @@ async def test_nothing_is_posted_when_the_hold_is_nearly_over(
     # Writing takes longer than there is for it.
     monkeypatch.setattr("app.partners.outbound.delivery.worker._POSTING", -15.0)
     async with receiving() as receiver:
-        await plant_messages(database, await plant_endpoint(database, settings, receiver.url()))
+        await insert_messages(database, await insert_endpoint(database, settings, receiver.url()))
         async with delivering(settings):
-            await until(database, "SELECT bool_and(leased_until <= now()) FROM webhook_endpoints")
+            await wait_until(database, "SELECT bool_and(leased_until <= now()) FROM webhook_endpoints")
         assert receiver.received == []

@@ -4,13 +4,15 @@ from typing import Any
 from uuid import UUID
 
 import httpx
-from movement import run, until, working
-from postbox import Mailbox
 from pydantic import SecretStr
-from receivers import answer, make_due, plant_endpoint, plant_messages, receiving
 
 from app.kit.database.session import Database
 from app.settings import Settings
+from tests.support.application import running_worker
+from tests.support.databases import run, wait_until
+from tests.support.smtp import SmtpServer
+from tests.support.time_travel import make_messages_due
+from tests.support.webhooks import http_response, insert_endpoint, insert_messages, receiving
 
 URL = "/v1/organizations/movement/webhook-endpoints"
 PAUSED = "SELECT bool_and(state = 'paused') FROM webhook_endpoints"
@@ -20,23 +22,23 @@ LONG_AGO = "UPDATE webhook_endpoints SET failing_since = now() - interval '{}', 
 
 async def failing(database: Database, settings: Settings, url: str, **more: Any) -> UUID:
     """An endpoint with a message that waits for it."""
-    endpoint_id = await plant_endpoint(database, settings, url, **more)
-    await plant_messages(database, endpoint_id, 2, "person.erased")
+    endpoint_id = await insert_endpoint(database, settings, url, **more)
+    await insert_messages(database, endpoint_id, 2, "person.erased")
     return endpoint_id
 
 
 async def attempted(database: Database, count: int) -> None:
-    await until(database, f"SELECT count(*) >= {count} FROM delivery_attempts")
+    await wait_until(database, f"SELECT count(*) >= {count} FROM delivery_attempts")
 
 
 async def test_an_endpoint_at_which_nothing_was_taken_for_a_day_is_paused_and_its_contact_told_once(
     database: Database, settings: Settings, client: httpx.AsyncClient, owner: dict[str, str]
 ) -> None:
     more = {"contact": "ops@example.org", "contact_locale": "fr", "label": "our CRM"}
-    with Mailbox() as mailbox:
+    with SmtpServer() as mailbox:
         async with (
-            receiving(lambda _received: answer(500)) as receiver,
-            working(settings.model_copy(update={"smtp_url": SecretStr(mailbox.url)}), mail_connections=1),
+            receiving(lambda _received: http_response(500)) as receiver,
+            running_worker(settings.model_copy(update={"smtp_url": SecretStr(mailbox.url)}), mail_connections=1),
         ):
             endpoint_id = await failing(database, settings, receiver.url(), **more)
             await attempted(database, 1)
@@ -44,14 +46,14 @@ async def test_an_endpoint_at_which_nothing_was_taken_for_a_day_is_paused_and_it
             for since, count in (("25 hours", 2), ("23 hours", 50)):
                 tried = len(receiver.received)
                 await run(database, LONG_AGO.format(since, count))
-                await make_due(database)
+                await make_messages_due(database)
                 await attempted(database, tried + 1)
                 assert not (await run(database, PAUSED))[0][0]
             await run(database, LONG_AGO.format("25 hours", 20))
-            await make_due(database)
-            await until(database, PAUSED)
+            await make_messages_due(database)
+            await wait_until(database, PAUSED)
             await mailbox.arrived(1, 20)
-            await until(database, TOLD)
+            await wait_until(database, TOLD)
             (mail,) = mailbox.mails
             assert mail.subject == "Les messages vers l\u2019un de vos systèmes sont suspendus"
             assert str(endpoint_id) in mail.text
@@ -59,27 +61,27 @@ async def test_an_endpoint_at_which_nothing_was_taken_for_a_day_is_paused_and_it
             assert receiver.url() not in mail.text + mail.html
             shown = (await client.get(f"{URL}/{endpoint_id}", headers=owner)).json()
             assert (shown["state"], shown["state_reason"]) == ("paused", "failing")
-            await make_due(database)
+            await make_messages_due(database)
             tried = len(receiver.received)
             # What waits is sent when it is activated, and told anew when it is paused anew.
-            receiver.say = lambda _received: answer(204)
+            receiver.say = lambda _received: http_response(204)
             again = await client.patch(f"{URL}/{endpoint_id}", json={"state": "active"}, headers=owner)
             assert again.json()["state"] == "active"
-            await until(database, "SELECT bool_and(state = 'delivered') FROM webhook_messages")
+            await wait_until(database, "SELECT bool_and(state = 'delivered') FROM webhook_messages")
             assert len(receiver.received) == tried + 2
             assert mailbox.counts() == {"ops@example.org": 1}
 
 
 async def test_nobody_is_told_where_nobody_is_named(database: Database, settings: Settings) -> None:
-    with Mailbox() as mailbox:
+    with SmtpServer() as mailbox:
         async with (
-            receiving(lambda _received: answer(500)) as receiver,
-            working(settings.model_copy(update={"smtp_url": SecretStr(mailbox.url)})),
+            receiving(lambda _received: http_response(500)) as receiver,
+            running_worker(settings.model_copy(update={"smtp_url": SecretStr(mailbox.url)})),
         ):
             await failing(database, settings, receiver.url())
             await attempted(database, 1)
             await run(database, LONG_AGO.format("25 hours", 20))
-            await make_due(database)
-            await until(database, PAUSED)
-            await until(database, TOLD)
+            await make_messages_due(database)
+            await wait_until(database, PAUSED)
+            await wait_until(database, TOLD)
         assert mailbox.counts() == {}

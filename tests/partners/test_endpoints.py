@@ -7,15 +7,16 @@ from uuid import UUID
 
 import httpx
 import pytest
-from movement import run
-from partnering import SLUG, Headers, Partner
-from receivers import TYPES, plant_endpoint, plant_messages
 
 from app.kit.database.session import Database
 from app.kit.webhooks.egress import EgressPolicy
 from app.partners.outbound.endpoints.cleanup import BATCH, clear_endpoints
 from app.partners.outbound.endpoints.service import MOST
 from app.settings import Settings
+from tests.support.databases import run
+from tests.support.partners import SLUG, Partner
+from tests.support.types import Headers
+from tests.support.webhooks import TYPES, insert_endpoint, insert_messages
 
 URL = f"/v1/organizations/{SLUG}/webhook-endpoints"
 HOOK = "https://hooks.example.org/multitude?token=secret-9"
@@ -82,8 +83,8 @@ async def test_a_partner_can_neither_see_nor_touch_anothers_endpoints(
     settings: Settings,
     make_key: Callable[..., Awaitable[Headers]],
 ) -> None:
-    endpoint_id = await plant_endpoint(database, settings, HOOK, slug=SLUG)
-    (webhook_id,) = await plant_messages(database, endpoint_id)
+    endpoint_id = await insert_endpoint(database, settings, HOOK, slug=SLUG)
+    (webhook_id,) = await insert_messages(database, endpoint_id)
     one = f"{URL}/{endpoint_id}"
     calls = [
         ("GET", URL),
@@ -204,8 +205,8 @@ async def test_what_is_named_changes_and_the_rest_stays(client: httpx.AsyncClien
 async def test_to_activate_an_endpoint_forgets_its_failures(
     client: httpx.AsyncClient, partnership: Partner, database: Database, settings: Settings
 ) -> None:
-    endpoint_id = await plant_endpoint(database, settings, HOOK, slug=SLUG)
-    await plant_messages(database, endpoint_id)
+    endpoint_id = await insert_endpoint(database, settings, HOOK, slug=SLUG)
+    await insert_messages(database, endpoint_id)
     url = f"{URL}/{endpoint_id}"
     paused = (await client.patch(url, json={"state": "paused"}, headers=partnership.key)).json()
     assert (paused["state"], paused["state_reason"]) == ("paused", "by_hand")
@@ -226,8 +227,8 @@ async def test_to_activate_an_endpoint_forgets_its_failures(
 async def test_what_had_failed_is_tried_within_a_minute_of_activating_and_in_its_order(
     client: httpx.AsyncClient, partner: Headers, database: Database, settings: Settings
 ) -> None:
-    endpoint_id = await plant_endpoint(database, settings, HOOK, slug=SLUG)
-    ids = await plant_messages(database, endpoint_id, 1100)
+    endpoint_id = await insert_endpoint(database, settings, HOOK, slug=SLUG)
+    ids = await insert_messages(database, endpoint_id, 1100)
     later = "now() + interval '1 h' * (1 + get_byte(uuid_send(id), 15))"
     await run(database, f"UPDATE webhook_messages SET attempt_count = 9, due_at = {later}")
     before = await run(database, "SELECT id FROM webhook_messages ORDER BY due_at, id")
@@ -244,8 +245,8 @@ async def test_what_had_failed_is_tried_within_a_minute_of_activating_and_in_its
 async def test_trying_and_replaying_need_an_active_endpoint_and_have_a_limit(
     client: httpx.AsyncClient, partner: Headers, database: Database, settings: Settings
 ) -> None:
-    endpoint_id = await plant_endpoint(database, settings, HOOK, slug=SLUG)
-    (webhook_id,) = await plant_messages(database, endpoint_id)
+    endpoint_id = await insert_endpoint(database, settings, HOOK, slug=SLUG)
+    (webhook_id,) = await insert_messages(database, endpoint_id)
     url = f"{URL}/{endpoint_id}"
     replay = f"{url}/messages/{webhook_id}/replay"
     for state in ("paused", "disabled"):
@@ -259,15 +260,15 @@ async def test_trying_and_replaying_need_an_active_endpoint_and_have_a_limit(
         assert codes[-1] == 429
         # Those that were refused before count as well.
         assert codes.count(429) == 3
-    other = await plant_endpoint(database, settings, HOOK, slug=SLUG)
+    other = await insert_endpoint(database, settings, HOOK, slug=SLUG)
     assert (await client.post(f"{URL}/{other}/test", headers=partner)).status_code == 201
 
 
 async def test_with_an_endpoint_goes_what_it_was_told(
     client: httpx.AsyncClient, partner: Headers, database: Database, settings: Settings
 ) -> None:
-    endpoint_id = await plant_endpoint(database, settings, HOOK, slug=SLUG)
-    await plant_messages(database, endpoint_id, 3)
+    endpoint_id = await insert_endpoint(database, settings, HOOK, slug=SLUG)
+    await insert_messages(database, endpoint_id, 3)
     assert (await client.delete(f"{URL}/{endpoint_id}", headers=partner)).status_code == 204
     assert (await client.delete(f"{URL}/{endpoint_id}", headers=partner)).status_code == 404
     assert (await client.get(URL, headers=partner)).json()["items"] == []
@@ -284,10 +285,10 @@ async def cleared(database: Database) -> int:
 async def test_a_long_history_is_deleted_bit_by_bit(
     client: httpx.AsyncClient, partner: Headers, database: Database, settings: Settings
 ) -> None:
-    endpoint_id = await plant_endpoint(database, settings, HOOK, slug=SLUG)
-    kept = await plant_endpoint(database, settings, HOOK, slug=SLUG)
-    await plant_messages(database, endpoint_id, BATCH + 10, "person.erased")
-    await plant_messages(database, kept, 5)
+    endpoint_id = await insert_endpoint(database, settings, HOOK, slug=SLUG)
+    kept = await insert_endpoint(database, settings, HOOK, slug=SLUG)
+    await insert_messages(database, endpoint_id, BATCH + 10, "person.erased")
+    await insert_messages(database, kept, 5)
     await client.delete(f"{URL}/{endpoint_id}", headers=partner)
     assert len(await run(database, "SELECT id FROM webhook_messages")) == BATCH + 15
     assert [await cleared(database) for _ in range(3)] == [BATCH, 11, 0]
@@ -297,9 +298,9 @@ async def test_a_long_history_is_deleted_bit_by_bit(
 async def test_what_waits_for_a_disabled_endpoint_is_buried_bit_by_bit(
     client: httpx.AsyncClient, partner: Headers, database: Database, settings: Settings
 ) -> None:
-    endpoint_id = await plant_endpoint(database, settings, HOOK, slug=SLUG)
-    await plant_messages(database, endpoint_id, BATCH, "person.erased")
-    await plant_messages(database, endpoint_id, 10)
+    endpoint_id = await insert_endpoint(database, settings, HOOK, slug=SLUG)
+    await insert_messages(database, endpoint_id, BATCH, "person.erased")
+    await insert_messages(database, endpoint_id, 10)
     await run(database, "UPDATE webhook_endpoints SET state = 'paused'")
     assert await cleared(database) == 0
     await run(database, "UPDATE webhook_endpoints SET state = 'disabled', state_reason = 'gone'")
@@ -311,9 +312,9 @@ async def test_what_waits_for_a_disabled_endpoint_is_buried_bit_by_bit(
 async def test_messages_are_listed_by_state_and_type(
     client: httpx.AsyncClient, partner: Headers, database: Database, settings: Settings
 ) -> None:
-    endpoint_id = await plant_endpoint(database, settings, HOOK, slug=SLUG)
-    tests = await plant_messages(database, endpoint_id, 3)
-    (erased,) = await plant_messages(database, endpoint_id, 1, "person.erased")
+    endpoint_id = await insert_endpoint(database, settings, HOOK, slug=SLUG)
+    tests = await insert_messages(database, endpoint_id, 3)
+    (erased,) = await insert_messages(database, endpoint_id, 1, "person.erased")
     await run(database, "UPDATE webhook_messages SET state = 'dead' WHERE id = :id", id=UUID(tests[0][4:]))
     url = f"{URL}/{endpoint_id}/messages"
 

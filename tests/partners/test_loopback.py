@@ -4,13 +4,12 @@ from typing import Any
 
 import httpx
 import pytest
-from movement import run
-from receivers import plant_endpoint, plant_messages, receiving
-from test_delivering import attempted, attempts, delivering
 
 from app.kit.database.session import Database
 from app.kit.webhooks.egress import EgressPolicy, SystemResolver
 from app.settings import Settings
+from tests.support.databases import run
+from tests.support.webhooks import attempts, delivering, insert_endpoint, insert_messages, receiving, wait_for_attempts
 
 URL = "/v1/organizations/movement/webhook-endpoints"
 REFUSED = pytest.mark.parametrize(
@@ -27,8 +26,8 @@ async def test_the_worker_calls_nobody_on_its_own_machine(
     async with receiving() as receiver, delivering(settings, **more):
         for scheme in ("http", "https"):
             url = receiver.url(scheme=scheme)
-            await plant_messages(database, await plant_endpoint(database, settings, url))
-        await attempted(database, 2)
+            await insert_messages(database, await insert_endpoint(database, settings, url))
+        await wait_for_attempts(database, 2)
         assert receiver.connections == 0
     assert await attempts(database) == [(None, "refused-target")] * 2
 
@@ -55,9 +54,9 @@ async def test_an_endpoint_on_this_machine_is_for_development(client: httpx.Asyn
 async def test_a_receiver_that_says_too_much_gets_every_message_once(database: Database, settings: Settings) -> None:
     said = b"HTTP/1.1 204 No Content\r\n\r\nok"
     async with receiving(lambda _received: said) as receiver, delivering(settings):
-        endpoint_id = await plant_endpoint(database, settings, receiver.url())
-        planted = await plant_messages(database, endpoint_id, 20, "person.erased")
-        planted += await plant_messages(database, endpoint_id, 20)
-        await attempted(database, 40)
+        endpoint_id = await insert_endpoint(database, settings, receiver.url())
+        planted = await insert_messages(database, endpoint_id, 20, "person.erased")
+        planted += await insert_messages(database, endpoint_id, 20)
+        await wait_for_attempts(database, 40)
         assert sorted(receiver.ids()) == sorted(planted)
     assert await attempts(database) == [(204, None)] * 40

@@ -7,8 +7,6 @@ from typing import Any, Literal
 import httpx
 import pytest
 from fastapi import FastAPI
-from hearing import RING, endpoint, say, waiting
-from partnering import Partner
 from pydantic import BaseModel
 
 from app.kit.database.outbox import NewMessage
@@ -19,6 +17,9 @@ from app.partners.outbound.message_types.bodies import bodies_of
 from app.partners.outbound.message_types.fan_out import FanOut
 from app.partners.outbound.message_types.openapi import webhooks_router
 from app.partners.outbound.message_types.types import MESSAGE_TYPES
+from tests.support.outbox import insert_mute_endpoint, pending, publish_all
+from tests.support.partners import Partner
+from tests.support.settings import RING
 
 
 class Content(BaseModel):
@@ -53,12 +54,12 @@ TYPES = MessageTypes([*MESSAGE_TYPES, TREE])
 
 
 async def test_a_type_that_another_room_brings_is_told(database: Database, partnership: Partner) -> None:
-    wanting = await endpoint(database, partnership.organization_id, TREE.name)
-    await endpoint(database, partnership.organization_id, "petition.closed")
-    await say(database, NewMessage(TREE.name, {"number": 3}), NewMessage(TREE.name, {"number": "no number"}))
+    wanting = await insert_mute_endpoint(database, partnership.organization_id, TREE.name)
+    await insert_mute_endpoint(database, partnership.organization_id, "petition.closed")
+    await publish_all(database, NewMessage(TREE.name, {"number": 3}), NewMessage(TREE.name, {"number": "no number"}))
     async with database.transaction() as session:
         assert len(await FanOut(TYPES)(session)) == 2
-    (message,) = await waiting(database)
+    (message,) = await pending(database)
     async with database.transaction() as session:
         (body,) = await bodies_of(session, RING, TYPES, [message])
     assert message.endpoint_id == wanting
@@ -68,12 +69,12 @@ async def test_a_type_that_another_room_brings_is_told(database: Database, partn
 
 @pytest.mark.parametrize(("rule", "count"), [("movement", 0), ("covered", 0), ("everybody", 1)])
 async def test_an_audience_says_who_hears(database: Database, partnership: Partner, rule: str, count: int) -> None:
-    await endpoint(database, partnership.organization_id, TREE.name)
-    await say(database, NewMessage(TREE.name, {"number": 3}))
+    await insert_mute_endpoint(database, partnership.organization_id, TREE.name)
+    await publish_all(database, NewMessage(TREE.name, {"number": 3}))
     types = MessageTypes([*MESSAGE_TYPES, replace(TREE, audience=Audience(rule))])
     async with database.transaction() as session:
         await FanOut(types)(session)
-    assert len(await waiting(database)) == count
+    assert len(await pending(database)) == count
 
 
 def test_a_new_type_can_be_asked_for_and_is_described() -> None:

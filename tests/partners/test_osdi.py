@@ -10,12 +10,24 @@ import pytest
 from hypothesis import HealthCheck, given
 from hypothesis import settings as trying
 from hypothesis import strategies as st
-from movement import person, plant, proven, run
-from partnering import PETITION, SLUG, Headers, Json, Partner, further_key, further_petition
-from shapes import HELPER, change_terms, helper_body, kept, osdi_person, osdi_token, rows_of, words_of
 
 from app.kit.database.session import Database
 from app.settings import Settings
+from tests.support.databases import run
+from tests.support.factories import insert_petition, person
+from tests.support.foreign_payloads import (
+    HELPER,
+    change_terms,
+    consent_ledger,
+    helper_body,
+    osdi_person,
+    osdi_token,
+    signature_rows,
+    unsealed_signatures,
+)
+from tests.support.partners import PETITION, SLUG, Partner, insert_further_key, insert_further_petition
+from tests.support.tallies import exact_counts
+from tests.support.types import Headers, Json
 
 HAL = "application/hal+json"
 PROBLEM = "application/problem+json"
@@ -37,7 +49,7 @@ def _slug(answer: httpx.Response) -> str:
 
 
 async def _count(database: Database) -> int:
-    return (await proven(database))[PETITION]
+    return (await exact_counts(database))[PETITION]
 
 
 async def test_the_helper_records_a_signature_with_all_its_optional_parts(
@@ -53,9 +65,10 @@ async def test_the_helper_records_a_signature_with_all_its_optional_parts(
     assert told["origin_system"] == "Multitude"
     at = told["_links"]["osdi:petition"]["href"]
     assert (await client.get(at.removeprefix(settings.public_url))).json()["total_signatures"] == 1
-    assert await rows_of(database) == [("confirmed", "UG", "Central", "spring-mailing")]
-    [personal] = await kept(database, settings)
-    assert personal[:4] == ("Joy", "Nakato", "joy.1@example.org", "10101")
+    assert await signature_rows(database) == [("confirmed", "UG", "Central", "spring-mailing")]
+    [personal] = await unsealed_signatures(database, settings)
+    said = tuple(getattr(personal, name) for name in ("given_name", "family_name", "email", "postal_code"))
+    assert said == ("Joy", "Nakato", "joy.1@example.org", "10101")
     assert (personal.comment, personal.reference) == ("For my sisters.", "crm:1")
     assert await _count(database) == 1
 
@@ -98,7 +111,7 @@ async def test_the_moment_and_the_language_are_those_the_sender_names(
     assert [key for (key,) in await run(database, "SELECT key FROM signature_tallies WHERE dimension = 'hour'")] == [
         "2026-03-18T11:00:00Z"
     ]
-    [personal] = await kept(database, settings)
+    [personal] = await unsealed_signatures(database, settings)
     assert personal.locale == "sw"
 
 
@@ -123,7 +136,7 @@ async def test_the_primary_address_is_taken_or_else_the_first(
 ) -> None:
     answer = await client.post(HELPER, json=helper_body(person=osdi_person(**person_)), headers=token)
     assert answer.status_code == 200, answer.text
-    assert [personal.email for personal in await kept(database, settings)] == [expected]
+    assert [personal.email for personal in await unsealed_signatures(database, settings)] == [expected]
 
 
 @pytest.mark.parametrize(
@@ -149,7 +162,7 @@ async def test_odd_types_where_nothing_is_needed_cost_nothing(
     )
     answer = await client.post(HELPER, json=body, headers=token)
     assert answer.status_code == 200, answer.text
-    [(state, country, region, source)] = await rows_of(database)
+    [(state, country, region, source)] = await signature_rows(database)
     assert (state, country, source) == ("confirmed", "UG", "")
     assert region in {"", "Central"}
     assert await _count(database) == 1
@@ -186,7 +199,7 @@ async def test_where_no_country_is_named_that_of_the_terms_stands_in(
     assert (await client.post(HELPER, json=nowhere, headers=token)).status_code == 200
     elsewhere = helper_body(2, person=osdi_person(2, postal_addresses=[{"country": "Kenya"}]))
     assert _slug(await client.post(HELPER, json=elsewhere, headers=token)) == "invalid-signature"
-    assert [country for _, country, *_ in await rows_of(database)] == ["KE"]
+    assert [country for _, country, *_ in await signature_rows(database)] == ["KE"]
 
 
 async def test_sent_again_it_is_answered_alike_and_counted_once(
@@ -236,11 +249,11 @@ async def test_another_signature_under_a_known_identifier_is_refused(
 async def test_an_identifier_is_known_under_one_petition_and_one_partner_alone(
     client: httpx.AsyncClient, database: Database, token: Headers, partnership: Partner
 ) -> None:
-    await further_petition(database, partnership.campaign_id, "another-one")
+    await insert_further_petition(database, partnership.campaign_id, "another-one")
     for slug in (PETITION, "another-one"):
         at = HELPER.replace(PETITION, slug)
         assert len((await client.post(at, json=helper_body(), headers=token)).json()["identifiers"]) == 2
-    assert await proven(database) == {PETITION: 1, "another-one": 1}
+    assert await exact_counts(database) == {PETITION: 1, "another-one": 1}
 
 
 @pytest.mark.parametrize("identifiers", [None, [], "crm:1", [""]])
@@ -262,7 +275,7 @@ async def test_an_identifier_that_may_be_an_address_is_known_but_not_repeated(
     first, again = [await client.post(HELPER, json=body, headers=token) for _ in range(2)]
     assert first.content == again.content
     assert b"joy@" not in first.content
-    [personal] = await kept(database, settings)
+    [personal] = await unsealed_signatures(database, settings)
     assert personal.reference == ""
 
 
@@ -304,7 +317,7 @@ async def test_the_status_of_the_address_is_the_signers_word_to_the_partner(
 ) -> None:
     body = helper_body(person=osdi_person(email_addresses=[{"address": "joy@example.org", "status": status}]))
     assert (await client.post(HELPER, json=body, headers=token)).status_code == 200
-    assert await words_of(database) == expected
+    assert await consent_ledger(database) == expected
 
 
 def _subscribed(status: str | None) -> Json:
@@ -335,11 +348,11 @@ async def test_a_yes_to_words_nobody_names_is_left_out(
     added = await client.post(f"/v1/organizations/{SLUG}/consent-texts", json=text, headers=partnership.key)
     assert added.status_code == 201
     assert (await client.post(HELPER, json=_subscribed("subscribed"), headers=token)).status_code == 200
-    assert await words_of(database) == []
+    assert await consent_ledger(database) == []
     no = _subscribed("unsubscribed") | {"identifiers": ["crm:2"]}
     no["person"]["email_addresses"][0]["address"] = "second@example.org"
     assert (await client.post(HELPER, json=no, headers=token)).status_code == 200
-    assert await words_of(database) == [(SLUG, False)]
+    assert await consent_ledger(database) == [(SLUG, False)]
     await change_terms(database, consents=json.dumps([{"organization": SLUG, "answer": "given"}]))
     required = _subscribed("subscribed") | {"identifiers": ["crm:3"]}
     assert _slug(await client.post(HELPER, json=required, headers=token)) == "consent-missing"
@@ -370,7 +383,7 @@ async def test_only_a_partners_live_key_opens_the_helper(
 
 
 async def test_a_rotated_key_opens_it_too(client: httpx.AsyncClient, database: Database, partnership: Partner) -> None:
-    second = {"OSDI-API-Token": (await further_key(database, SLUG))["Authorization"].removeprefix("Bearer ")}
+    second = {"OSDI-API-Token": (await insert_further_key(database, SLUG))["Authorization"].removeprefix("Bearer ")}
     for number, token in enumerate((osdi_token(partnership), second)):
         assert (await client.post(HELPER, json=helper_body(number), headers=token)).status_code == 200
     assert await _count(database) == 2
@@ -379,8 +392,8 @@ async def test_a_rotated_key_opens_it_too(client: httpx.AsyncClient, database: D
 async def test_nothing_outside_the_partnership_can_be_fed(
     client: httpx.AsyncClient, database: Database, token: Headers, partnership: Partner, stranger: Headers
 ) -> None:
-    await plant(database, "of-another-campaign")
-    await further_petition(database, partnership.campaign_id, "a-draft", state="draft")
+    await insert_petition(database, "of-another-campaign")
+    await insert_further_petition(database, partnership.campaign_id, "a-draft", state="draft")
     for slug in ("of-another-campaign", "a-draft", "nowhere"):
         answer = await client.post(HELPER.replace(PETITION, slug), json=helper_body(), headers=token)
         assert (answer.status_code, _slug(answer)) == (403, "petition-not-covered")
@@ -388,7 +401,7 @@ async def test_nothing_outside_the_partnership_can_be_fed(
     assert _slug(await client.post(HELPER, json=helper_body(), headers=unbound)) == "petition-not-covered"
     await change_terms(database, state="ended")
     assert _slug(await client.post(HELPER, json=helper_body(), headers=token)) == "petition-not-covered"
-    assert set((await proven(database)).values()) == {0}
+    assert set((await exact_counts(database)).values()) == {0}
 
 
 async def test_a_refusal_uses_nothing_up(client: httpx.AsyncClient, database: Database, token: Headers) -> None:
@@ -406,7 +419,7 @@ async def test_under_a_petition_confirmed_by_mail_it_waits(
     await run(database, "UPDATE petitions SET confirmation = 'email'")
     answer = await client.post(HELPER, json=helper_body(), headers=token)
     assert (answer.status_code, len(answer.json()["identifiers"])) == (200, 2)
-    assert [state for state, *_ in await rows_of(database)] == ["pending"]
+    assert [state for state, *_ in await signature_rows(database)] == ["pending"]
     assert await _count(database) == 0
 
 

@@ -5,11 +5,14 @@ from urllib.parse import urlsplit
 
 import httpx
 import pytest
-from movement import Json, person, plant, run, serving
-from partnering import Partner, further_petition
 
 from app.kit.database.session import Database
 from app.settings import Settings
+from tests.support.application import serving
+from tests.support.databases import run
+from tests.support.factories import insert_petition, person
+from tests.support.partners import Partner, insert_further_petition
+from tests.support.types import Json
 
 
 def _path(href: str) -> str:
@@ -32,7 +35,7 @@ async def _hal(client: httpx.AsyncClient, href: str) -> Json:
 async def test_from_the_entry_point_a_stranger_finds_a_petition_and_its_total(
     client: httpx.AsyncClient, database: Database
 ) -> None:
-    petition_id = await plant(database, background="How it came to this.", target="The Parliament")
+    petition_id = await insert_petition(database, background="How it came to this.", target="The Parliament")
     for number in range(3):
         await client.post("/v1/petitions/end-the-ban/signatures", json=person(number))
     entry = await _hal(client, "/v1/osdi")
@@ -58,7 +61,7 @@ async def test_from_the_entry_point_a_stranger_finds_a_petition_and_its_total(
 async def test_a_petition_is_found_by_its_id_and_its_campaign_by_its_link(
     client: httpx.AsyncClient, database: Database
 ) -> None:
-    petition_id = await plant(database)
+    petition_id = await insert_petition(database)
     await run(database, "UPDATE campaigns SET state = 'active'")
     shown = await _hal(client, f"/v1/osdi/petitions/{petition_id}")
     assert shown["name"] == "end-the-ban"
@@ -67,7 +70,7 @@ async def test_a_petition_is_found_by_its_id_and_its_campaign_by_its_link(
 
 
 async def test_links_follow_the_addresses_an_operator_has_set(settings: Settings, database: Database) -> None:
-    await plant(database)
+    await insert_petition(database)
     set_ = {"public_url": "https://act.example.org/api", "petition_link": "https://example.org/p/{petition}"}
     async with serving(settings.model_copy(update=set_)) as (_, _, client):
         shown = (await client.get("/v1/osdi/petitions/end-the-ban")).json()
@@ -88,7 +91,7 @@ async def test_following_next_shows_every_petition_once(
     client: httpx.AsyncClient, partnership: Partner, database: Database
 ) -> None:
     for number in range(6):
-        await further_petition(database, partnership.campaign_id, f"petition-{number}")
+        await insert_further_petition(database, partnership.campaign_id, f"petition-{number}")
     pages = await _followed(client, "/v1/osdi/petitions?per_page=3")
     names = [[petition["name"] for petition in page["_embedded"]["osdi:petitions"]] for page in pages]
     assert names == [
@@ -106,7 +109,7 @@ async def test_a_page_holds_25_unless_more_are_asked_for(
     client: httpx.AsyncClient, partnership: Partner, database: Database
 ) -> None:
     for number in range(30):
-        await further_petition(database, partnership.campaign_id, f"petition-{number}")
+        await insert_further_petition(database, partnership.campaign_id, f"petition-{number}")
     pages = await _followed(client, "/v1/osdi/petitions")
     assert [len(page["_embedded"]["osdi:petitions"]) for page in pages] == [25, 6]
     [whole] = await _followed(client, "/v1/osdi/petitions?per_page=200")
@@ -128,7 +131,7 @@ async def test_a_page_no_link_leads_to_is_refused(client: httpx.AsyncClient, que
 async def test_what_is_not_public_is_not_shown_whoever_asks(
     client: httpx.AsyncClient, database: Database, owner: dict[str, str], hidden: dict[str, Any]
 ) -> None:
-    await plant(database, **hidden)
+    await insert_petition(database, **hidden)
     for headers in ({}, owner):
         assert (await client.get("/v1/osdi/petitions/end-the-ban", headers=headers)).status_code == 404
         page = (await client.get("/v1/osdi/petitions", headers=headers)).json()
@@ -137,7 +140,7 @@ async def test_what_is_not_public_is_not_shown_whoever_asks(
 
 
 async def test_who_has_the_answer_is_told_so(client: httpx.AsyncClient, database: Database) -> None:
-    await plant(database)
+    await insert_petition(database)
     for path in ("/v1/osdi", "/v1/osdi/petitions", "/v1/osdi/petitions/end-the-ban"):
         tag = (await client.get(path)).headers["etag"]
         assert (await client.get(path, headers={"If-None-Match": tag})).status_code == 304

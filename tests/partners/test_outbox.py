@@ -5,14 +5,25 @@ from uuid import UUID
 
 import httpx
 import pytest
-from hearing import endpoint, say, sign, spread, spread_all, types_for, waiting
-from movement import run, sweep
-from partnering import Partner
-from test_spreading import about, erasure, withdrawal
 
 from app.kit.database.ids import uuid7
 from app.kit.database.session import Database
 from app.partners.outbound.message_types import fan_out
+from tests.support.application import sweep
+from tests.support.databases import run
+from tests.support.outbox import (
+    about,
+    erasure,
+    fan_out_all,
+    insert_mute_endpoint,
+    pending,
+    pending_types,
+    publish_all,
+    sign_with_consent,
+    spread,
+    withdrawal,
+)
+from tests.support.partners import Partner
 
 _POISON = {
     "an unknown type": ("event.held", "NULL", "{}"),
@@ -35,7 +46,7 @@ async def test_what_makes_no_sense_is_set_aside_and_holds_nobody_up(
     client: httpx.AsyncClient, database: Database, partnership: Partner, poison: str,
     capsys: pytest.CaptureFixture[str],
 ) -> None:  # fmt: skip
-    listening = await endpoint(database, partnership.organization_id)
+    listening = await insert_mute_endpoint(database, partnership.organization_id)
     type_, to, content = _POISON[poison]
     values = {"to": partnership.organization_id} if to == ":to" else {}
     await run(
@@ -46,11 +57,11 @@ async def test_what_makes_no_sense_is_set_aside_and_holds_nobody_up(
         content=content,
         **values,
     )
-    await sign(client, 1)
-    await say(database, about("petition.closed", partnership.petition_id))
+    await sign_with_consent(client, 1)
+    await publish_all(database, about("petition.closed", partnership.petition_id))
     await sweep(database)
     assert await run(database, "SELECT 1 FROM outbox_messages") == []
-    assert await types_for(database, listening) == ["petition.closed", "signature.counted"]
+    assert await pending_types(database, listening) == ["petition.closed", "signature.counted"]
     logged = capsys.readouterr()
     assert "an announcement makes no sense" in logged.out + logged.err
 
@@ -58,7 +69,7 @@ async def test_what_makes_no_sense_is_set_aside_and_holds_nobody_up(
 async def test_messages_are_due_in_the_order_in_which_they_were_announced_whatever_the_clock_of_a_worker(
     database: Database, partnership: Partner, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    listening = await endpoint(database, partnership.organization_id)
+    listening = await insert_mute_endpoint(database, partnership.organization_id)
     monkeypatch.setattr(fan_out, "BATCH", 1)
     types = ["petition.closed", "person.erased", "signature.withdrawn", "petition.published"]
     said = {
@@ -67,11 +78,11 @@ async def test_messages_are_due_in_the_order_in_which_they_were_announced_whatev
         "signature.withdrawn": withdrawal(partnership.petition_id, partnership.organization_id, brought=True),
         "petition.published": about("petition.published", partnership.petition_id),
     }
-    await say(database, *(said[type_] for type_ in types))
+    await publish_all(database, *(said[type_] for type_ in types))
     # Each by a worker whose clock is further behind.
     ids = iter(sorted((uuid7() for _ in types), reverse=True))
     monkeypatch.setattr(fan_out, "uuid7", lambda: next(ids))
-    await spread_all(database)
+    await fan_out_all(database)
     order = "SELECT type FROM webhook_messages WHERE endpoint_id = :id ORDER BY due_at, id"
     assert [row[0] for row in await run(database, order, id=listening)] == types
     moments = "SELECT bool_and(due_at = created_at AND retried_until > created_at) FROM webhook_messages"
@@ -100,14 +111,14 @@ async def test_a_backlog_of_twenty_thousand_is_spread_to_several_endpoints_in_se
     database: Database, partnership: Partner
 ) -> None:
     for _ in range(5):
-        await endpoint(database, partnership.organization_id)
+        await insert_mute_endpoint(database, partnership.organization_id)
     await consent_many(database, partnership, 20_000)
     async with asyncio.timeout(30):
         while await run(database, "SELECT 1 FROM outbox_messages LIMIT 1"):
             await sweep(database)
     numbers = await run(database, "SELECT count(DISTINCT number), count(*) FROM signer_feed_entries")
     assert tuple(numbers[0]) == (20_000, 20_000)
-    assert len(await waiting(database)) == 5 * 20_000 / 500
+    assert len(await pending(database)) == 5 * 20_000 / 500
 
 
 async def test_of_a_backlog_only_a_little_is_kept_from_being_erased_at_a_time(

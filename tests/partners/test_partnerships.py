@@ -9,13 +9,21 @@ from uuid import UUID
 
 import httpx
 import pytest
-from movement import plant, run
-from partnering import Headers, Json, Partner, agree, found_organization, further_petition, one_after_the_other
 from sqlalchemy import event
 
 from app.kit.clock import now
 from app.kit.database.session import Database
 from app.partners.partnerships.terms import covered_petitions, receiving_campaigns, terms_of
+from tests.support.databases import run
+from tests.support.factories import insert_petition
+from tests.support.partners import (
+    Partner,
+    insert_further_petition,
+    insert_partner,
+    insert_partnership,
+    one_after_the_other,
+)
+from tests.support.types import Headers, Json
 
 TERMS = "Show people the whole text they sign."
 HELD = "SELECT 1 FROM partnerships FOR UPDATE"
@@ -58,7 +66,7 @@ async def states(database: Database) -> list[str]:
 async def test_the_life_of_a_partnership(
     client: httpx.AsyncClient, owner: Headers, campaigner: Headers, analyst: Headers, database: Database
 ) -> None:
-    await plant(database, "end-the-ban")
+    await insert_petition(database, "end-the-ban")
     body: Json = {"slug": "lawyers", "name": "Lawyers for Equality"}
     assert (await client.post("/v1/organizations", json=body, headers=owner)).status_code == 201
     made = await client.post("/v1/organizations/lawyers/api-keys", json={"role": "partner"}, headers=owner)
@@ -223,7 +231,7 @@ async def test_an_invitation_that_makes_no_sense_is_refused_and_changes_nothing(
     more: Json,
     problem: str,
 ) -> None:
-    await plant(database, "elsewhere")
+    await insert_petition(database, "elsewhere")
     body = {"organization": partnership.slug, "terms": TERMS} | more
     answer = await client.post(at, json=body, headers=campaigner)
     assert (answer.status_code, slug_of(answer)) == (422, problem)
@@ -364,12 +372,12 @@ async def test_a_partner_feeds_the_public_petitions_of_its_campaign_and_no_other
 ) -> None:
     campaign_id, organization_id = partnership.campaign_id, partnership.organization_id
     later = datetime.now(UTC) + timedelta(days=1)
-    await further_petition(database, campaign_id, "drafted", state="draft")
-    await further_petition(database, campaign_id, "to-open", state="draft", opens_at=later)
-    await further_petition(database, campaign_id, "opened-by-itself", state="draft", opens_at=now())
-    await further_petition(database, campaign_id, "closed", state="closed")
-    await further_petition(database, campaign_id, "rejected", moderation="rejected")
-    elsewhere = await plant(database, "elsewhere")
+    await insert_further_petition(database, campaign_id, "drafted", state="draft")
+    await insert_further_petition(database, campaign_id, "to-open", state="draft", opens_at=later)
+    await insert_further_petition(database, campaign_id, "opened-by-itself", state="draft", opens_at=now())
+    await insert_further_petition(database, campaign_id, "closed", state="closed")
+    await insert_further_petition(database, campaign_id, "rejected", moderation="rejected")
+    elsewhere = await insert_petition(database, "elsewhere")
     public = {"repeal-the-act", str(partnership.petition_id), "opened-by-itself", "closed"}
     hidden = ("drafted", "to-open", "rejected", "elsewhere", str(elsewhere), "nothing", "", "a\0b", "\ud800", "ü")
     assert await feeds(database, organization_id, *public, *hidden) == public
@@ -383,7 +391,7 @@ async def test_a_partner_feeds_the_public_petitions_of_its_campaign_and_no_other
 async def test_terms_may_name_some_petitions_or_cover_all_those_to_come(
     client: httpx.AsyncClient, invite: Invite, partner: Headers, partnership: Partner, database: Database
 ) -> None:
-    second = await further_petition(database, partnership.campaign_id, "second")
+    second = await insert_further_petition(database, partnership.campaign_id, "second")
     refs = [partnership.petition, str(second), str(second), "second"]
     invitation = await invite(petitions=refs)
     assert set(invitation["petition_ids"]) == {str(partnership.petition_id), str(second)}
@@ -391,7 +399,7 @@ async def test_terms_may_name_some_petitions_or_cover_all_those_to_come(
     everything = ("repeal-the-act", "second", "third")
     assert await feeds(database, partnership.organization_id, *everything) == {"repeal-the-act", "second"}
     await client.post(f"/v1/partnerships/{invitation['id']}/accept", headers=partner)
-    await further_petition(database, partnership.campaign_id, "third")
+    await insert_further_petition(database, partnership.campaign_id, "third")
     assert await feeds(database, partnership.organization_id, *everything) == {"repeal-the-act", "second"}
     fewer = await invite(petitions=["second"])
     await client.post(f"/v1/partnerships/{fewer['id']}/accept", headers=partner)
@@ -409,9 +417,9 @@ async def test_terms_may_name_some_petitions_or_cover_all_those_to_come(
 async def test_only_active_terms_count(
     client: httpx.AsyncClient, campaigner: Headers, partnership: Partner, database: Database
 ) -> None:
-    other, _ = await found_organization(database, "others")
+    other, _ = await insert_partner(database, "others")
     for state in ("invited", "declined", "ended"):
-        await agree(database, other, partnership.campaign_id, state=state)
+        await insert_partnership(database, other, partnership.campaign_id, state=state)
     assert await feeds(database, other, "repeal-the-act") == set()
     assert await feeds(database, partnership.organization_id, "repeal-the-act") == {"repeal-the-act"}
     await client.post(f"/v1/partnerships/{partnership.partnership_id}/end", headers=campaigner)
@@ -420,12 +428,12 @@ async def test_only_active_terms_count(
 
 
 async def test_terms_say_what_must_be_brought_and_who_is_received(partnership: Partner, database: Database) -> None:
-    petition_id = await plant(database, "elsewhere")
+    petition_id = await insert_petition(database, "elsewhere")
     rows = await run(database, "SELECT campaign_id FROM petitions WHERE id = :id", id=petition_id)
     campaign_id = rows[0][0]
     consents = [{"organization": "movement", "answer": "asked"}]
     more: Json = {"consents": consents, "receives_signers": False, "default_country": "KE"}
-    await agree(database, partnership.organization_id, campaign_id, petition_ids=[petition_id], **more)
+    await insert_partnership(database, partnership.organization_id, campaign_id, petition_ids=[petition_id], **more)
     first, second = await ask(database, partnership)
     assert (first.consents, first.receives_signers, first.default_country) == ({}, True, None)
     assert (second.consents, second.receives_signers, second.default_country) == ({"movement": "asked"}, False, "KE")

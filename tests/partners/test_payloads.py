@@ -6,9 +6,6 @@ from typing import Any, get_args
 
 import httpx
 import pytest
-from hearing import RING, TYPES, bodies, endpoint, movement, news, say, sign, signer_of, spread_all, waiting
-from movement import Json, person, plant, run, sweep
-from partnering import SLUG, Headers, Partner, agree, campaign_of, found_organization, further_petition
 from sqlalchemy import event
 
 from app.kit.clock import now
@@ -22,6 +19,31 @@ from app.signatures.engine.insert import Signing
 from app.signatures.schemas import ImportedSigning
 from app.signatures.services import SigningServices
 from app.signatures.signing.prepare import prepare
+from tests.support.application import sweep
+from tests.support.databases import run
+from tests.support.factories import insert_petition, person
+from tests.support.outbox import (
+    TYPES,
+    fan_out_all,
+    insert_mute_endpoint,
+    movement_id,
+    pending,
+    pending_bodies,
+    pending_data,
+    publish_all,
+    sign_with_consent,
+    signer_of,
+)
+from tests.support.partners import (
+    SLUG,
+    Partner,
+    campaign_of,
+    insert_further_petition,
+    insert_partner,
+    insert_partnership,
+)
+from tests.support.settings import RING
+from tests.support.types import Headers, Json
 
 COUNTED, WITHDRAWN, ERASED = "signature.counted", "signature.withdrawn", "person.erased"
 
@@ -29,12 +51,12 @@ COUNTED, WITHDRAWN, ERASED = "signature.counted", "signature.withdrawn", "person
 @pytest.fixture
 async def listening(database: Database, partnership: Partner) -> Any:
     """An endpoint of the partner that wants everything."""
-    return await endpoint(database, partnership.organization_id)
+    return await insert_mute_endpoint(database, partnership.organization_id)
 
 
 async def signers(database: Database, endpoint_id: Any) -> list[Json]:
     """Everybody who would be named now, in the order in which they would be told."""
-    return [signer for data in await news(database, endpoint_id, COUNTED) for signer in data["signatures"]]
+    return [signer for data in await pending_data(database, endpoint_id, COUNTED) for signer in data["signatures"]]
 
 
 def test_the_body_of_every_type_says_which_type_it_is() -> None:
@@ -50,8 +72,8 @@ async def test_a_petition_is_told_as_it_is_now(
     assert (await client.post(f"{at}/close", headers=campaigner)).status_code == 200
     assert (await client.post(f"{at}/reopen", headers=campaigner)).status_code == 200
     await client.patch(at, json={"title": "Repeal it now", "signature_goal": 500}, headers=campaigner)
-    await spread_all(database)
-    closed, published = await bodies(database, listening)
+    await fan_out_all(database)
+    closed, published = await pending_bodies(database, listening)
     assert closed is not None
     assert published is not None
     view = (await client.get(at)).json()
@@ -79,9 +101,9 @@ async def test_a_milestone_says_which_and_how_many_had_signed(
 ) -> None:
     await run(database, "UPDATE petitions SET signature_goal = 2")
     for number in range(3):
-        await sign(client, number, to=None)
+        await sign_with_consent(client, number, to=None)
     await sweep(database)
-    (data,) = await news(database, listening, "petition.milestone_reached")
+    (data,) = await pending_data(database, listening, "petition.milestone_reached")
     assert (data["threshold_count"], data["signature_count"]) == (2, 3)
     assert data["petition"]["signature_goal"] == 100
 
@@ -92,23 +114,27 @@ async def test_a_milestone_says_which_and_how_many_had_signed(
 async def test_a_petition_that_is_not_public_any_more_is_not_told_of(
     database: Database, partnership: Partner, listening: Any, change: str
 ) -> None:
-    await say(database, NewMessage("petition.closed", {"petition_id": str(partnership.petition_id), "at": None}))
-    await spread_all(database)
+    await publish_all(
+        database, NewMessage("petition.closed", {"petition_id": str(partnership.petition_id), "at": None})
+    )
+    await fan_out_all(database)
     await run(database, f"UPDATE petitions SET {change}")
-    assert await bodies(database, listening) == [None]
+    assert await pending_bodies(database, listening) == [None]
 
 
 async def test_a_partner_whose_partnership_has_ended_meanwhile_is_told_nothing_and_the_movement_is(
     client: httpx.AsyncClient, database: Database, partnership: Partner, listening: Any
 ) -> None:
-    movements = await endpoint(database, await movement(database))
-    await say(database, NewMessage("petition.closed", {"petition_id": str(partnership.petition_id), "at": None}))
-    await sign(client, 1)
-    await sign(client, 2, to="movement")
+    movements = await insert_mute_endpoint(database, await movement_id(database))
+    await publish_all(
+        database, NewMessage("petition.closed", {"petition_id": str(partnership.petition_id), "at": None})
+    )
+    await sign_with_consent(client, 1)
+    await sign_with_consent(client, 2, to="movement")
     await sweep(database)
     await run(database, "UPDATE partnerships SET state = 'ended'")
-    assert await bodies(database, listening) == [None, None]
-    assert [body and body["type"] for body in await bodies(database, movements)] == ["petition.closed", COUNTED]
+    assert await pending_bodies(database, listening) == [None, None]
+    assert [body and body["type"] for body in await pending_bodies(database, movements)] == ["petition.closed", COUNTED]
 
 
 async def test_a_signature_is_told_with_all_that_was_consented_to(
@@ -139,13 +165,13 @@ async def test_a_signature_is_told_with_all_that_was_consented_to(
 async def test_each_organization_is_told_only_of_those_who_consented_to_it(
     client: httpx.AsyncClient, database: Database, partnership: Partner, listening: Any
 ) -> None:
-    other_id, _ = await found_organization(database, "others")
-    await agree(database, other_id, partnership.campaign_id)
-    others = await endpoint(database, other_id)
+    other_id, _ = await insert_partner(database, "others")
+    await insert_partnership(database, other_id, partnership.campaign_id)
+    others = await insert_mute_endpoint(database, other_id)
     both: list[Json] = [{"organization": SLUG, "given": True}, {"organization": "others", "given": True}]
     refusing = [{"organization": SLUG, "given": False}, {"organization": "others", "given": True}]
     for number, consents in enumerate((both, refusing, [])):
-        await sign(client, number, consents=consents)
+        await sign_with_consent(client, number, consents=consents)
     await sweep(database)
     mine, theirs = await signers(database, listening), await signers(database, others)
     assert [signer["given_name"] for signer in mine] == ["Given0"]
@@ -157,11 +183,13 @@ async def test_each_organization_is_told_only_of_those_who_consented_to_it(
 async def test_a_partner_is_told_of_no_signer_of_a_campaign_it_does_not_receive(
     client: httpx.AsyncClient, database: Database, partnership: Partner, listening: Any
 ) -> None:
-    fed, foreign = await plant(database, "fed"), await plant(database, "foreign")
-    await agree(database, partnership.organization_id, await campaign_of(database, fed), receives_signers=False)
-    second = await further_petition(database, partnership.campaign_id, "second")
+    fed, foreign = await insert_petition(database, "fed"), await insert_petition(database, "foreign")
+    await insert_partnership(
+        database, partnership.organization_id, await campaign_of(database, fed), receives_signers=False
+    )
+    second = await insert_further_petition(database, partnership.campaign_id, "second")
     for number, petition in enumerate(("fed", "second", "foreign", partnership.petition)):
-        await sign(client, number, petition=petition)
+        await sign_with_consent(client, number, petition=petition)
     await sweep(database)
     told = {signer["petition_id"] for signer in await signers(database, listening)}
     assert told == {str(second), str(partnership.petition_id)}
@@ -172,7 +200,7 @@ async def test_whoever_takes_the_consent_back_between_queueing_and_sending_is_no
     client: httpx.AsyncClient, database: Database, partnership: Partner, listening: Any
 ) -> None:
     for number in range(3):
-        await sign(client, number)
+        await sign_with_consent(client, number)
     await sweep(database)
     assert len(await signers(database, listening)) == 3
     await run(
@@ -190,20 +218,20 @@ async def test_whoever_takes_the_consent_back_between_queueing_and_sending_is_no
 async def test_a_signature_that_does_not_count_now_is_not_told_of(
     client: httpx.AsyncClient, database: Database, partnership: Partner, listening: Any, change: str
 ) -> None:
-    await sign(client, 1)
+    await sign_with_consent(client, 1)
     await sweep(database)
     await run(database, f"UPDATE signatures SET state = {change}")
-    assert await bodies(database, listening) == [None]
+    assert await pending_bodies(database, listening) == [None]
 
 
 async def test_of_whoever_withdraws_nothing_is_told_but_that(
     client: httpx.AsyncClient, database: Database, partnership: Partner, listening: Any
 ) -> None:
-    signed = await sign(client, 1)
+    signed = await sign_with_consent(client, 1)
     await sweep(database)
     await client.post(signed["links"]["withdraw"], json={"receipt": signed["receipt"]})
     await sweep(database)
-    counted, withdrawn = await bodies(database, listening)
+    counted, withdrawn = await pending_bodies(database, listening)
     assert counted is None
     assert withdrawn is not None
     assert withdrawn["data"] == {
@@ -219,43 +247,43 @@ async def test_of_whoever_is_erased_nothing_is_left_to_tell_but_that(
     client: httpx.AsyncClient, data_officer: Headers, database: Database, partnership: Partner, listening: Any,
     choice: str,
 ) -> None:  # fmt: skip
-    await sign(client, 1)
-    await sign(client, 2)
+    await sign_with_consent(client, 1)
+    await sign_with_consent(client, 2)
     await sweep(database)
     before, body = now(), {"email": person(1)["email"], "signatures": choice}
     assert (await client.post("/v1/erasures", json=body, headers=data_officer)).status_code == 200
     await sweep(database)
     assert [signer["given_name"] for signer in await signers(database, listening)] == ["Given2"]
-    (data,) = await news(database, listening, ERASED)
+    (data,) = await pending_data(database, listening, ERASED)
     assert before < datetime.fromisoformat(data.pop("at")) < now()
     assert data == {"person_id": person_id(RING, partnership.organization_id, signer_of(1)), "signature_ids": []}
     body["email"] = person(2)["email"]
     assert (await client.post("/v1/erasures", json=body, headers=data_officer)).status_code == 200
-    counted, *_ = await bodies(database, listening)
+    counted, *_ = await pending_bodies(database, listening)
     assert counted is None
 
 
 async def test_who_signs_again_after_withdrawing_is_told_of_by_the_new_signature(
     client: httpx.AsyncClient, database: Database, partnership: Partner, listening: Any
 ) -> None:
-    first = await sign(client, 1)
+    first = await sign_with_consent(client, 1)
     await sweep(database)
     await client.post(first["links"]["withdraw"], json={"receipt": first["receipt"]})
-    second = await sign(client, 1)
+    second = await sign_with_consent(client, 1)
     await sweep(database)
     assert {signer["signature_id"] for signer in await signers(database, listening)} == {second["id"]}
-    assert [data["signature_id"] for data in await news(database, listening, WITHDRAWN)] == [first["id"]]
-    assert [message.type for message in await waiting(database)] == [COUNTED, WITHDRAWN, COUNTED]
+    assert [data["signature_id"] for data in await pending_data(database, listening, WITHDRAWN)] == [first["id"]]
+    assert [message.type for message in await pending(database)] == [COUNTED, WITHDRAWN, COUNTED]
 
 
 async def test_who_consented_twice_with_one_signature_is_named_once_in_a_message(
     client: httpx.AsyncClient, database: Database, partnership: Partner, listening: Any
 ) -> None:
-    first = await sign(client, 1)
+    first = await sign_with_consent(client, 1)
     await sweep(database)
     await client.post(first["links"]["withdraw"], json={"receipt": first["receipt"]})
-    await sign(client, 2)
-    await sign(client, 1)
+    await sign_with_consent(client, 2)
+    await sign_with_consent(client, 1)
     await sweep(database)
     await run(database, "DELETE FROM webhook_messages")
     await run(
@@ -272,15 +300,15 @@ async def test_who_consented_twice_with_one_signature_is_named_once_in_a_message
 async def test_the_reference_is_told_to_who_brought_the_signature_and_to_nobody_else(
     served: Any, database: Database, partnership: Partner, listening: Any
 ) -> None:
-    other_id, _ = await found_organization(database, "others")
-    await agree(database, other_id, partnership.campaign_id)
-    others = await endpoint(database, other_id)
+    other_id, _ = await insert_partner(database, "others")
+    await insert_partnership(database, other_id, partnership.campaign_id)
+    others = await insert_mute_endpoint(database, other_id)
     consents = [{"organization": slug, "given": True} for slug in (SLUG, "others")]
     body = ImportedSigning.model_validate(person(1, consents=consents))
     brought: Signing = prepare(
         RING, partnership.petition_id, body, now(), partner_id=partnership.organization_id, reference="crm:4711"
     )
-    await served.api.state.services.of(SigningServices).engine.submit_bulk([brought])
+    await served.api.state.services.of(SigningServices).engine.bulk.submit([brought])
     await sweep(database)
     assert [signer["reference"] for signer in await signers(database, listening)] == ["crm:4711"]
     assert [signer["reference"] for signer in await signers(database, others)] == [None]
@@ -289,8 +317,8 @@ async def test_the_reference_is_told_to_who_brought_the_signature_and_to_nobody_
 async def test_what_its_key_does_not_open_is_left_out(
     client: httpx.AsyncClient, database: Database, partnership: Partner, listening: Any
 ) -> None:
-    await sign(client, 1)
-    second = await sign(client, 2)
+    await sign_with_consent(client, 1)
+    second = await sign_with_consent(client, 2)
     await sweep(database)
     broken = RING.current_id + b"x" * 60
     await run(database, "UPDATE signatures SET sealed = :sealed WHERE id = :id", sealed=broken, id=second["id"])
@@ -300,7 +328,7 @@ async def test_what_its_key_does_not_open_is_left_out(
 async def test_what_is_under_a_key_that_is_missing_is_not_passed_over(
     client: httpx.AsyncClient, database: Database, partnership: Partner, listening: Any
 ) -> None:
-    await sign(client, 1)
+    await sign_with_consent(client, 1)
     await sweep(database)
     (kept,) = await run(database, "SELECT sealed FROM signatures")
     await run(database, "UPDATE signatures SET sealed = :sealed", sealed=b"xx" + kept[0][2:])
@@ -313,28 +341,28 @@ async def test_what_is_under_a_key_that_is_missing_is_not_passed_over(
 async def test_of_a_petition_that_is_taken_down_partners_are_told_no_signers(
     client: httpx.AsyncClient, database: Database, partnership: Partner, listening: Any
 ) -> None:
-    movements = await endpoint(database, await movement(database))
-    await sign(client, 1)
-    await sign(client, 2, to="movement")
+    movements = await insert_mute_endpoint(database, await movement_id(database))
+    await sign_with_consent(client, 1)
+    await sign_with_consent(client, 2, to="movement")
     await sweep(database)
     await run(database, "UPDATE petitions SET moderation = 'removed'")
-    assert await bodies(database, listening) == [None]
+    assert await pending_bodies(database, listening) == [None]
     assert [signer["given_name"] for signer in await signers(database, movements)] == ["Given2"]
 
 
 async def test_of_petitions_that_the_terms_do_not_name_partners_are_told_no_signers(
     client: httpx.AsyncClient, database: Database, partnership: Partner, listening: Any
 ) -> None:
-    await further_petition(database, partnership.campaign_id, "second")
-    await sign(client, 1)
-    await sign(client, 2, petition="second")
+    await insert_further_petition(database, partnership.campaign_id, "second")
+    await sign_with_consent(client, 1)
+    await sign_with_consent(client, 2, petition="second")
     await sweep(database)
     await run(database, "UPDATE partnerships SET petition_ids = ARRAY[CAST(:id AS uuid)]", id=partnership.petition_id)
     assert [signer["given_name"] for signer in await signers(database, listening)] == ["Given1"]
 
 
 async def test_a_test_says_so_and_what_is_unknown_says_nothing(database: Database, partnership: Partner) -> None:
-    await endpoint(database, partnership.organization_id)
+    await insert_mute_endpoint(database, partnership.organization_id)
     for type_ in ("webhook.test", "event.held"):
         await run(
             database,
@@ -344,7 +372,7 @@ async def test_a_test_says_so_and_what_is_unknown_says_nothing(database: Databas
             id=uuid7(),
             type=type_,
         )
-    test, unknown = await bodies(database)
+    test, unknown = await pending_bodies(database)
     assert test is not None
     assert test["data"] == {"message": "This is a test."}
     assert unknown is None
@@ -355,9 +383,9 @@ async def test_many_messages_are_written_with_as_few_statements_as_one(
 ) -> None:
     for type_ in ("petition.published", "petition.closed"):
         about = {"petition_id": str(partnership.petition_id), "at": None}
-        await say(database, *(NewMessage(type_, about) for _ in range(10)))
-    await spread_all(database)
-    messages = await waiting(database, listening)
+        await publish_all(database, *(NewMessage(type_, about) for _ in range(10)))
+    await fan_out_all(database)
+    messages = await pending(database, listening)
     asked: list[str] = []
 
     def note(_connection: Any, _cursor: Any, statement: str, *_: Any) -> None:
@@ -378,7 +406,7 @@ async def test_what_waits_to_be_told_names_nobody(
     client: httpx.AsyncClient, data_officer: Headers, database: Database, partnership: Partner, listening: Any
 ) -> None:
     for number in range(3):
-        signed = await sign(client, number)
+        signed = await sign_with_consent(client, number)
         await sweep(database)
     await client.post(signed["links"]["withdraw"], json={"receipt": signed["receipt"]})
     body = {"email": person(1)["email"], "signatures": "keep"}

@@ -6,12 +6,15 @@ from datetime import timedelta
 
 import httpx
 import pytest
-from movement import plant, proven, run, sweep
-from partnering import PETITION, Partner, agree, further_petition
-from posting import Poster, item, lines, signed, signed_as_bytes, slug_of
 
 from app.kit.clock import now
 from app.kit.database.session import Database
+from tests.support.application import sweep
+from tests.support.databases import run
+from tests.support.factories import insert_petition
+from tests.support.partner_posts import Poster, item, lines, problem_slug, signed, signed_as_bytes
+from tests.support.partners import PETITION, Partner, insert_further_petition, insert_partnership
+from tests.support.tallies import exact_counts
 
 
 @pytest.fixture
@@ -35,7 +38,7 @@ async def test_one_signature_an_array_and_lines_are_taken_alike(poster: Poster, 
         assert answer.headers["content-type"] == "application/json"
         results = answer.json()["results"]
         assert {result["status"] for result in results[-1:]} == {"counted"}
-    assert await proven(database) == {PETITION: 8}
+    assert await exact_counts(database) == {PETITION: 8}
 
 
 async def test_a_result_names_the_signature_and_the_partners_own_id(poster: Poster, database: Database) -> None:
@@ -58,7 +61,7 @@ async def test_who_has_signed_is_a_duplicate_and_a_country_or_a_mail_more_change
     assert "signature_id" not in results[0]
     again = await poster.bring(item(2), item(3))
     assert [result["status"] for result in again] == ["duplicate", "duplicate"]
-    assert await proven(database) == {PETITION: 3}
+    assert await exact_counts(database) == {PETITION: 3}
 
 
 def _public(number: int) -> dict[str, object]:
@@ -73,7 +76,7 @@ async def test_one_bad_item_in_ten_thousand_costs_no_other(poster: Poster, datab
     problem = results[7_777]["problem"]
     assert problem["errors"] == [{"at": "email", "message": "is not a valid e-mail address"}]
     assert results[7_777]["id"] == "crm:7777"
-    assert await proven(database) == {PETITION: 9_999}
+    assert await exact_counts(database) == {PETITION: 9_999}
 
 
 async def test_half_a_letter_in_one_item_of_an_array_costs_no_other(poster: Poster, database: Database) -> None:
@@ -83,8 +86,8 @@ async def test_half_a_letter_in_one_item_of_an_array_costs_no_other(poster: Post
     assert answer.status_code == 200, answer.text
     results = answer.json()["results"]
     assert [result["index"] for result in results if result["status"] != "counted"] == [7_777]
-    assert slug_of(results[7_777]) == "not-json"
-    assert await proven(database) == {PETITION: 9_999}
+    assert problem_slug(results[7_777]) == "not-json"
+    assert await exact_counts(database) == {PETITION: 9_999}
 
 
 async def test_an_item_that_is_no_signature_is_refused_with_its_reason(poster: Poster, database: Database) -> None:
@@ -108,7 +111,7 @@ async def test_an_item_that_is_no_signature_is_refused_with_its_reason(poster: P
     assert answer.status_code == 200, answer.text
     results = answer.json()["results"]
     assert results[0]["status"] == results[-1]["status"] == "counted"
-    assert [slug_of(result) for result in results[1:-1]] == [
+    assert [problem_slug(result) for result in results[1:-1]] == [
         "not-json",
         "invalid-signature",
         "invalid-signature",
@@ -123,43 +126,45 @@ async def test_an_item_that_is_no_signature_is_refused_with_its_reason(poster: P
     assert results[4]["problem"]["errors"] == [{"at": "unheard_of", "message": "Extra inputs are not permitted"}]
     assert results[-2]["problem"]["errors"] == [{"at": "country", "message": "Field required"}]
     assert "example.org" not in answer.text
-    assert await proven(database) == {PETITION: 2}
+    assert await exact_counts(database) == {PETITION: 2}
 
 
 async def test_a_partner_feeds_nothing_outside_its_partnership(poster: Poster, database: Database) -> None:
     partner = poster.partner
-    await plant(database, "of-another-campaign")
-    await further_petition(database, partner.campaign_id, "still-a-draft", state="draft")
-    await further_petition(database, partner.campaign_id, "taken-down", moderation="removed")
+    await insert_petition(database, "of-another-campaign")
+    await insert_further_petition(database, partner.campaign_id, "still-a-draft", state="draft")
+    await insert_further_petition(database, partner.campaign_id, "taken-down", moderation="removed")
     refs = ("of-another-campaign", "still-a-draft", "taken-down", "nowhere", str(partner.partnership_id), "n\u2028w")
     results = await poster.bring(*(item(number, ref) for number, ref in enumerate(refs)), item(99))
     assert results[-1]["status"] == "counted"
     assert {json.dumps(result["problem"]) for result in results[:-2]} == {json.dumps(results[0]["problem"])}
-    assert slug_of(results[0]) == "petition-not-covered"
-    assert sum((await proven(database)).values()) == 1
+    assert problem_slug(results[0]) == "petition-not-covered"
+    assert sum((await exact_counts(database)).values()) == 1
 
 
 async def test_only_the_petitions_that_the_terms_list_are_fed(poster: Poster, database: Database) -> None:
     partner = poster.partner
-    other_id = await further_petition(database, partner.campaign_id, "listed", opens_at=now() - timedelta(days=1))
+    other_id = await insert_further_petition(
+        database, partner.campaign_id, "listed", opens_at=now() - timedelta(days=1)
+    )
     await run(database, "UPDATE partnerships SET petition_ids = ARRAY[CAST(:id AS uuid)]", id=other_id)
     unlisted, listed, by_id = await poster.bring(item(1), item(1, "listed"), item(2, str(other_id)))
-    assert (slug_of(unlisted), listed["status"], by_id["status"]) == ("petition-not-covered", "counted", "counted")
+    assert (problem_slug(unlisted), listed["status"], by_id["status"]) == ("petition-not-covered", "counted", "counted")
     await run(database, "UPDATE partnerships SET state = 'ended'")
     (ended,) = await poster.bring(item(3, "listed"))
-    assert slug_of(ended) == "petition-not-covered"
-    assert await proven(database) == {PETITION: 0, "listed": 2}
+    assert problem_slug(ended) == "petition-not-covered"
+    assert await exact_counts(database) == {PETITION: 0, "listed": 2}
 
 
 async def test_a_petition_that_is_closed_or_closed_to_a_country_refuses(poster: Poster, database: Database) -> None:
     await run(database, "UPDATE petitions SET allowed_countries = '{UG}'")
     home, abroad = await poster.bring(item(1), item(2, country="FR"))
-    assert (home["status"], slug_of(abroad)) == ("counted", "country-not-allowed")
+    assert (home["status"], problem_slug(abroad)) == ("counted", "country-not-allowed")
     await run(database, "UPDATE petitions SET state = 'closed'")
     known, late, elsewhere = await poster.bring(item(1), item(3), item(4, country="FR"))
-    assert (slug_of(known), slug_of(late)) == ("petition-not-open", "petition-not-open")
-    assert slug_of(elsewhere) == "country-not-allowed"
-    assert await proven(database) == {PETITION: 1}
+    assert (problem_slug(known), problem_slug(late)) == ("petition-not-open", "petition-not-open")
+    assert problem_slug(elsewhere) == "country-not-allowed"
+    assert await exact_counts(database) == {PETITION: 1}
 
 
 async def test_when_it_was_signed_there_is_when_it_counts(poster: Poster, database: Database) -> None:
@@ -171,7 +176,7 @@ async def test_when_it_was_signed_there_is_when_it_counts(poster: Poster, databa
         *(item(number, signed_at=moment.isoformat()) for number, moment in enumerate([*moments, *bounds])), item(9)
     )
     assert [result["status"] for result in results] == ["counted"] * 3 + ["refused"] * 2 + ["counted"]
-    assert {slug_of(result) for result in results[3:5]} == {"signed-at-out-of-bounds"}
+    assert {problem_slug(result) for result in results[3:5]} == {"signed-at-out-of-bounds"}
     hours = await run(
         database,
         "SELECT key, sum(signature_count) FROM signature_tallies WHERE dimension = 'hour' GROUP BY 1 ORDER BY 1",
@@ -182,7 +187,7 @@ async def test_when_it_was_signed_there_is_when_it_counts(poster: Poster, databa
         database, "SELECT (SELECT max(signed_at) FROM signatures), received_at FROM received_webhooks"
     )
     assert latest == received
-    assert await proven(database) == {PETITION: 4}
+    assert await exact_counts(database) == {PETITION: 4}
 
 
 async def test_the_terms_say_which_country_is_meant_where_none_is_named(poster: Poster, database: Database) -> None:
@@ -191,7 +196,7 @@ async def test_the_terms_say_which_country_is_meant_where_none_is_named(poster: 
     assert {result["status"] for result in results} == {"counted"}
     countries = await run(database, "SELECT country FROM signatures ORDER BY country")
     assert [country for (country,) in countries] == ["FR", "KE", "KE"]
-    assert await proven(database) == {PETITION: 3}
+    assert await exact_counts(database) == {PETITION: 3}
 
 
 async def _ask(poster: Poster, database: Database) -> None:
@@ -208,7 +213,7 @@ async def _ask(poster: Poster, database: Database) -> None:
     assert (await poster.client.post(at, json=body, headers=poster.partner.key)).status_code == 201
     await run(database, "UPDATE partnerships SET state = 'ended'")
     consents = [{"organization": "elders", "answer": "given"}, {"organization": "youth", "answer": "asked"}]
-    await agree(database, poster.partner.organization_id, poster.partner.campaign_id, consents=consents)
+    await insert_partnership(database, poster.partner.organization_id, poster.partner.campaign_id, consents=consents)
 
 
 async def test_consents_are_those_of_the_terms_and_reach_the_ledger(poster: Poster, database: Database) -> None:
@@ -228,7 +233,7 @@ async def test_consents_are_those_of_the_terms_and_reach_the_ledger(poster: Post
     ]
     results = await poster.bring(*(item(number, consents=consents) for number, consents in enumerate(given)))
     assert [result["status"] for result in results[:2]] == ["counted", "counted"]
-    assert [slug_of(result) for result in results[2:]] == [
+    assert [problem_slug(result) for result in results[2:]] == [
         "consent-missing",
         "consent-missing",
         "consent-missing",
@@ -252,7 +257,7 @@ async def test_consents_are_those_of_the_terms_and_reach_the_ledger(poster: Post
     ]
     ids = {(partner_id, petition_id) for _, _, partner_id, petition_id in entered}
     assert ids == {(poster.partner.organization_id, poster.partner.petition_id)}
-    assert await proven(database) == {PETITION: 2}
+    assert await exact_counts(database) == {PETITION: 2}
 
 
 async def test_where_signatures_are_confirmed_by_mail_they_are_pending_and_nobody_is_reminded(
@@ -281,7 +286,7 @@ async def test_whoever_has_withdrawn_is_not_brought_back(poster: Poster, databas
     (result,) = await poster.bring(item(1))
     assert result["status"] == "duplicate"
     assert await run(database, "SELECT state FROM signatures") == [("withdrawn",)]
-    assert await proven(database) == {PETITION: 0}
+    assert await exact_counts(database) == {PETITION: 0}
 
 
 async def test_what_is_packed_is_unpacked(poster: Poster, database: Database) -> None:
@@ -291,7 +296,7 @@ async def test_what_is_packed_is_unpacked(poster: Poster, database: Database) ->
     answer = await poster.send(packed, headers)
     assert answer.status_code == 200, answer.text
     assert answer.json()["counted"] == 500
-    assert await proven(database) == {PETITION: 500}
+    assert await exact_counts(database) == {PETITION: 500}
 
 
 async def test_a_signature_over_what_was_packed_will_do(poster: Poster, database: Database) -> None:
@@ -299,4 +304,4 @@ async def test_a_signature_over_what_was_packed_will_do(poster: Poster, database
     headers = signed(poster.partner.secret, body) | {"content-encoding": "gzip"}
     assert (await poster.send(gzip.compress(body), headers)).json()["counted"] == 1
     assert (await poster.send(gzip.compress(lines(item(2))), headers)).status_code == 401
-    assert await proven(database) == {PETITION: 1}
+    assert await exact_counts(database) == {PETITION: 1}

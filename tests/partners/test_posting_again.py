@@ -9,9 +9,6 @@ from uuid import UUID
 
 import httpx
 import pytest
-from movement import proven, run, sweep
-from partnering import PETITION, Partner
-from posting import Poster, item, lines, slug_of
 from sqlalchemy import event
 
 from app.kit.clock import now
@@ -28,6 +25,11 @@ from app.people.fields.emails import canonical
 from app.settings import Settings
 from app.signatures.engine.bulk import BATCH_LIMIT
 from app.signatures.signing.sealing import write_link
+from tests.support.application import sweep
+from tests.support.databases import run
+from tests.support.partner_posts import Poster, item, lines, problem_slug
+from tests.support.partners import PETITION, Partner
+from tests.support.tallies import exact_counts
 
 MOST_ITEMS = 10_000
 
@@ -64,7 +66,7 @@ async def test_what_is_pending_is_not_replaced_by_its_own_partner_and_keeps_its_
     ((organization_id, partner_id),) = await run(database, "SELECT organization_id, partner_id FROM consents")
     assert organization_id == partner_id == poster.partner.organization_id
     assert [row.id for row in await _rows(database)] == [id_]
-    assert await proven(database) == {PETITION: 1}
+    assert await exact_counts(database) == {PETITION: 1}
 
 
 async def test_somebody_twice_is_pending_once_wherever_a_batch_ends(poster: Poster, database: Database) -> None:
@@ -94,7 +96,7 @@ async def test_petitions_that_are_unknown_are_asked_for_together(
     answer = await poster.post(lines(*items))
     event.remove(engine, "before_cursor_execute", note)
     assert answer.json()["refused"] == MOST_ITEMS
-    assert slug_of(answer.json()["results"][0]) == "petition-not-covered"
+    assert problem_slug(answer.json()["results"][0]) == "petition-not-covered"
     assert asked < MOST_ITEMS / 10
 
 
@@ -137,5 +139,5 @@ async def test_what_the_database_will_not_take_is_invalid_and_not_a_closed_petit
     finally:
         await run(database, "ALTER TABLE signatures DROP CONSTRAINT short")
     assert (taken["status"], other["status"]) == ("pending", "pending")
-    assert slug_of(refused) == "invalid"
+    assert problem_slug(refused) == "invalid"
     assert refused["problem"]["status"] == 422

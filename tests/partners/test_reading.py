@@ -7,13 +7,13 @@ from contextlib import suppress
 import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
-from posting import item
 
 from app.kit.web.bodies import TooLarge
 from app.kit.web.large_bodies import BrokenGzip, gunzip, is_utf8
 from app.partners.inbound.items import NothingSent, has_each_key_once, read_items
 from app.partners.inbound.strict_json import DuplicateKeys, NotJsonText, decode
 from app.partners.schemas import PartnerSigning
+from tests.support.partner_posts import item
 
 KEYS = st.sampled_from(["email", "id", "petition", "given_name", "consents", ":", '":', r"\"", "a:b", "\\", "é", ""])
 SPACES = st.text(" \t\r\n", max_size=2)

@@ -10,9 +10,6 @@ from typing import Any
 
 import httpx
 import pytest
-from movement import dump, proven, run, serving, sweep, until
-from partnering import PETITION, Partner, agree, found_organization
-from posting import Poster, fresh_id, item, lines, signed, signed_as_bytes
 
 from app.kit.clock import now
 from app.kit.database.session import Database
@@ -21,6 +18,11 @@ from app.partners.inbound.idempotency import Webhook
 from app.partners.inbound.secrets.service import add
 from app.partners.inbound.services import InboundServices
 from app.settings import Settings
+from tests.support.application import serving, sweep
+from tests.support.databases import run, wait_until
+from tests.support.partner_posts import Poster, fresh_id, item, lines, signed, signed_as_bytes
+from tests.support.partners import PETITION, Partner, insert_partner, insert_partnership
+from tests.support.tallies import dump_signatures, exact_counts
 
 # New ones, somebody twice, and what is refused, in more than one batch.
 ITEMS = [item(number % 2_900) for number in range(3_000)]
@@ -54,7 +56,7 @@ async def test_the_same_webhook_again_gets_the_same_answer(
     id_ = fresh_id()
     first = await poster.post(BODY, id_=id_)
     assert first.json()["counted"] == 2_899
-    before = await dump(database)
+    before = await dump_signatures(database)
     answers = [first, await poster.post(BODY, id_=id_)]
     packed = gzip.compress(BODY)
     headers = signed_as_bytes(poster.partner.secret, packed, id_) | {"content-encoding": "gzip"}
@@ -62,8 +64,8 @@ async def test_the_same_webhook_again_gets_the_same_answer(
     async with _another_process(settings, poster.partner) as another:
         answers.append(await another.post(BODY, id_=id_))
     _bytes_of(answers)
-    assert await dump(database) == before
-    assert await proven(database) == {PETITION: 2_899}
+    assert await dump_signatures(database) == before
+    assert await exact_counts(database) == {PETITION: 2_899}
 
 
 async def test_ten_at_once_in_two_processes_count_once(poster: Poster, settings: Settings, database: Database) -> None:
@@ -74,7 +76,7 @@ async def test_ten_at_once_in_two_processes_count_once(poster: Poster, settings:
     told = json.loads(_bytes_of(answers))
     assert (told["counted"], told["duplicate"], told["refused"]) == (2_899, 100, 1)
     assert await run(database, "SELECT count(*) FROM received_webhooks") == [(1,)]
-    assert await proven(database) == {PETITION: 2_899}
+    assert await exact_counts(database) == {PETITION: 2_899}
 
 
 async def test_what_is_sent_while_it_is_worked_on_is_not_worked_on_again(
@@ -112,18 +114,18 @@ async def test_another_body_under_the_same_id_is_a_conflict_and_counts_nothing(
     id_ = fresh_id()
     async with _another_process(settings, poster.partner) as another:
         first = asyncio.create_task(poster.post(BODY, id_=id_))
-        await until(database, RUNNING)
+        await wait_until(database, RUNNING)
         others = [await one.post(lines(item(9_999)), id_=id_) for one in (poster, another)]
         assert (await first).status_code == 200
         others += [await one.post(lines(item(9_999)), id_=id_) for one in (poster, another)]
     for other in others:
         assert (other.status_code, other.json()["type"]) == (409, "urn:multitude:problem:webhook-id-taken")
-    assert await proven(database) == {PETITION: 2_899}
+    assert await exact_counts(database) == {PETITION: 2_899}
 
 
 async def test_each_partner_has_ids_of_its_own(poster: Poster, settings: Settings, database: Database) -> None:
-    organization_id, _ = await found_organization(database, "others")
-    await agree(database, organization_id, poster.partner.campaign_id)
+    organization_id, _ = await insert_partner(database, "others")
+    await insert_partnership(database, organization_id, poster.partner.campaign_id)
     async with database.transaction() as session:
         organization = await session.get_one(Organization, organization_id)
         _, secret = await add(session, settings.key_ring, organization, "standard")
@@ -131,7 +133,7 @@ async def test_each_partner_has_ids_of_its_own(poster: Poster, settings: Setting
     poster.url = "/v1/partners/others/signatures"
     answer = await poster.send(lines(item(2)), signed(secret, lines(item(2)), "msg_1"))
     assert answer.json()["counted"] == 1
-    assert await proven(database) == {PETITION: 2}
+    assert await exact_counts(database) == {PETITION: 2}
 
 
 async def test_what_a_process_left_behind_is_finished_by_the_next_as_it_would_have_been(
@@ -141,21 +143,21 @@ async def test_what_a_process_left_behind_is_finished_by_the_next_as_it_would_ha
     assert (await poster.client.post(f"/v1/petitions/{PETITION}/signatures", json=public)).status_code == 201
     id_ = fresh_id()
     first = await poster.post(BODY, id_=id_)
-    before = await dump(database)
+    before = await dump_signatures(database)
     # As if whoever worked on it had died after its last commit, without having been able to write the answer down.
     await run(database, "UPDATE received_webhooks SET answer = NULL, answered_at = NULL, runner = 4711")
     assert (await poster.post(BODY, id_=id_)).content == first.content
-    assert await dump(database) == before
+    assert await dump_signatures(database) == before
     # It is left to those who send the very same.
     await run(database, "UPDATE received_webhooks SET answer = NULL, answered_at = NULL, runner = 4711")
     assert (await poster.post(lines(item(9_999)), id_=id_)).status_code == 409
-    assert await dump(database) == before
+    assert await dump_signatures(database) == before
     # Or somewhere in between, the petition having been closed since.
     await run(database, "UPDATE received_webhooks SET answer = NULL, answered_at = NULL, runner = 4711")
     await run(database, "UPDATE petitions SET state = 'closed'")
     told = (await poster.post(BODY, id_=id_)).json()
     assert told["counted"] == first.json()["counted"] == 2_898
-    assert await proven(database) == {PETITION: 2_899}
+    assert await exact_counts(database) == {PETITION: 2_899}
 
 
 async def test_while_the_process_that_works_on_it_lives_others_wait(
@@ -170,11 +172,11 @@ async def test_while_the_process_that_works_on_it_lives_others_wait(
     done, _ = await asyncio.wait([waiting], timeout=0.5)
     assert not done
     # It waits without a transaction: connections are for whoever has something to do.
-    await until(database, "SELECT count(*) = 0 FROM pg_stat_activity WHERE state LIKE 'idle in transaction%'")
+    await wait_until(database, "SELECT count(*) = 0 FROM pg_stat_activity WHERE state LIKE 'idle in transaction%'")
     assert await run(database, "SELECT runner FROM received_webhooks") == [(4711,)]
     await living.close()
     assert (await waiting).json()["counted"] == 1
-    assert await proven(database) == {PETITION: 1}
+    assert await exact_counts(database) == {PETITION: 1}
 
 
 @asynccontextmanager
@@ -200,7 +202,7 @@ async def test_nothing_is_brought_before_it_is_claimed(poster: Poster, database:
     id_ = fresh_id()
     async with _failing(database, "INSERT"):
         assert (await poster.post(BODY, id_=id_)).status_code == 503
-    assert await proven(database) == {PETITION: 0}
+    assert await exact_counts(database) == {PETITION: 0}
     assert (await poster.post(BODY, id_=id_)).json()["counted"] == 2_899
 
 
@@ -212,13 +214,13 @@ async def test_an_answer_that_cannot_be_kept_is_not_given(
         answer = await poster.post(BODY, id_=id_)
         assert answer.status_code == 503
         assert "counted" not in answer.text
-    assert await proven(database) == {PETITION: 2_899}
+    assert await exact_counts(database) == {PETITION: 2_899}
     # It could not even be let go: another process may take it all the same.
     async with _another_process(settings, poster.partner) as another:
         told = await another.post(BODY, id_=id_)
     assert told.json()["counted"] == 2_899
     assert (await poster.post(BODY, id_=id_)).content == told.content
-    assert await proven(database) == {PETITION: 2_899}
+    assert await exact_counts(database) == {PETITION: 2_899}
 
 
 async def test_what_cannot_be_brought_can_be_brought_later(
@@ -232,7 +234,7 @@ async def test_what_cannot_be_brought_can_be_brought_later(
         await run(database, "ALTER TABLE elsewhere RENAME TO signature_tallies")
         assert await run(database, "SELECT runner, answer FROM received_webhooks") == [(None, None)]
         assert (await poster.post(lines(item(1)), id_=id_)).json()["counted"] == 1
-    assert await proven(database) == {PETITION: 1}
+    assert await exact_counts(database) == {PETITION: 1}
 
 
 async def test_what_is_kept_of_a_webhook_names_nobody(poster: Poster, database: Database) -> None:
@@ -253,4 +255,4 @@ async def test_after_30_days_it_is_forgotten(poster: Poster, database: Database)
     assert await run(database, "SELECT count(*) FROM received_webhooks") == [(1,)]
     (again,) = await poster.bring(item(1), id_="msg_old")
     assert again["status"] == "duplicate"
-    assert await proven(database) == {PETITION: 1}
+    assert await exact_counts(database) == {PETITION: 1}

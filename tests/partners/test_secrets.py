@@ -7,19 +7,22 @@ from uuid import UUID
 
 import httpx
 import pytest
-from movement import SECRET_KEYS, run
-from partnering import Headers, Json, Partner, one_after_the_other
 from standardwebhooks.webhooks import Webhook
 from structlog.testing import capture_logs
 
-from app.commands.rotation import SEALED_COLUMNS
 from app.kit.crypto.key_rotation import SealedColumn, reseal
 from app.kit.crypto.sealing import KeyRing, SealBrokenError
 from app.kit.database.ids import uuid7
 from app.kit.database.session import Database
+from app.kit.room_interface import sealed_columns_of
 from app.partners import key_rotation
 from app.partners.inbound.secrets.service import LiveSecret, key_of, live_secrets, note_use
+from app.rooms import ROOMS
 from app.settings import Settings
+from tests.support.databases import run
+from tests.support.partners import Partner, one_after_the_other
+from tests.support.settings import SECRET_KEYS
+from tests.support.types import Headers, Json
 
 NEW = "a-new-secret-that-is-only-for-tests-02"
 BODY = '{"petition": "repeal-the-act"}'
@@ -348,7 +351,7 @@ async def test_all_that_this_room_seals_comes_under_a_newer_key(
     ids: dict[str, UUID] = {}
     for table, statement in _ROWS.items():
         column, ids[table] = _COLUMNS[table], uuid7()
-        assert column in SEALED_COLUMNS
+        assert column in sealed_columns_of(ROOMS)
         if table == "delivery_attempts":
             await run(database, _MESSAGE)
         sealed = settings.key_ring.seal(table.encode(), f"{table}.{column.column}".encode() + ids[table].bytes)

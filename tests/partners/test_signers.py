@@ -4,12 +4,16 @@ from typing import Any
 
 import httpx
 import pytest
-from hearing import RING, sign, signer_of
-from movement import Json, person, plant, run, sweep
-from partnering import PETITION, SLUG, Headers, Partner, agree, found_organization, further_petition
 
 from app.kit.database.session import Database
 from app.people.pseudonyms import person_id
+from tests.support.application import sweep
+from tests.support.databases import run
+from tests.support.factories import insert_petition, person
+from tests.support.outbox import sign_with_consent, signer_of
+from tests.support.partners import PETITION, SLUG, Partner, insert_further_petition, insert_partner, insert_partnership
+from tests.support.settings import RING
+from tests.support.types import Headers, Json
 
 AT = f"/v1/partners/{SLUG}/signers"
 
@@ -30,7 +34,7 @@ async def test_signers_come_oldest_first_in_pages_and_later_ones_behind_the_curs
     client: httpx.AsyncClient, database: Database, partner: Headers
 ) -> None:
     for number in range(5):
-        await sign(client, number)
+        await sign_with_consent(client, number)
         await sweep(database)
     first = await pull(client, partner, limit=2)
     second = await pull(client, partner, limit=2, cursor=first["next_cursor"])
@@ -40,7 +44,7 @@ async def test_signers_come_oldest_first_in_pages_and_later_ones_behind_the_curs
     assert third["next_cursor"] is None
     nothing = await pull(client, partner, cursor=third["cursor"])
     assert (nothing["items"], nothing["next_cursor"]) == ([], None)
-    await sign(client, 5)
+    await sign_with_consent(client, 5)
     await sweep(database)
     assert names(await pull(client, partner, cursor=nothing["cursor"])) == ["5"]
     assert names(await pull(client, partner)) == ["0", "1", "2", "3", "4", "5"]
@@ -51,7 +55,7 @@ async def test_a_cursor_that_was_given_when_there_was_nobody_can_be_kept(
 ) -> None:
     nothing = await pull(client, partner)
     assert (nothing["items"], nothing["next_cursor"]) == ([], None)
-    await sign(client, 1)
+    await sign_with_consent(client, 1)
     await sweep(database)
     assert names(await pull(client, partner, cursor=nothing["cursor"])) == ["1"]
 
@@ -59,7 +63,7 @@ async def test_a_cursor_that_was_given_when_there_was_nobody_can_be_kept(
 async def test_a_signer_is_shown_as_in_a_message(
     client: httpx.AsyncClient, database: Database, partnership: Partner
 ) -> None:
-    signed = await sign(client, 1, region="Kampala")
+    signed = await sign_with_consent(client, 1, region="Kampala")
     await sweep(database)
     (signer,) = (await pull(client, partnership.key))["items"]
     assert signer["signature_id"] == signed["id"]
@@ -71,7 +75,7 @@ async def test_whom_nothing_may_be_told_of_any_more_does_not_stall_the_cursor(
     client: httpx.AsyncClient, database: Database, partner: Headers
 ) -> None:
     for number in range(6):
-        await sign(client, number)
+        await sign_with_consent(client, number)
     await sweep(database)
     for number in range(4):
         await run(
@@ -94,13 +98,13 @@ async def test_whom_nothing_may_be_told_of_any_more_does_not_stall_the_cursor(
 async def test_a_partner_gets_those_who_consented_to_it_and_in_its_campaigns_alone(
     client: httpx.AsyncClient, database: Database, partnership: Partner
 ) -> None:
-    await found_organization(database, "others")
-    await plant(database, "foreign")
-    await sign(client, 1)
-    await sign(client, 2, to="others")
-    await sign(client, 3, to="movement")
-    await sign(client, 4, to=None)
-    await sign(client, 5, petition="foreign")
+    await insert_partner(database, "others")
+    await insert_petition(database, "foreign")
+    await sign_with_consent(client, 1)
+    await sign_with_consent(client, 2, to="others")
+    await sign_with_consent(client, 3, to="movement")
+    await sign_with_consent(client, 4, to=None)
+    await sign_with_consent(client, 5, petition="foreign")
     await sweep(database)
     assert names(await pull(client, partnership.key)) == ["1"]
 
@@ -109,7 +113,7 @@ async def test_only_the_partner_itself_and_owners_may_pull(
     client: httpx.AsyncClient, database: Database, partner: Headers, owner: Headers, campaigner: Headers,
     data_officer: Headers, stranger: Headers,
 ) -> None:  # fmt: skip
-    await sign(client, 1)
+    await sign_with_consent(client, 1)
     await sweep(database)
     assert names(await pull(client, owner)) == ["1"]
     for headers, status in (({}, 401), (campaigner, 403), (data_officer, 403), (stranger, 404)):
@@ -120,9 +124,9 @@ async def test_only_the_partner_itself_and_owners_may_pull(
 async def test_a_partner_gets_those_of_the_petitions_that_its_terms_name(
     client: httpx.AsyncClient, database: Database, partnership: Partner
 ) -> None:
-    second = await further_petition(database, partnership.campaign_id, "second")
-    await sign(client, 1)
-    await sign(client, 2, petition="second")
+    second = await insert_further_petition(database, partnership.campaign_id, "second")
+    await sign_with_consent(client, 1)
+    await sign_with_consent(client, 2, petition="second")
     await sweep(database)
     assert names(await pull(client, partnership.key)) == ["1", "2"]
     await run(database, "UPDATE partnerships SET petition_ids = ARRAY[CAST(:id AS uuid)]", id=second)
@@ -135,14 +139,14 @@ async def test_a_cursor_that_is_older_than_the_restored_database_skips_nobody(
     client: httpx.AsyncClient, database: Database, partner: Headers
 ) -> None:
     for number in range(3):
-        await sign(client, number)
+        await sign_with_consent(client, number)
     await sweep(database)
     cursor = (await pull(client, partner))["cursor"]
     # What came after the dump is not there any more.
     for table in ("signer_feed_entries", "consents", "signatures"):
         await run(database, f"DELETE FROM {table}")
     for number in range(3, 5):
-        await sign(client, number)
+        await sign_with_consent(client, number)
     await sweep(database)
     assert names(await pull(client, partner, cursor=cursor)) == ["3", "4"]
 
@@ -151,7 +155,7 @@ async def test_whom_no_key_opens_yet_is_waited_for(
     client: httpx.AsyncClient, database: Database, partner: Headers
 ) -> None:
     for number in range(2):
-        await sign(client, number)
+        await sign_with_consent(client, number)
     await sweep(database)
     (kept,) = await run(database, "SELECT sealed FROM signatures WHERE signer = :signer", signer=signer_of(1))
     change = "UPDATE signatures SET sealed = :sealed WHERE signer = :signer"
@@ -169,7 +173,7 @@ async def test_whom_no_key_opens_yet_is_waited_for(
 async def test_without_terms_that_let_it_receive_signers_a_partner_is_refused(
     client: httpx.AsyncClient, database: Database, partner: Headers, change: str
 ) -> None:
-    await sign(client, 1)
+    await sign_with_consent(client, 1)
     await sweep(database)
     await run(database, f"UPDATE partnerships SET {change}")
     answer = await client.get(AT, headers=partner)
@@ -183,8 +187,8 @@ async def test_a_cursor_of_ones_own_making_is_refused(client: httpx.AsyncClient,
 
 
 async def test_anothers_cursor_is_refused(client: httpx.AsyncClient, database: Database, partnership: Partner) -> None:
-    other_id, other = await found_organization(database, "others")
-    await agree(database, other_id, partnership.campaign_id)
+    other_id, other = await insert_partner(database, "others")
+    await insert_partnership(database, other_id, partnership.campaign_id)
     cursor = (await pull(client, partnership.key))["cursor"]
     answer = await client.get("/v1/partners/others/signers", params={"cursor": cursor}, headers=other)
     assert (answer.status_code, answer.json()["type"]) == (422, "urn:multitude:problem:unknown-cursor")

@@ -6,9 +6,6 @@ from datetime import timedelta
 
 import httpx
 import pytest
-from movement import dump, proven, run
-from partnering import PETITION, Partner, found_organization
-from posting import LINES, Poster, fresh_id, item, lines, signed
 
 from app.kit.clock import now
 from app.kit.database.session import Database
@@ -16,6 +13,10 @@ from app.organizations.models import Organization
 from app.organizations.queries import find
 from app.partners.inbound.secrets.service import add
 from app.settings import Settings
+from tests.support.databases import run
+from tests.support.partner_posts import LINES, Poster, fresh_id, item, lines, signed
+from tests.support.partners import PETITION, Partner, insert_partner
+from tests.support.tallies import dump_signatures, exact_counts
 
 BODY = lines(item(1))
 
@@ -70,7 +71,7 @@ async def test_every_live_secret_opens_and_one_that_was_ended_or_has_expired_doe
 async def test_a_secret_is_good_for_its_partner_and_its_scheme_alone(
     poster: Poster, database: Database, settings: Settings
 ) -> None:
-    other, _ = await found_organization(database, "others")
+    other, _ = await insert_partner(database, "others")
     async with database.transaction() as session:
         _, secret = await add(session, settings.key_ring, await session.get_one(Organization, other), "standard")
     _refused(await poster.send(BODY, signed(secret, BODY)))
@@ -82,7 +83,7 @@ async def test_a_secret_is_good_for_its_partner_and_its_scheme_alone(
 async def test_a_partner_that_is_not_there_is_told_what_a_wrong_signature_is_told(
     poster: Poster, database: Database
 ) -> None:
-    await found_organization(database, "without-secrets")
+    await insert_partner(database, "without-secrets")
     wrong = signed("whsec_" + "A" * 43 + "=", BODY)
     told = [_refused(await poster.send(BODY, wrong))]
     for partner in ("nobody", "movement", "without-secrets", str(poster.partner.partnership_id), "%F0%9F%92%A9"):
@@ -115,7 +116,7 @@ async def test_a_clock_that_is_far_off_is_told_so_if_the_signature_is_right(
     told = _refused(await poster.send(BODY, signed(poster.partner.secret, BODY, at=at)))
     assert ("in the past" if minutes < 0 else "in the future") in str(told["detail"])
     assert "detail" not in _refused(await poster.send(BODY + b"\n", signed(poster.partner.secret, BODY, at=at)))
-    assert await proven(database) == {PETITION: 0}
+    assert await exact_counts(database) == {PETITION: 0}
 
 
 @pytest.mark.parametrize("minutes", [-4, 4])
@@ -131,7 +132,7 @@ async def test_a_clock_that_is_a_little_off_is_taken(poster: Poster, minutes: in
 async def test_a_malformed_header_is_a_wrong_signature(
     poster: Poster, database: Database, name: str, value: bytes | None
 ) -> None:
-    before = await dump(database)
+    before = await dump_signatures(database)
     headers = [
         (b"content-type", LINES.encode()),
         *((key.encode(), given.encode()) for key, given in signed(poster.partner.secret, BODY).items() if key != name),
@@ -140,7 +141,7 @@ async def test_a_malformed_header_is_a_wrong_signature(
         headers.append((name.encode(), value))
     # An id may be anything that can be printed, so those are wrong signatures, and no worse.
     _refused(await poster.client.post(poster.url, content=BODY, headers=headers))
-    assert await dump(database) == before
+    assert await dump_signatures(database) == before
 
 
 @pytest.mark.parametrize("name", ["webhook-id", "webhook-timestamp", "webhook-signature"])

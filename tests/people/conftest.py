@@ -4,9 +4,6 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 
 import httpx
 import pytest
-from movement import person as somebody
-from movement import plant, run, services_for, serving
-from postman import AMINA, Asked, Headers, Json, Postman, token_in
 
 from app.kit.abuse.rate_limits import Limiter, MemoryStorage
 from app.kit.database.session import Database
@@ -15,6 +12,12 @@ from app.organizations.models import Organization
 from app.people.mailing import PeopleMails
 from app.settings import Settings
 from app.signatures.me.service import SignatureStore
+from tests.support.application import services_for, serving
+from tests.support.databases import run
+from tests.support.factories import insert_petition
+from tests.support.factories import person as somebody
+from tests.support.people_mails import AMINA, Asked, Postman, token_in
+from tests.support.types import Headers, Json
 
 SignUp = Callable[..., Awaitable[Headers]]
 
@@ -38,7 +41,7 @@ async def client(settings: Settings) -> AsyncIterator[httpx.AsyncClient]:
 @pytest.fixture
 async def petition(database: Database) -> str:
     """An open petition's slug."""
-    await plant(database)
+    await insert_petition(database)
     return "end-the-ban"
 
 

@@ -6,9 +6,6 @@ from uuid import UUID
 
 import httpx
 import pytest
-from movement import person as somebody
-from movement import run
-from postman import AMINA, Headers, Json, Postman
 from sqlalchemy import select
 from sqlalchemy.exc import DBAPIError
 
@@ -25,6 +22,10 @@ from app.people.queries import HAS_CONSENT_SQL
 from app.people.schemas import Consent
 from app.settings import Settings
 from app.signatures.background.consents import ConsentRecorder
+from tests.support.databases import run
+from tests.support.factories import person as somebody
+from tests.support.people_mails import AMINA, Postman
+from tests.support.types import Headers, Json
 
 MakeKey = Callable[..., Awaitable[Headers]]
 Sign = Callable[..., Awaitable[Json]]

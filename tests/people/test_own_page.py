@@ -8,8 +8,6 @@ from typing import Any
 import h3
 import httpx
 import pytest
-from movement import proven, run
-from postman import AMINA, Headers, Json, Postman, link_in
 
 from app.kit.clock import now
 from app.kit.database.session import Database
@@ -18,6 +16,10 @@ from app.organizations.models import Organization
 from app.people.consents.service import Entry, enter
 from app.people.queries import movement_id
 from app.settings import Settings
+from tests.support.databases import run
+from tests.support.people_mails import AMINA, Postman, link_in
+from tests.support.tallies import exact_counts
+from tests.support.types import Headers, Json
 
 Sign = Callable[..., Awaitable[Json]]
 SignIn = Callable[..., Awaitable[Headers]]
@@ -270,7 +272,7 @@ async def test_after_an_erasure_nothing_knows_the_person(
     whole = await dumped(database)
     assert signer.hex() not in whole
     assert "amina" not in whole.lower()
-    assert await proven(database) == {"end-the-ban": count}
+    assert await exact_counts(database) == {"end-the-ban": count}
     for headers in (amina, other_device):
         for method, path in OWN:
             body = {"signatures": "keep"} if path.endswith("erasure") else None

@@ -1,15 +1,16 @@
 """What this room keeps sealed comes under a newer key, and opens with that one alone."""
 
 import httpx
-from movement import SECRET_KEYS as OLD
-from movement import run
-from postman import AMINA, Headers
 
 from app.kit.crypto.key_rotation import reseal
 from app.kit.crypto.sealing import KeyRing
 from app.kit.database.session import Database
 from app.people.key_rotation import MAILS, PEOPLE
 from app.people.sealing import open_details, open_mail
+from tests.support.databases import run
+from tests.support.people_mails import AMINA
+from tests.support.settings import SECRET_KEYS as OLD
+from tests.support.types import Headers
 
 NEW = "a-new-secret-that-is-only-for-tests-02"
 

@@ -4,20 +4,24 @@ from collections.abc import Awaitable, Callable
 
 import httpx
 import pytest
-from movement import plant, run, services_for, sweep
-from postman import AMINA, Json, Postman, age, token_in
 from sqlalchemy import event
 
 from app.kit.abuse.rate_limits import Limiter, MemoryStorage
 from app.kit.database.session import Database
 from app.kit.mail.outcome import Outcome
 from app.kit.mail.templates import MailTemplates
-from app.kit.rooms import KnowsPeople
+from app.kit.room_interface import KnowsPeople
 from app.organizations.models import Organization
 from app.people.mailing import PeopleMails
 from app.settings import Settings
 from app.signatures.background.mails import SignatureMails
 from app.signatures.me.service import SignatureStore
+from tests.support.application import services_for, sweep
+from tests.support.databases import run
+from tests.support.factories import insert_petition
+from tests.support.people_mails import AMINA, Postman, token_in
+from tests.support.time_travel import age
+from tests.support.types import Json
 
 Sign = Callable[..., Awaitable[Json]]
 Join = Callable[..., Awaitable[None]]
@@ -186,7 +190,7 @@ async def test_links_to_sign_in_have_a_limit_of_their_own(
 async def test_mails_about_signatures_and_welcomes_are_counted_together(
     client: httpx.AsyncClient, organizations: list[str], database: Database, settings: Settings, limiter: Limiter
 ) -> None:
-    await plant(database, "confirmed-by-mail", confirmation="email")
+    await insert_petition(database, "confirmed-by-mail", confirmation="email")
     asking = Postman(SignatureMails(database, settings, MailTemplates(), limiter))  # type: ignore[arg-type]  # a source too
     welcoming = Postman(PeopleMails(database, settings, MailTemplates(), limiter, knowing(database)))
     consents = [{"organization": slug, "given": True} for slug in organizations]

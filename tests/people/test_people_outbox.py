@@ -7,8 +7,6 @@ from uuid import UUID
 
 import httpx
 import pytest
-from movement import plant, run
-from postman import AMINA, Headers, Json
 
 from app.kit.clock import now
 from app.kit.database.ids import uuid7
@@ -19,6 +17,10 @@ from app.people.personal_data import data_rights
 from app.people.pseudonyms import person_id
 from app.people.queries import movement_id
 from app.settings import Settings
+from tests.support.databases import run
+from tests.support.factories import insert_petition
+from tests.support.people_mails import AMINA
+from tests.support.types import Headers, Json
 
 Enter = Callable[..., Awaitable[None]]
 
@@ -32,7 +34,7 @@ async def said(database: Database, type_: str) -> list[tuple[UUID, Json]]:
 
 @pytest.fixture
 async def petition_id(database: Database) -> UUID:
-    return await plant(database)
+    return await insert_petition(database)
 
 
 @pytest.fixture

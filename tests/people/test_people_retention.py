@@ -6,8 +6,6 @@ from datetime import timedelta
 
 import httpx
 import pytest
-from movement import run
-from postman import AMINA, Headers, Json, Postman
 from sqlalchemy import text
 
 from app.kit.clock import now
@@ -19,6 +17,9 @@ from app.people.account.sessions import begin
 from app.people.consents.service import Entry, enter
 from app.people.personal_data.retention import forget_people
 from app.settings import Settings
+from tests.support.databases import run
+from tests.support.people_mails import AMINA, Postman
+from tests.support.types import Headers, Json
 
 Sign = Callable[..., Awaitable[Json]]
 SignIn = Callable[..., Awaitable[Headers]]
@@ -163,7 +164,7 @@ async def test_who_is_coming_back_is_not_forgotten(
 
 async def _waits_for_a_lock(database: Database) -> None:
     question = "SELECT 1 FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while not await run(database, question):
             continue
 

@@ -6,8 +6,6 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 
 import httpx
 import pytest
-from movement import person, plant, run, serving
-from postman import AMINA, Asked, Headers, Postman, age, link_in, token_in
 
 from app.kit.crypto.sealing import KeyRing
 from app.kit.database.ids import uuid7
@@ -17,6 +15,12 @@ from app.kit.mail.sender import LEASE_SECONDS
 from app.people.account.sessions import forget_sign_ins
 from app.people.sealing import SignInToken, write_sign_in_token
 from app.settings import Settings
+from tests.support.application import serving
+from tests.support.databases import run
+from tests.support.factories import insert_petition, person
+from tests.support.people_mails import AMINA, Asked, Postman, link_in, token_in
+from tests.support.time_travel import age
+from tests.support.types import Headers
 
 Ask = Callable[..., Awaitable[Asked]]
 Sign = Callable[..., Awaitable[object]]
@@ -183,7 +187,7 @@ async def ask_often(client: httpx.AsyncClient, times: int, address: str) -> None
 @pytest.fixture
 async def from_anywhere(settings: Settings, database: Database) -> AsyncIterator[httpx.AsyncClient]:
     """A client that says itself where it is, and a petition that Amina has signed."""
-    await plant(database)
+    await insert_petition(database)
     believing = settings.model_copy(update={"trusted_proxies": ["127.0.0.1/32"]})
     async with serving(believing) as (_, _, client):
         body = person(1, email=AMINA)

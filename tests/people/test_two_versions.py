@@ -3,14 +3,16 @@
 import json
 
 import httpx
-from movement import SECRET_KEYS, run
-from postman import AMINA, Headers, Postman
 
 from app.kit.crypto.key_rotation import reseal
 from app.kit.crypto.sealing import KeyRing
 from app.kit.database.session import Database
 from app.people.key_rotation import MAILS, PEOPLE
 from app.people.sealing import mails_identity, people_identity
+from tests.support.databases import run
+from tests.support.people_mails import AMINA, Postman
+from tests.support.settings import SECRET_KEYS
+from tests.support.types import Headers
 
 RING = KeyRing.parse(SECRET_KEYS)
 NEWER = KeyRing.parse(f"a-new-secret-that-is-only-for-tests-02,{SECRET_KEYS}")

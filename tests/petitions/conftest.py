@@ -2,17 +2,14 @@
 
 from collections.abc import Awaitable, Callable
 from datetime import timedelta
-from typing import Any
 
 import httpx
 import pytest
-from sqlalchemy import update
 
 from app.kit.database.session import Database
-from app.petitions.models import Petition
+from tests.support.time_travel import age_petitions
+from tests.support.types import Headers, Json
 
-Headers = dict[str, str]
-Json = dict[str, Any]
 Draft = Callable[..., Awaitable[Json]]
 LetPass = Callable[[timedelta], Awaitable[None]]
 
@@ -57,9 +54,6 @@ def let_pass(database: Database) -> LetPass:
     """Let time pass for all petitions: what lay ahead comes nearer by so much."""
 
     async def pass_(time: timedelta) -> None:
-        async with database.transaction() as session:
-            await session.execute(
-                update(Petition).values(opens_at=Petition.opens_at - time, closes_at=Petition.closes_at - time)
-            )
+        await age_petitions(database, time)
 
     return pass_

@@ -7,12 +7,12 @@ from uuid import UUID
 
 import httpx
 import pytest
-from movement import run
 
 from app.kit.clock import now
 from app.kit.database.session import Database
 from app.petitions import service
 from app.petitions.milestones import reach
+from tests.support.databases import run
 
 Headers = dict[str, str]
 Json = dict[str, Any]

@@ -6,10 +6,10 @@ from typing import Any
 
 import httpx
 import pytest
-from movement import run
 
 from app.kit.clock import now
 from app.kit.database.session import Database
+from tests.support.databases import run
 
 Headers = dict[str, str]
 Json = dict[str, Any]

@@ -6,9 +6,10 @@ from uuid import UUID
 
 import httpx
 import pytest
-from movement import Json, plant
 
 from app.kit.database.session import Database
+from tests.support.factories import insert_petition
+from tests.support.types import Json
 
 Sign = Callable[..., Awaitable[httpx.Response]]
 Count = Callable[[], Awaitable[int]]
@@ -18,7 +19,7 @@ PETITION = "/v1/petitions/end-the-ban"
 @pytest.fixture
 async def petition_id(database: Database) -> UUID:
     """An open petition, `end-the-ban`."""
-    return await plant(database)
+    return await insert_petition(database)
 
 
 @pytest.fixture

@@ -6,9 +6,11 @@ import json
 import altcha
 import httpx
 import pytest
-from movement import Json, person, plant, proven
 
 from app.kit.database.session import Database
+from tests.support.factories import insert_petition, person
+from tests.support.tallies import exact_counts
+from tests.support.types import Json
 
 Headers = dict[str, str]
 
@@ -37,8 +39,8 @@ async def sign(client: httpx.AsyncClient, number: int, payload: str | None, at: 
 
 
 async def test_whoever_has_done_the_work_signs_once_with_it(client: httpx.AsyncClient, database: Database) -> None:
-    await plant(database, challenge="altcha")
-    await plant(database, "another", challenge="altcha")
+    await insert_petition(database, challenge="altcha")
+    await insert_petition(database, "another", challenge="altcha")
     payload = solved(await challenge_of(client))
     elsewhere = solved(await challenge_of(client, "/v1/petitions/another"))
     assert (await sign(client, 1, payload)).status_code == 201
@@ -48,13 +50,13 @@ async def test_whoever_has_done_the_work_signs_once_with_it(client: httpx.AsyncC
     answers = [await sign(client, 2, one) for one in wrong]
     assert {answer.status_code for answer in answers} == {422}
     assert {answer.json()["type"] for answer in answers} == {"urn:multitude:problem:challenge-failed"}
-    assert await proven(database) == {"another": 0, "end-the-ban": 1}
+    assert await exact_counts(database) == {"another": 0, "end-the-ban": 1}
 
 
 async def test_staff_switch_the_work_on_and_off(
     client: httpx.AsyncClient, database: Database, campaigner: Headers
 ) -> None:
-    await plant(database)
+    await insert_petition(database)
     assert (await sign(client, 1, None)).status_code == 201
     answer = await client.patch(AT, json={"challenge": "altcha"}, headers=campaigner)
     assert answer.json()["challenge"] == "altcha"
@@ -68,6 +70,6 @@ async def test_staff_switch_the_work_on_and_off(
 async def test_there_is_no_other_work(
     client: httpx.AsyncClient, database: Database, campaigner: Headers, value: object
 ) -> None:
-    await plant(database)
+    await insert_petition(database)
     answer = await client.patch(AT, json={"challenge": value}, headers=campaigner)
     assert answer.status_code == 422

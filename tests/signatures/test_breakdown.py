@@ -11,18 +11,19 @@ from uuid import UUID, uuid4
 
 import httpx
 import pytest
-from movement import Json, person, plant
 
 from app.kit.clock import now
 from app.kit.database.session import Database
 from app.signatures.reading.breakdown import fold
-from app.signatures.schemas import Dimension, TallyRow, TallyView
+from app.signatures.schemas import DimensionName, TallyRow, TallyView
+from tests.support.factories import insert_petition, person
+from tests.support.types import Json
 
 Headers = dict[str, str]
 Sign = Callable[..., Awaitable[httpx.Response]]
 AT = "/v1/petitions/end-the-ban/tally"
 GROUP, EVENT = uuid4(), uuid4()
-STAFF_ONLY = set(get_args(Dimension)) - {"country", "hour"}
+STAFF_ONLY = set(get_args(DimensionName)) - {"country", "hour"}
 
 CROWD = [
     *(person(n, "UG", region="Kampala", source="-2-3", referral=f"group:{GROUP}") for n in range(7)),
@@ -91,7 +92,7 @@ async def test_each_role_sees_what_it_may(
     analyst: Headers,
     data_officer: Headers,
 ) -> None:
-    for by in get_args(Dimension):
+    for by in get_args(DimensionName):
         public = await client.get(AT, params={"by": by})
         assert (by, public.status_code) == (by, 401 if by in STAFF_ONLY else 200)
         for staff in (owner, campaigner, analyst, data_officer):
@@ -118,7 +119,7 @@ async def test_an_unknown_dimension_or_petition_is_a_problem(
     for query in ({}, {"by": "signer"}, {"by": "total"}, {"by": ""}, {"by": "country'; --"}):
         for headers in ({}, analyst):
             assert (await client.get(AT, params=query, headers=headers)).status_code == 422
-    await plant(database, "draft", state="draft", opens_at=None)
+    await insert_petition(database, "draft", state="draft", opens_at=None)
     for slug in ("unknown", "draft"):
         assert (await client.get(f"/v1/petitions/{slug}/tally?by=country")).status_code == 404
     assert (await client.get("/v1/petitions/draft/tally?by=country", headers=analyst)).json()["total"] == 0

@@ -9,8 +9,6 @@ from uuid import UUID, uuid4
 
 import httpx
 import pytest
-from movement import Json, like, person, plant, prove, proven, run, until, working
-from postbox import Mailbox
 from pydantic import SecretStr
 
 from app.kit.abuse.rate_limits import open_limiter
@@ -22,6 +20,12 @@ from app.kit.mail.templates import MailTemplates
 from app.settings import Settings
 from app.signatures.background.mails import SignatureMails
 from app.signatures.signing.sealing import unseal, write_link
+from tests.support.application import running_worker
+from tests.support.databases import run, wait_until
+from tests.support.factories import insert_petition, people_like, person
+from tests.support.smtp import SmtpServer
+from tests.support.tallies import exact_count, exact_counts
+from tests.support.types import Json
 
 AT = "/v1/petitions/end-the-ban"
 AMINA = person(1, given_name="Amina", email="amina@example.org")
@@ -30,18 +34,18 @@ AMINA = person(1, given_name="Amina", email="amina@example.org")
 @pytest.fixture
 async def petition_id(database: Database) -> UUID:
     """An open petition whose signatures are confirmed by mail."""
-    return await plant(database, confirmation="email")
+    return await insert_petition(database, confirmation="email")
 
 
 @pytest.fixture
-def mailbox() -> AsyncIterator[Mailbox]:
-    with Mailbox() as mailbox:
+def mailbox() -> AsyncIterator[SmtpServer]:
+    with SmtpServer() as mailbox:
         yield mailbox
 
 
 @pytest.fixture
-async def worker(settings: Settings, mailbox: Mailbox) -> AsyncIterator[Settings]:
-    async with working(settings, smtp_url=SecretStr(mailbox.url)) as chosen:
+async def worker(settings: Settings, mailbox: SmtpServer) -> AsyncIterator[Settings]:
+    async with running_worker(settings, smtp_url=SecretStr(mailbox.url)) as chosen:
         yield chosen
 
 
@@ -66,7 +70,7 @@ async def confirm(client: httpx.AsyncClient, token: str) -> httpx.Response:
 
 
 async def test_a_signature_counts_once_its_link_was_followed(
-    client: httpx.AsyncClient, petition_id: UUID, worker: Settings, mailbox: Mailbox, database: Database
+    client: httpx.AsyncClient, petition_id: UUID, worker: Settings, mailbox: SmtpServer, database: Database
 ) -> None:
     assert (await sign(client))["status"] == "pending"
     (mail,) = await mailbox.arrived(1)
@@ -74,25 +78,25 @@ async def test_a_signature_counts_once_its_link_was_followed(
     assert "Amina" in mail.text
     assert "End the ban" in mail.text
     assert "ban" not in mail.subject.lower()
-    assert await proven(database) == {"end-the-ban": 0}
+    assert await exact_counts(database) == {"end-the-ban": 0}
     answers = [await confirm(client, token_of(mail.links[0])) for _ in range(3)]
     assert [answer.status_code for answer in answers] == [200] * 3
     assert len({answer.text for answer in answers}) == 1
     assert answers[0].json()["status"] == "confirmed"
     assert await count_of(client) == 1
-    assert await proven(database) == {"end-the-ban": 1}
+    assert await exact_counts(database) == {"end-the-ban": 1}
 
 
 async def settled(database: Database) -> None:
     """Wait until it is written down of every mail that it was sent."""
-    await until(database, "SELECT count(*) = 0 FROM signatures WHERE due_mail IS NOT NULL")
+    await wait_until(database, "SELECT count(*) = 0 FROM signatures WHERE due_mail IS NOT NULL")
 
 
 async def test_whoever_opens_links_changes_nothing(
-    client: httpx.AsyncClient, petition_id: UUID, worker: Settings, mailbox: Mailbox, database: Database
+    client: httpx.AsyncClient, petition_id: UUID, worker: Settings, mailbox: SmtpServer, database: Database
 ) -> None:
     """A mail scanner fetches every link of every mail, with GET and HEAD, more than once."""
-    await asyncio.gather(*(sign(client, body) for body in like(5)))
+    await asyncio.gather(*(sign(client, body) for body in people_like(5)))
     mails = await mailbox.arrived(5)
     await settled(database)
     links = {link for mail in mails for link in [*mail.links, *re.findall(r'href="([^"]+)"', mail.html)]}
@@ -104,11 +108,11 @@ async def test_whoever_opens_links_changes_nothing(
             assert answer.status_code in {200, 405}
     after = await run(database, "SELECT petition_id, signer, id, state, xmin::text FROM signatures ORDER BY signer")
     assert before == after
-    assert await proven(database) == {"end-the-ban": 0}
+    assert await exact_counts(database) == {"end-the-ban": 0}
 
 
 async def test_our_own_page_confirms_when_its_button_is_pressed(
-    client: httpx.AsyncClient, petition_id: UUID, worker: Settings, mailbox: Mailbox, database: Database
+    client: httpx.AsyncClient, petition_id: UUID, worker: Settings, mailbox: SmtpServer, database: Database
 ) -> None:
     await sign(client, AMINA | {"locale": "ar"})
     (mail,) = await mailbox.arrived(1)
@@ -120,7 +124,7 @@ async def test_our_own_page_confirms_when_its_button_is_pressed(
     answers = [await client.post("/confirm", data={"token": field}) for _ in range(2)]
     assert [answer.status_code for answer in answers] == [200, 200]
     assert answers[0].text == answers[1].text
-    assert await proven(database) == {"end-the-ban": 1}
+    assert await exact_counts(database) == {"end-the-ban": 1}
     wrong = await client.post("/confirm", data={"token": field[:-2]})
     assert wrong.status_code == 404
     assert field not in wrong.text
@@ -140,17 +144,17 @@ async def test_links_that_are_forged_foreign_or_too_old_are_refused_alike(
     assert len({answer.text.replace(answer.json()["request_id"], "") for answer in answers}) == 1
     for body in ({}, {"token": ""}, {"token": 7}, {"token": good, "more": 1}, {"token": "A" * 201}):
         assert (await client.post("/v1/confirmations", json=body)).status_code == 422
-    assert await proven(database) == {"end-the-ban": 0}
+    assert await exact_counts(database) == {"end-the-ban": 0}
     # A link for somebody who never signed is as good a link as any, and confirms nothing.
     strange = write_link(ring, petition_id, uuid4().bytes, uuid4(), now())
     assert (await confirm(client, strange)).status_code == 200
-    assert await proven(database) == {"end-the-ban": 0}
+    assert await exact_counts(database) == {"end-the-ban": 0}
     assert (await confirm(client, good)).status_code == 200
-    assert await proven(database) == {"end-the-ban": 1}
+    assert await exact_counts(database) == {"end-the-ban": 1}
 
 
 async def test_whoever_signs_again_is_told_by_mail_and_by_nothing_else(
-    client: httpx.AsyncClient, petition_id: UUID, worker: Settings, mailbox: Mailbox, database: Database
+    client: httpx.AsyncClient, petition_id: UUID, worker: Settings, mailbox: SmtpServer, database: Database
 ) -> None:
     first = await client.post(f"{AT}/signatures", json=AMINA)
     asked = (await mailbox.arrived(1))[0]
@@ -166,11 +170,11 @@ async def test_whoever_signs_again_is_told_by_mail_and_by_nothing_else(
     shapes = {(a.status_code, *sorted(a.headers), a.json()["status"], *sorted(a.json())) for a in (first, again, third)}
     assert len(shapes) == 1
     assert len({asked.message["Message-ID"], reminded.message["Message-ID"], told.message["Message-ID"]}) == 3
-    assert await proven(database) == {"end-the-ban": 1}
+    assert await exact_counts(database) == {"end-the-ban": 1}
 
 
 async def test_nobody_gets_more_than_five_mails_whatever_is_signed_and_withdrawn(
-    client: httpx.AsyncClient, petition_id: UUID, worker: Settings, mailbox: Mailbox, database: Database
+    client: httpx.AsyncClient, petition_id: UUID, worker: Settings, mailbox: SmtpServer, database: Database
 ) -> None:
     for number in range(8):
         told = await sign(client)
@@ -187,13 +191,13 @@ async def test_nobody_gets_more_than_five_mails_whatever_is_signed_and_withdrawn
 
 
 async def test_an_address_gets_only_so_many_mails_an_hour_and_the_rest_later(
-    client: httpx.AsyncClient, petition_id: UUID, settings: Settings, mailbox: Mailbox, database: Database
+    client: httpx.AsyncClient, petition_id: UUID, settings: Settings, mailbox: SmtpServer, database: Database
 ) -> None:
     for number in range(4):
-        await plant(database, f"petition-{number}", confirmation="email")
+        await insert_petition(database, f"petition-{number}", confirmation="email")
         answer = await client.post(f"/v1/petitions/petition-{number}/signatures", json=AMINA)
         assert answer.status_code == 201
-    async with working(settings, smtp_url=SecretStr(mailbox.url), mails_per_hour=3):
+    async with running_worker(settings, smtp_url=SecretStr(mailbox.url), mails_per_hour=3):
         await mailbox.arrived(3)
         await sign(client, person(2))
         await mailbox.arrived(4)
@@ -203,7 +207,7 @@ async def test_an_address_gets_only_so_many_mails_an_hour_and_the_rest_later(
     )
     assert [tuple(row) for row in await run(database, waiting)] == [(0, True)]
     await run(database, "UPDATE signatures SET mail_due_at = now(), mail_since = now() WHERE due_mail IS NOT NULL")
-    async with working(settings, smtp_url=SecretStr(mailbox.url), mails_per_hour=3):
+    async with running_worker(settings, smtp_url=SecretStr(mailbox.url), mails_per_hour=3):
         await mailbox.arrived(5)
     assert mailbox.counts()["amina@example.org"] == 4
 
@@ -248,7 +252,7 @@ LEDGER = "SELECT given, proven FROM consents"
 
 
 async def test_the_newest_attempt_stands_so_nobody_signs_in_anothers_place(
-    client: httpx.AsyncClient, petition_id: UUID, worker: Settings, mailbox: Mailbox, database: Database
+    client: httpx.AsyncClient, petition_id: UUID, worker: Settings, mailbox: SmtpServer, database: Database
 ) -> None:
     await sign(client, MALLORY | {"consents": AGREED})
     await mailbox.arrived(1)
@@ -260,13 +264,13 @@ async def test_the_newest_attempt_stands_so_nobody_signs_in_anothers_place(
     (row,) = await run(database, "SELECT signer, sealed, country FROM signatures")
     told = unseal(worker.key_ring, petition_id, row.signer, row.sealed)
     assert (told.given_name, told.comment, row.country) == ("Amina", "", "UG")
-    await until(database, "SELECT count(*) = 0 FROM signatures WHERE consents_due")
+    await wait_until(database, "SELECT count(*) = 0 FROM signatures WHERE consents_due")
     assert await run(database, LEDGER) == []
-    assert await proven(database) == {"end-the-ban": 1}
+    assert await exact_counts(database) == {"end-the-ban": 1}
 
 
 async def test_a_link_confirms_the_signature_but_no_consents_that_came_after_it(
-    client: httpx.AsyncClient, petition_id: UUID, worker: Settings, mailbox: Mailbox, database: Database
+    client: httpx.AsyncClient, petition_id: UUID, worker: Settings, mailbox: SmtpServer, database: Database
 ) -> None:
     receipt = (await sign(client, AMINA))["receipt"]
     mine = (await mailbox.arrived(1))[0]
@@ -274,35 +278,35 @@ async def test_a_link_confirms_the_signature_but_no_consents_that_came_after_it(
     strangers = (await sign(client, MALLORY | {"consents": AGREED}))["receipt"]
     await mailbox.arrived(2)
     await confirm(client, token_of(mine.links[0]))
-    assert await proven(database) == {"end-the-ban": 1}
+    assert await exact_counts(database) == {"end-the-ban": 1}
     await client.post(f"{AT}/withdrawals", json={"receipt": strangers})
-    assert await proven(database) == {"end-the-ban": 1}, "the stranger's receipt opens nothing"
+    assert await exact_counts(database) == {"end-the-ban": 1}, "the stranger's receipt opens nothing"
     assert not (await run(database, "SELECT consents_due FROM signatures"))[0][0]
     assert await run(database, LEDGER) == []
     await client.post(f"{AT}/withdrawals", json={"receipt": receipt})
-    assert await proven(database) == {"end-the-ban": 0}, "hers does"
+    assert await exact_counts(database) == {"end-the-ban": 0}, "hers does"
 
 
 async def test_consents_count_from_the_confirmation_on_and_are_proven_by_it(
-    client: httpx.AsyncClient, petition_id: UUID, worker: Settings, mailbox: Mailbox, database: Database
+    client: httpx.AsyncClient, petition_id: UUID, worker: Settings, mailbox: SmtpServer, database: Database
 ) -> None:
     await sign(client, AMINA | {"consents": AGREED})
     mine = (await mailbox.arrived(1))[0]
     assert await run(database, LEDGER) == []
     await confirm(client, token_of(mine.links[0]))
-    await until(database, "SELECT count(*) = 1 FROM consents")
+    await wait_until(database, "SELECT count(*) = 1 FROM consents")
     assert [tuple(row) for row in await run(database, LEDGER)] == [(True, True)]
 
 
 async def test_a_mail_server_in_trouble_costs_nobody_their_mail(
-    client: httpx.AsyncClient, petition_id: UUID, worker: Settings, mailbox: Mailbox, database: Database
+    client: httpx.AsyncClient, petition_id: UUID, worker: Settings, mailbox: SmtpServer, database: Database
 ) -> None:
     mailbox.answer("person.0@example.org", "451 later", times=1)
     mailbox.answer("person.1@example.org", "550 nobody here")
     mailbox.answer("person.2@example.org", "drop", times=1, at_data=True)
-    await asyncio.gather(*(sign(client, body) for body in like(4)))
+    await asyncio.gather(*(sign(client, body) for body in people_like(4)))
     await mailbox.arrived(1)
-    await until(database, "SELECT count(*) = 2 FROM signatures WHERE due_mail IS NOT NULL")
+    await wait_until(database, "SELECT count(*) = 2 FROM signatures WHERE due_mail IS NOT NULL")
     # Those to be tried again are due in a minute: the clock is put forward for them.
     await run(database, "UPDATE signatures SET mail_due_at = now() WHERE due_mail IS NOT NULL")
     await mailbox.arrived(3)
@@ -321,10 +325,10 @@ async def test_a_confirmation_counts_after_closing_but_not_in_the_archive(
     tokens = [write_link(settings.key_ring, petition_id, row.signer, row.id, now()) for row in rows]
     await run(database, "UPDATE petitions SET state = 'closed', closes_at = now() + interval '1 second'")
     assert (await confirm(client, tokens[0])).status_code == 200
-    assert await proven(database) == {"end-the-ban": 1}
+    assert await exact_counts(database) == {"end-the-ban": 1}
     await run(database, "UPDATE petitions SET state = 'archived'")
     assert (await confirm(client, tokens[1])).status_code == 200
-    assert await proven(database) == {"end-the-ban": 1}
+    assert await exact_counts(database) == {"end-the-ban": 1}
 
 
 async def test_a_pending_signature_can_be_withdrawn_and_its_link_then_confirms_nothing(
@@ -338,4 +342,4 @@ async def test_a_pending_signature_can_be_withdrawn_and_its_link_then_confirms_n
     (row,) = await run(database, "SELECT state, octet_length(sealed) FROM signatures")
     assert tuple(row) == ("withdrawn", 0)
     async with database.snapshot() as session:
-        assert await prove(session, petition_id) == 0
+        assert await exact_count(session, petition_id) == 0

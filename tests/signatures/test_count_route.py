@@ -4,10 +4,12 @@ from collections.abc import Awaitable, Callable
 from uuid import UUID
 
 import httpx
-from movement import person, plant, run, serving
 
 from app.kit.database.session import Database
 from app.settings import Settings
+from tests.support.application import serving
+from tests.support.databases import run
+from tests.support.factories import insert_petition, person
 
 Sign = Callable[..., Awaitable[httpx.Response]]
 AT = "/v1/petitions/end-the-ban/count"
@@ -44,9 +46,9 @@ async def test_a_new_goal_is_a_new_answer(client: httpx.AsyncClient, database: D
 
 async def test_only_public_petitions_have_a_count(client: httpx.AsyncClient, database: Database) -> None:
     for slug, more in {"draft": {"state": "draft", "opens_at": None}, "removed": {"moderation": "removed"}}.items():
-        await plant(database, slug, **more)
+        await insert_petition(database, slug, **more)
         assert (await client.get(f"/v1/petitions/{slug}/count")).status_code == 404
-    await plant(database, "closed", state="closed")
+    await insert_petition(database, "closed", state="closed")
     assert (await client.get("/v1/petitions/closed/count")).json()["signature_count"] == 0
 
 

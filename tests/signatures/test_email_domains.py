@@ -1,10 +1,10 @@
 """Throw-away addresses are known by their domain, and a domain is found again by a digest of its own."""
 
 import pytest
-from movement import SECRET_KEYS
 
 from app.kit.crypto.sealing import KeyRing
 from app.signatures.signing.email_domains import digest, domain_of, is_disposable
+from tests.support.settings import SECRET_KEYS
 
 RING = KeyRing.parse(SECRET_KEYS)
 

@@ -10,7 +10,6 @@ from uuid import UUID
 
 import httpx
 import pytest
-from movement import FINGERPRINT, Json, dump, person, plant, proven, run
 
 from app.commands.console import CommandError
 from app.commands.imports import _import
@@ -24,6 +23,11 @@ from app.signatures.importing import Import, Line, Summary, UnreadableFileError,
 from app.signatures.schemas import ImportedSigning
 from app.signatures.service import PetitionNotOpen
 from app.signatures.signing.sealing import Personal, unseal
+from tests.support.databases import run
+from tests.support.factories import insert_petition, person
+from tests.support.settings import FINGERPRINT
+from tests.support.tallies import dump_signatures, exact_counts
+from tests.support.types import Json
 
 Sign = Callable[..., Awaitable[httpx.Response]]
 BOM = b"\xef\xbb\xbf"
@@ -80,7 +84,7 @@ async def test_a_file_of_signatures_counts_and_run_again_counts_nothing(
     assert await bring(written(*CROWD)) == (5, 0, 5, 0, {})
     assert await run(database, "SELECT * FROM signatures ORDER BY signer") == before
     assert await bring(written(*CROWD, person(9), person(9))) == (7, 1, 6, 0, {})
-    assert await proven(database) == {"end-the-ban": 6}
+    assert await exact_counts(database) == {"end-the-ban": 6}
 
 
 @pytest.mark.parametrize("written", [csv_of, ndjson_of])
@@ -96,7 +100,7 @@ async def test_however_the_file_was_saved(bring: Bring, database: Database, writ
     ):
         done = await bring(saved)
         assert (done.read, done.counted + done.duplicate, done.refused) == (5, 5, 0)
-    assert await proven(database) == {"end-the-ban": 5}
+    assert await exact_counts(database) == {"end-the-ban": 5}
 
 
 async def test_every_field_of_a_line_arrives(bring: Bring, database: Database, settings: Settings) -> None:
@@ -141,7 +145,7 @@ async def test_refused_lines_are_told_by_number_and_reason_without_their_data(br
     assert done.reasons[3] == "email: is not a valid e-mail address"
     assert done.reasons[5].startswith("country: ")
     assert all(reason and "idden" not in reason for reason in done.reasons.values())
-    assert await proven(database) == {"end-the-ban": 2}
+    assert await exact_counts(database) == {"end-the-ban": 2}
 
 
 async def test_refused_lines_of_ndjson(bring: Bring, database: Database) -> None:
@@ -162,7 +166,7 @@ async def test_refused_lines_of_ndjson(bring: Bring, database: Database) -> None
     assert (done.read, done.counted) == (10, 2)
     assert set(done.reasons) == set(range(2, 10))
     assert all(reason and "hidden" not in reason for reason in done.reasons.values())
-    assert await proven(database) == {"end-the-ban": 2}
+    assert await exact_counts(database) == {"end-the-ban": 2}
 
 
 async def test_bytes_that_are_no_text_spoil_their_own_line_alone(bring: Bring) -> None:
@@ -217,14 +221,14 @@ async def test_a_petition_that_is_not_open_refuses_the_file_whole(bring: Bring, 
         await bring(csv_of(*CROWD))
     with pytest.raises(PetitionNotFound):
         await bring(csv_of(*CROWD), "unknown")
-    assert await dump(database) == []
+    assert await dump_signatures(database) == []
 
 
 async def test_lines_from_countries_that_may_not_sign_are_refused(bring: Bring, database: Database) -> None:
-    await plant(database, "elsewhere", allowed_countries=["FR"])
+    await insert_petition(database, "elsewhere", allowed_countries=["FR"])
     done = await bring(csv_of(person(1, "UG"), person(2, "FR"), person(3, "UG")), "elsewhere")
     assert (done.counted, set(done.reasons)) == (1, {2, 4})
-    assert await proven(database) == {"elsewhere": 1, "end-the-ban": 0}
+    assert await exact_counts(database) == {"elsewhere": 1, "end-the-ban": 0}
 
 
 async def test_whoever_has_withdrawn_stays_withdrawn(
@@ -234,15 +238,15 @@ async def test_whoever_has_withdrawn_stays_withdrawn(
     told = (await sign(person(7))).json()
     await client.post(told["links"]["withdraw"], json={"receipt": told["receipt"]})
     assert await bring(csv_of(*CROWD, person(7))) == (6, 0, 6, 0, {})
-    assert await proven(database) == {"end-the-ban": 5}
+    assert await exact_counts(database) == {"end-the-ban": 5}
     assert (await sign(person(7))).status_code == 201
-    assert await proven(database) == {"end-the-ban": 6}
+    assert await exact_counts(database) == {"end-the-ban": 6}
 
 
 async def test_whoever_signed_and_stands_in_the_file_is_one(bring: Bring, sign: Sign, database: Database) -> None:
     await sign(person(1, email="Person.1@EXAMPLE.org"))
     assert (await bring(csv_of(*CROWD)))[:3] == (5, 4, 1)
-    assert await proven(database) == {"end-the-ban": 5}
+    assert await exact_counts(database) == {"end-the-ban": 5}
 
 
 async def test_an_import_that_was_cut_short_is_run_again(
@@ -268,10 +272,10 @@ async def test_an_import_that_was_cut_short_is_run_again(
 
     with pytest.raises(OSError, match="pulled out"):
         await attempt(55)
-    counted = (await proven(database))["end-the-ban"]
+    counted = (await exact_counts(database))["end-the-ban"]
     assert counted in {40, 50}
     assert (await attempt(95)).counted == 95 - counted
-    assert await proven(database) == {"end-the-ban": 95}
+    assert await exact_counts(database) == {"end-the-ban": 95}
 
 
 def test_a_file_is_read_line_by_line_and_tells_how_far_it_is(tmp_path: Path) -> None:

@@ -8,8 +8,6 @@ from uuid import UUID
 
 import httpx
 import pytest
-from carrying import AT, RING, Headers, carry_out, claimed, draft, say, sign_all, signing
-from movement import Json, dump, person, plant, proven, run
 
 from app.kit.clock import now
 from app.kit.database.session import Database
@@ -18,6 +16,22 @@ from app.signatures.background import runner
 from app.signatures.engine import chunks, transitions
 from app.signatures.engine.scan import ScanProgress
 from app.signatures.engine.transitions import Confirmation, Withdrawal
+from app.signatures.moderation import rules
+from app.signatures.moderation.schemas import RULE_FIELDS, RuleBody
+from tests.support.databases import run
+from tests.support.factories import insert_petition, person
+from tests.support.invalidations import (
+    AT,
+    apply_all,
+    change_state,
+    claimed_lane,
+    draft_invalidation,
+    prepared_signing,
+    sign_all,
+)
+from tests.support.settings import RING
+from tests.support.tallies import dump_signatures, exact_counts
+from tests.support.types import Headers, Json
 
 Sign = Callable[..., Awaitable[httpx.Response]]
 
@@ -33,7 +47,7 @@ def _small_slices(monkeypatch: pytest.MonkeyPatch) -> None:
 def crowd(petition_id: UUID, count: int, **more: Any) -> list[Any]:
     """So many signatures that differ in country, hour, source, domain and address."""
     return [
-        signing(
+        prepared_signing(
             petition_id,
             person(
                 number,
@@ -88,18 +102,18 @@ async def test_what_the_dry_run_says_is_what_is_invalidated(
     people = crowd(petition_id, 30)
     await sign_all(database, people)
     expected = {one.signer for number, one in enumerate(people) if matches(number)}
-    before = await dump(database)
-    view = await draft(client, campaigner, **rule)
+    before = await dump_signatures(database)
+    view = await draft_invalidation(client, campaigner, **rule)
     told = view["dry_run"]
     assert view["state"] == "draft"
     assert told["signature_count"] == len(expected) > 0
     for rows in (told["by_country"], told["by_hour"]):
         assert sum(row["signature_count"] for row in rows) == len(expected)
     assert told["by_state"] == {"confirmed": len(expected)}
-    assert await dump(database) == before
-    applying = await say(client, campaigner, view, "apply")
+    assert await dump_signatures(database) == before
+    applying = await change_state(client, campaigner, view, "apply")
     assert (applying["state"], applying["dry_run"]) == ("applying", told)
-    counts = await carry_out(database, petition_id)
+    counts = await apply_all(database, petition_id)
     assert counts == sorted(counts, reverse=True)
     assert await invalidated(database) == expected
     assert counts[-1] == 30 - len(expected)
@@ -113,32 +127,32 @@ async def test_an_invalidation_is_undone_as_a_whole(
     client: httpx.AsyncClient, database: Database, petition_id: UUID, campaigner: Headers
 ) -> None:
     await sign_all(database, crowd(petition_id, 30))
-    before = await dump(database)
-    view = await draft(client, campaigner, countries=["UG"])
-    await say(client, campaigner, view, "apply")
-    await carry_out(database, petition_id)
-    undoing = await say(client, campaigner, view, "undo")
+    before = await dump_signatures(database)
+    view = await draft_invalidation(client, campaigner, countries=["UG"])
+    await change_state(client, campaigner, view, "apply")
+    await apply_all(database, petition_id)
+    undoing = await change_state(client, campaigner, view, "undo")
     assert (undoing["state"], undoing["slice"]) == ("undoing", 0)
-    counts = await carry_out(database, petition_id)
+    counts = await apply_all(database, petition_id)
     assert (counts[0], counts[-1]) == (min(counts), 30)
     after = (await client.get(f"{AT}/invalidations/{view['id']}", headers=campaigner)).json()
     assert (after["state"], after["invalidated_count"], after["restored_count"]) == ("undone", 10, 10)
     # Tallies may have moved to another lane; the signatures are what they were.
-    assert [row for row in await dump(database) if len(row) > 10] == [row for row in before if len(row) > 10]
+    assert [row for row in await dump_signatures(database) if len(row) > 10] == [row for row in before if len(row) > 10]
 
 
 async def test_it_can_be_undone_while_it_is_being_applied(
     client: httpx.AsyncClient, database: Database, petition_id: UUID, campaigner: Headers
 ) -> None:
     await sign_all(database, crowd(petition_id, 30))
-    view = await draft(client, campaigner, countries=["UG"])
-    await say(client, campaigner, view, "apply")
-    async with claimed(database) as lane:
+    view = await draft_invalidation(client, campaigner, countries=["UG"])
+    await change_state(client, campaigner, view, "apply")
+    async with claimed_lane(database) as lane:
         for _ in range(4):
             assert await runner.run_chunk(lane, RING, ScanProgress())
     assert 0 < len(await invalidated(database)) < 10
-    await say(client, campaigner, view, "undo")
-    await carry_out(database, petition_id)
+    await change_state(client, campaigner, view, "undo")
+    await apply_all(database, petition_id)
     assert await states(database) == {"confirmed": 30}
 
 
@@ -146,19 +160,22 @@ async def test_each_verb_may_be_said_again_and_none_out_of_turn(
     client: httpx.AsyncClient, database: Database, petition_id: UUID, campaigner: Headers
 ) -> None:
     await sign_all(database, crowd(petition_id, 9))
-    view = await draft(client, campaigner, countries=["UG"])
+    view = await draft_invalidation(client, campaigner, countries=["UG"])
     at = f"{AT}/invalidations/{view['id']}"
     early = await client.post(f"{at}/undo", headers=campaigner)
     assert (early.status_code, early.json()["type"]) == (409, "urn:multitude:problem:invalidation-out-of-turn")
-    first, second = await say(client, campaigner, view, "apply"), await say(client, campaigner, view, "apply")
+    first, second = (
+        await change_state(client, campaigner, view, "apply"),
+        await change_state(client, campaigner, view, "apply"),
+    )
     assert first["signed_before"] == second["signed_before"]
-    await carry_out(database, petition_id)
-    assert (await say(client, campaigner, view, "apply"))["state"] == "applied"
-    assert await carry_out(database, petition_id) == []
-    await say(client, campaigner, view, "undo")
+    await apply_all(database, petition_id)
+    assert (await change_state(client, campaigner, view, "apply"))["state"] == "applied"
+    assert await apply_all(database, petition_id) == []
+    await change_state(client, campaigner, view, "undo")
     assert (await client.post(f"{at}/apply", headers=campaigner)).status_code == 409
-    await carry_out(database, petition_id)
-    assert (await say(client, campaigner, view, "undo"))["state"] == "undone"
+    await apply_all(database, petition_id)
+    assert (await change_state(client, campaigner, view, "undo"))["state"] == "undone"
     assert (await client.post(f"{at}/apply", headers=campaigner)).status_code == 409
     assert await states(database) == {"confirmed": 9}
 
@@ -167,10 +184,10 @@ async def test_who_signs_after_it_was_applied_is_not_touched(
     client: httpx.AsyncClient, database: Database, petition_id: UUID, campaigner: Headers, sign: Sign
 ) -> None:
     await sign_all(database, crowd(petition_id, 9))
-    view = await draft(client, campaigner, countries=["UG"])
-    await say(client, campaigner, view, "apply")
+    view = await draft_invalidation(client, campaigner, countries=["UG"])
+    await change_state(client, campaigner, view, "apply")
     await sign(person(100, "UG"))
-    await carry_out(database, petition_id)
+    await apply_all(database, petition_id)
     assert await states(database) == {"confirmed": 7, "invalidated": 3}
 
 
@@ -178,14 +195,14 @@ async def test_a_signature_given_in_time_and_committed_late_is_not_forgotten(
     client: httpx.AsyncClient, database: Database, petition_id: UUID, campaigner: Headers
 ) -> None:
     await sign_all(database, crowd(petition_id, 30))
-    view = await draft(client, campaigner, countries=["UG"])
-    await say(client, campaigner, view, "apply")
-    async with claimed(database) as lane:
+    view = await draft_invalidation(client, campaigner, countries=["UG"])
+    await change_state(client, campaigner, view, "apply")
+    async with claimed_lane(database) as lane:
         for _ in range(5):
             await runner.run_chunk(lane, RING, ScanProgress())
-        late = [signing(petition_id, person(n, "UG", signed_at=THEN.isoformat())) for n in range(100, 130)]
+        late = [prepared_signing(petition_id, person(n, "UG", signed_at=THEN.isoformat())) for n in range(100, 130)]
         await sign_all(database, late)
-        await carry_out(database, petition_id)
+        await apply_all(database, petition_id)
     assert await states(database) == {"confirmed": 20, "invalidated": 40}
     told = (await client.get(f"{AT}/invalidations/{view['id']}", headers=campaigner)).json()
     assert (told["state"], told["invalidated_count"]) == ("applied", 40)
@@ -194,20 +211,20 @@ async def test_a_signature_given_in_time_and_committed_late_is_not_forgotten(
 async def test_whoever_confirms_or_withdraws_meanwhile_is_restored_to_that(
     client: httpx.AsyncClient, database: Database, campaigner: Headers
 ) -> None:
-    petition_id = await plant(database, confirmation="email")
+    petition_id = await insert_petition(database, confirmation="email")
     people = crowd(petition_id, 9)
     await sign_all(database, people)
-    view = await draft(client, campaigner, everything=True)
+    view = await draft_invalidation(client, campaigner, everything=True)
     assert view["dry_run"]["by_state"] == {"pending": 9}
-    await say(client, campaigner, view, "apply")
-    assert set(await carry_out(database, petition_id)) == {0}
-    async with claimed(database) as lane:
+    await change_state(client, campaigner, view, "apply")
+    assert set(await apply_all(database, petition_id)) == {0}
+    async with claimed_lane(database) as lane:
         await transitions.confirm(lane, [Confirmation(*one[:3]) for one in people[:5]])
         await transitions.withdraw(lane, [Withdrawal(*one[:3]) for one in people[4:6]])
-    assert await proven(database) == {"end-the-ban": 0}
+    assert await exact_counts(database) == {"end-the-ban": 0}
     assert await states(database) == {"invalidated": 9}
-    await say(client, campaigner, view, "undo")
-    assert (await carry_out(database, petition_id))[-1] == 4
+    await change_state(client, campaigner, view, "undo")
+    assert (await apply_all(database, petition_id))[-1] == 4
     assert await states(database) == {"confirmed": 4, "withdrawn": 2, "pending": 3}
 
 
@@ -219,30 +236,30 @@ async def test_a_partners_signatures_are_found_by_its_slug(
         await session.flush()
         partner_id = partner.id
     await sign_all(database, crowd(petition_id, 6, partner_id=partner_id))
-    await sign_all(database, [signing(petition_id, person(100))])
-    view = await draft(client, campaigner, partner="careless-partner")
+    await sign_all(database, [prepared_signing(petition_id, person(100))])
+    view = await draft_invalidation(client, campaigner, partner="careless-partner")
     assert view["rule"]["partner"] == "careless-partner"
-    await say(client, campaigner, view, "apply")
-    assert (await carry_out(database, petition_id))[-1] == 1
+    await change_state(client, campaigner, view, "apply")
+    assert (await apply_all(database, petition_id))[-1] == 1
 
 
 async def test_a_rule_for_a_petition_nobody_has_signed_matches_nothing(
     client: httpx.AsyncClient, database: Database, petition_id: UUID, campaigner: Headers
 ) -> None:
-    view = await draft(client, campaigner, countries=["UG"])
+    view = await draft_invalidation(client, campaigner, countries=["UG"])
     assert view["dry_run"] == {"signature_count": 0, "by_country": [], "by_hour": [], "by_state": {}}
-    await say(client, campaigner, view, "apply")
-    assert (await carry_out(database, petition_id))[-1] == 0
+    await change_state(client, campaigner, view, "apply")
+    assert (await apply_all(database, petition_id))[-1] == 0
 
 
 async def test_the_state_of_the_petition_does_not_matter(
     client: httpx.AsyncClient, database: Database, petition_id: UUID, campaigner: Headers
 ) -> None:
     await sign_all(database, crowd(petition_id, 9))
-    view = await draft(client, campaigner, countries=["UG"])
+    view = await draft_invalidation(client, campaigner, countries=["UG"])
     await run(database, "UPDATE petitions SET state = 'archived'")
-    await say(client, campaigner, view, "apply")
-    assert (await carry_out(database, petition_id))[-1] == 6
+    await change_state(client, campaigner, view, "apply")
+    assert (await apply_all(database, petition_id))[-1] == 6
 
 
 LATER = (now() + timedelta(days=1)).isoformat()
@@ -287,22 +304,22 @@ async def test_a_rule_that_turns_out_to_match_everybody_needs_the_word(
 ) -> None:
     await sign_all(database, crowd(petition_id, 9))
     rule = {"signed_from": "2020-01-01T00:00:00Z"}
-    view = await draft(client, campaigner, **rule)
+    view = await draft_invalidation(client, campaigner, **rule)
     at = f"{AT}/invalidations/{view['id']}"
     refused = await client.post(f"{at}/apply", headers=campaigner)
     assert (refused.status_code, refused.json()["type"]) == (409, "urn:multitude:problem:rule-matches-all-signatures")
     assert (await client.get(at, headers=campaigner)).json()["state"] == "draft"
-    assert await carry_out(database, petition_id) == []
-    meant = await draft(client, campaigner, **rule, everything=True)
-    await say(client, campaigner, meant, "apply")
-    assert (await carry_out(database, petition_id))[-1] == 0
+    assert await apply_all(database, petition_id) == []
+    meant = await draft_invalidation(client, campaigner, **rule, everything=True)
+    await change_state(client, campaigner, meant, "apply")
+    assert (await apply_all(database, petition_id))[-1] == 0
 
 
 async def test_also_a_rule_that_matches_few_needs_the_word_when_they_are_everybody(
     client: httpx.AsyncClient, database: Database, petition_id: UUID, campaigner: Headers
 ) -> None:
-    await sign_all(database, [signing(petition_id, person(n, email=f"{n}@farm.example")) for n in range(3)])
-    view = await draft(client, campaigner, mail_domains=["farm.example"])
+    await sign_all(database, [prepared_signing(petition_id, person(n, email=f"{n}@farm.example")) for n in range(3)])
+    view = await draft_invalidation(client, campaigner, mail_domains=["farm.example"])
     refused = await client.post(f"{AT}/invalidations/{view['id']}/apply", headers=campaigner)
     assert (refused.status_code, refused.json()["type"]) == (409, "urn:multitude:problem:rule-matches-all-signatures")
 
@@ -310,7 +327,7 @@ async def test_also_a_rule_that_matches_few_needs_the_word_when_they_are_everybo
 async def test_no_domain_of_a_rule_stands_in_clear(
     client: httpx.AsyncClient, database: Database, petition_id: UUID, campaigner: Headers
 ) -> None:
-    view = await draft(client, campaigner, mail_domains=["Bücher-Amina.example"])
+    view = await draft_invalidation(client, campaigner, mail_domains=["Bücher-Amina.example"])
     assert view["rule"]["mail_domains"] == ["xn--bcher-amina-thb.example"]
     stored = str([tuple(row) for row in await run(database, "SELECT * FROM invalidations")])
     assert "amina" not in stored.lower()
@@ -336,12 +353,12 @@ async def test_a_rule_that_could_ask_for_one_person_is_not_told_how_few_it_match
     count: int,
 ) -> None:
     bodies = [person(n, email=f"{n}@amina-okello.example", source="letter", country="UG") for n in range(count)]
-    few = [signing(petition_id, body, address_digest=FARM) for body in bodies]
-    others = [signing(petition_id, person(n)) for n in range(100, 110)]
+    few = [prepared_signing(petition_id, body, address_digest=FARM) for body in bodies]
+    others = [prepared_signing(petition_id, person(n)) for n in range(100, 110)]
     await sign_all(database, [*few, *others])
-    view = await draft(client, campaigner, **rule)
+    view = await draft_invalidation(client, campaigner, **rule)
     shown = (await client.get(f"{AT}/invalidations/{view['id']}", headers=campaigner)).json()
-    applying = await say(client, campaigner, view, "apply")
+    applying = await change_state(client, campaigner, view, "apply")
     hidden = could_ask_for_one and 0 < count < 5
     for told in (view["dry_run"], shown["dry_run"], applying["dry_run"]):
         if hidden:
@@ -349,14 +366,16 @@ async def test_a_rule_that_could_ask_for_one_person_is_not_told_how_few_it_match
         else:
             assert told["signature_count"] == count
             assert sum(row["signature_count"] for row in told["by_country"]) == count
-    await carry_out(database, petition_id)
+    await apply_all(database, petition_id)
     assert await invalidated(database) == {one.signer for one in few}
 
 
 async def test_campaigners_alone_read_and_write_invalidations(
     client: httpx.AsyncClient, database: Database, petition_id: UUID, campaigner: Headers, analyst: Headers
 ) -> None:
-    views = [await draft(client, campaigner, countries=["UG"], sources=[str(number)]) for number in range(3)]
+    views = [
+        await draft_invalidation(client, campaigner, countries=["UG"], sources=[str(number)]) for number in range(3)
+    ]
     listed = (await client.get(f"{AT}/invalidations?limit=2", headers=campaigner)).json()
     assert [item["id"] for item in listed["items"]] == [view["id"] for view in views[:0:-1]]
     rest = await client.get(f"{AT}/invalidations?cursor={listed['next_cursor']}", headers=campaigner)
@@ -366,7 +385,13 @@ async def test_campaigners_alone_read_and_write_invalidations(
     for at in (f"{AT}/invalidations", f"{AT}/invalidations/{views[0]['id']}"):
         assert (await client.get(at, headers=analyst)).status_code == 403
         assert (await client.get(at)).status_code == 401
-    other = await plant(database, "another")
+    other = await insert_petition(database, "another")
     for ref in (views[0]["id"], "nothing", str(other)):
         answer = await client.get(f"/v1/petitions/another/invalidations/{ref}", headers=campaigner)
         assert (answer.status_code, answer.json()["type"]) == (404, "urn:multitude:problem:invalidation-not-found")
+
+
+def test_every_field_of_a_rule_is_asked_of_each_signature() -> None:
+    """A field without its SQL would be ignored, and the rule would match more than it says."""
+    assert RULE_FIELDS.keys() == RuleBody.model_fields.keys() - {"everything"}
+    assert [f"${number}::" in rules.rule_sql(5) for number in (4, 5, 13, 14)] == [False, True, True, False]

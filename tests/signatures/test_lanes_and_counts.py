@@ -1,17 +1,18 @@
 """A process that lost its lane believes nothing of it: counts are right a second later, whoever writes there now."""
 
-from movement import person, plant, run, serving
-
 from app.kit.database.session import Database
 from app.settings import Settings
 from app.signatures.reading.counts import Counts
 from app.signatures.services import SigningServices
+from tests.support.application import serving
+from tests.support.databases import run
+from tests.support.factories import insert_petition, person
 
 AT = "/v1/petitions/end-the-ban"
 
 
 async def test_a_lane_that_changed_hands_misleads_nobody(settings: Settings, database: Database) -> None:
-    petition_id = await plant(database)
+    petition_id = await insert_petition(database)
     async with serving(settings) as (api, _, first), serving(settings) as (_, _, second):
         for number in range(2):
             assert (await first.post(f"{AT}/signatures", json=person(number))).status_code == 201
@@ -27,7 +28,7 @@ async def test_a_lane_that_changed_hands_misleads_nobody(settings: Settings, dat
 
 
 async def test_what_was_committed_after_a_read_began_is_laid_over_it(database: Database) -> None:
-    petition_id = await plant(database)
+    petition_id = await insert_petition(database)
     counts = Counts(database)
     assert await counts.get(petition_id) == 0
     counts.committed(3, {petition_id: 5})

@@ -5,9 +5,12 @@ from collections.abc import Awaitable, Callable
 from uuid import UUID
 
 import httpx
-from movement import Json, like, person, run, sweep
 
 from app.kit.database.session import Database
+from tests.support.application import sweep
+from tests.support.databases import run
+from tests.support.factories import people_like, person
+from tests.support.types import Json
 
 Headers = dict[str, str]
 Sign = Callable[..., Awaitable[httpx.Response]]
@@ -27,11 +30,11 @@ async def test_a_milestone_is_reached_by_the_count_and_stays_reached(
     first = (await sign(person(1))).json()
     await sweep(database)
     assert await milestones(client) == {2: None, 5: None}
-    await asyncio.gather(*map(sign, like(4)))
+    await asyncio.gather(*map(sign, people_like(4)))
     await sweep(database)
     assert await milestones(client) == {2: 4, 5: None}
     await client.post(first["links"]["withdraw"], json={"receipt": first["receipt"]})
-    await asyncio.gather(*map(sign, like(7)))
+    await asyncio.gather(*map(sign, people_like(7)))
     before = (await client.get(AT)).json()["milestones"][0]
     await sweep(database)
     assert await milestones(client) == {2: 4, 5: 7}
@@ -41,7 +44,7 @@ async def test_a_milestone_is_reached_by_the_count_and_stays_reached(
 async def test_a_goal_that_is_reached_makes_way_for_the_next(
     client: httpx.AsyncClient, sign: Sign, database: Database
 ) -> None:
-    await asyncio.gather(*map(sign, like(100)))
+    await asyncio.gather(*map(sign, people_like(100)))
     assert (await client.get(f"{AT}/count")).json() == {"signature_count": 100, "signature_goal": 100}
     await asyncio.gather(sweep(database), sweep(database))
     assert (await client.get(AT)).json()["signature_goal"] == 200

@@ -7,13 +7,16 @@ from uuid import UUID, uuid4
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from movement import person, plant, proven, run, serving
 
 from app.kit.database.session import Connection, Database, committing
 from app.settings import Settings
 from app.signatures.dimensions import NAMES, TallyKeys, alike, keys_of
 from app.signatures.engine.tallies import apply_deltas, deltas_of
 from app.signatures.reading.recount import Difference, differences
+from tests.support.application import serving
+from tests.support.databases import run
+from tests.support.factories import insert_petition, person
+from tests.support.tallies import exact_counts
 
 # What a region may hold, with what could be mistaken for a separator of ours.
 REGION = st.one_of(st.just(""), st.text(alphabet="aAéß李 ./()&-,'\u20190", min_size=1, max_size=12))
@@ -107,10 +110,10 @@ def test_moves_are_the_sum_of_their_changes(changes: list[tuple[TallyKeys, int]]
 async def test_the_recount_finds_what_is_wrong(
     database: Database, settings: Settings, damage: str, found: list[Difference]
 ) -> None:
-    petition_id = await plant(database)
+    petition_id = await insert_petition(database)
     async with serving(settings) as (_, _, client):
         await client.post("/v1/petitions/end-the-ban/signatures", json=person(1))
-    assert await proven(database) == {"end-the-ban": 1}
+    assert await exact_counts(database) == {"end-the-ban": 1}
     await run(database, damage)
     async with database.transaction() as session:
         assert await differences(session, petition_id) == found

@@ -8,8 +8,6 @@ from uuid import UUID
 
 import httpx
 import pytest
-from carrying import AT, RING, Headers, carry_out, claimed, draft, say, sign_all, signing
-from movement import person, plant, proven, run, services_for
 from structlog.testing import capture_logs
 
 from app.kit.clock import now
@@ -21,6 +19,21 @@ from app.signatures.background import consents, runner
 from app.signatures.engine import chunks, transitions
 from app.signatures.engine.transitions import Withdrawal
 from app.signatures.moderation.retention import RetentionMonitor
+from tests.support.application import services_for
+from tests.support.databases import run
+from tests.support.factories import insert_petition, person
+from tests.support.invalidations import (
+    AT,
+    apply_all,
+    change_state,
+    claimed_lane,
+    draft_invalidation,
+    prepared_signing,
+    sign_all,
+)
+from tests.support.settings import RING
+from tests.support.tallies import exact_counts
+from tests.support.types import Headers
 
 DAY = timedelta(days=1)
 
@@ -60,10 +73,10 @@ async def look(client: httpx.AsyncClient, headers: Headers) -> Any:
 async def test_once_the_day_has_come_only_those_with_a_consent_are_kept(
     client: httpx.AsyncClient, database: Database, petition_id: UUID, data_officer: Headers, campaigner: Headers
 ) -> None:
-    people = [signing(petition_id, person(n, ("UG", "FR")[n % 2], region=f"R{n % 3}")) for n in range(20)]
-    pending = [signing(petition_id, person(n), on_hold=True) for n in range(20, 24)]
+    people = [prepared_signing(petition_id, person(n, ("UG", "FR")[n % 2], region=f"R{n % 3}")) for n in range(20)]
+    pending = [prepared_signing(petition_id, person(n), on_hold=True) for n in range(20, 24)]
     await sign_all(database, [*people, *pending])
-    async with claimed(database) as lane:
+    async with claimed_lane(database) as lane:
         await transitions.withdraw(lane, [Withdrawal(*one[:3]) for one in people[18:]])
     consenting = [one.signer for one in (*people[:3], pending[0])]
     await consent(database, [*consenting, people[5].signer])
@@ -74,7 +87,7 @@ async def test_once_the_day_has_come_only_those_with_a_consent_are_kept(
     assert (told["would_keep_count"], told["destroyed_at"]) == (4, None)
     tallies = "SELECT dimension, key, sum(signature_count) FROM signature_tallies GROUP BY 1, 2 ORDER BY 1, 2"
     before = await run(database, tallies)
-    assert set(await carry_out(database, petition_id)) == {18}
+    assert set(await apply_all(database, petition_id)) == {18}
     assert await run(database, tallies) == before
     assert await kept(database) == set(consenting)
     rows = await run(database, "SELECT signer, id, address_digest, domain_digest FROM signatures WHERE sealed = ''")
@@ -85,8 +98,8 @@ async def test_once_the_day_has_come_only_those_with_a_consent_are_kept(
     after = await look(client, data_officer)
     assert after["destroyed_at"] is not None
     assert (after["would_destroy"], after["would_keep_count"]) == ({}, 4)
-    assert await proven(database) == {"end-the-ban": 18}
-    assert await carry_out(database, petition_id) == []
+    assert await exact_counts(database) == {"end-the-ban": 18}
+    assert await apply_all(database, petition_id) == []
     assert (await client.post(f"{AT}/reopen", headers=campaigner)).status_code == 409
 
 
@@ -96,10 +109,10 @@ async def test_once_the_day_has_come_only_those_with_a_consent_are_kept(
 async def test_nothing_is_destroyed_before_the_day_or_while_people_sign(
     database: Database, petition_id: UUID, days: int, state: str, destroys: bool
 ) -> None:
-    people = [signing(petition_id, person(n)) for n in range(5)]
+    people = [prepared_signing(petition_id, person(n)) for n in range(5)]
     await sign_all(database, people)
     await turn(database, days, state)
-    assert bool(await carry_out(database, petition_id)) is destroys
+    assert bool(await apply_all(database, petition_id)) is destroys
     assert bool(await kept(database)) is not destroys
 
 
@@ -107,13 +120,13 @@ async def test_consents_given_with_a_signature_are_entered_first(
     database: Database, petition_id: UUID, client: httpx.AsyncClient
 ) -> None:
     yes, no = ([{"organization": "movement", "given": given}] for given in (True, False))
-    people = [signing(petition_id, person(n, consents=yes if n < 3 else no)) for n in range(6)]
-    await sign_all(database, [*people, signing(petition_id, person(100))])
+    people = [prepared_signing(petition_id, person(n, consents=yes if n < 3 else no)) for n in range(6)]
+    await sign_all(database, [*people, prepared_signing(petition_id, person(100))])
     await turn(database, 0)
-    assert await carry_out(database, petition_id) == []
+    assert await apply_all(database, petition_id) == []
     async with database.transaction() as session:
         assert len(await consents.ConsentRecorder(RING)(session)) == 6
-    assert (await carry_out(database, petition_id))[-1] == 7
+    assert (await apply_all(database, petition_id))[-1] == 7
     assert await kept(database) == {one.signer for one in people[:3]}
 
 
@@ -128,10 +141,10 @@ async def watched(database: Database, monitor: RetentionMonitor) -> list[Any]:
 async def test_a_petition_that_waits_for_consents_no_key_opens_is_told_once_an_hour(
     database: Database, petition_id: UUID
 ) -> None:
-    others = [await plant(database, "another"), await plant(database, "running")]
+    others = [await insert_petition(database, "another"), await insert_petition(database, "running")]
     given = [{"organization": "movement", "given": True}]
-    lost = [signing(id_, person(n, consents=given)) for n in range(3) for id_ in (petition_id, *others)]
-    await sign_all(database, [*lost, signing(petition_id, person(100))])
+    lost = [prepared_signing(id_, person(n, consents=given)) for n in range(3) for id_ in (petition_id, *others)]
+    await sign_all(database, [*lost, prepared_signing(petition_id, person(100))])
     await run(database, "UPDATE signatures SET sealed = 'broken' WHERE consents_due")
     monitor = RetentionMonitor()
     assert await watched(database, RetentionMonitor()) == []
@@ -140,7 +153,7 @@ async def test_a_petition_that_waits_for_consents_no_key_opens_is_told_once_an_h
     await run(database, "UPDATE petitions SET state = 'open' WHERE slug = 'running'")
     async with database.transaction() as session:
         await consents.ConsentRecorder(RING)(session)
-    assert await carry_out(database, petition_id) == []
+    assert await apply_all(database, petition_id) == []
     told = [("warning", "retention waits for consents", str(petition_id), 3)]
     assert await watched(database, monitor) == told
     assert await watched(database, monitor) == []
@@ -153,20 +166,22 @@ async def test_a_petition_that_waits_for_consents_no_key_opens_is_told_once_an_h
         id=petition_id,
     )
     assert await watched(database, RetentionMonitor()) == []
-    assert (await carry_out(database, petition_id))[-1] == 4
+    assert (await apply_all(database, petition_id))[-1] == 4
     assert not {one.signer for one in lost if one.petition_id == petition_id} & {
         row[0] for row in await run(database, "SELECT signer FROM signatures WHERE petition_id = :id", id=petition_id)
     }
 
 
 async def test_the_worker_is_who_tells_it(database: Database, petition_id: UUID, settings: Settings) -> None:
-    await sign_all(database, [signing(petition_id, person(1, consents=[{"organization": "movement", "given": True}]))])
+    await sign_all(
+        database, [prepared_signing(petition_id, person(1, consents=[{"organization": "movement", "given": True}]))]
+    )
     await run(database, "UPDATE signatures SET sealed = 'broken'")
     await turn(database, 0)
     quick, ending = settings.model_copy(update={"sweep_seconds": 0.01}), asyncio.Event()
     with capture_logs() as logs:
         working = asyncio.create_task(runner.work(services_for(database, quick), ending))
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             while not logs:
                 await run(database, "SELECT 1")
         ending.set()
@@ -178,21 +193,21 @@ async def test_an_invalidated_signature_is_destroyed_too_and_can_still_be_restor
     client: httpx.AsyncClient, database: Database, petition_id: UUID, campaigner: Headers
 ) -> None:
     given = [{"organization": "movement", "given": True}]
-    people = [signing(petition_id, person(n, ("UG", "FR")[n % 2], consents=given)) for n in range(8)]
+    people = [prepared_signing(petition_id, person(n, ("UG", "FR")[n % 2], consents=given)) for n in range(8)]
     await sign_all(database, people)
-    view = await draft(client, campaigner, countries=["UG"])
-    await say(client, campaigner, view, "apply")
-    await carry_out(database, petition_id)
+    view = await draft_invalidation(client, campaigner, countries=["UG"])
+    await change_state(client, campaigner, view, "apply")
+    await apply_all(database, petition_id)
     await run(database, "UPDATE signatures SET consents_due = NULL WHERE state = 'confirmed'")
     await turn(database, 0)
-    assert set(await carry_out(database, petition_id)) == {4}
+    assert set(await apply_all(database, petition_id)) == {4}
     assert await kept(database) == set()
     assert Counter(row[0] for row in await run(database, "SELECT state FROM signatures")) == {
         "confirmed": 4,
         "invalidated": 4,
     }
-    await say(client, campaigner, view, "undo")
-    assert (await carry_out(database, petition_id))[-1] == 8
+    await change_state(client, campaigner, view, "undo")
+    assert (await apply_all(database, petition_id))[-1] == 8
 
 
 async def test_who_sets_the_day_and_who_answers_for_personal_data_see_what_would_go(

@@ -6,15 +6,13 @@ from typing import Any
 from uuid import UUID
 
 import pytest
-from carrying import RING, claimed, sign_all, signing
-from movement import SECRET_KEYS, person, plant, proven, run
 
 from app.kit.abuse.rate_limits import open_limiter
 from app.kit.crypto.key_rotation import walk
 from app.kit.crypto.sealing import KeyRing, SealBrokenError
 from app.kit.database.session import Database
 from app.kit.mail.templates import MailTemplates
-from app.kit.settings import Settings
+from app.settings import Settings
 from app.signatures.background.consents import ConsentRecorder
 from app.signatures.background.mails import SignatureMails
 from app.signatures.key_rotation import SIGNATURES
@@ -29,6 +27,11 @@ from app.signatures.signing.sealing import (
     texts_of,
     unseal,
 )
+from tests.support.databases import run
+from tests.support.factories import insert_petition, person
+from tests.support.invalidations import claimed_lane, prepared_signing, sign_all
+from tests.support.settings import RING, SECRET_KEYS
+from tests.support.tallies import exact_counts
 
 ROW = (UUID(int=7), b"s" * 16)
 YES = [{"organization": "movement", "given": True}]
@@ -102,8 +105,8 @@ async def _spoil(database: Database, petition_id: UUID, signers: Sequence[bytes]
 async def test_the_consents_sweep_passes_over_what_it_cannot_read_and_keeps_what_it_does_not_know(
     database: Database,
 ) -> None:
-    petition_id = await plant(database)
-    people = [signing(petition_id, person(number, consents=YES)) for number in range(6)]
+    petition_id = await insert_petition(database)
+    people = [prepared_signing(petition_id, person(number, consents=YES)) for number in range(6)]
     await sign_all(database, people)
     await _spoil(database, petition_id, [one.signer for one in people])
     async with database.transaction() as session:
@@ -115,12 +118,12 @@ async def test_the_consents_sweep_passes_over_what_it_cannot_read_and_keeps_what
         kept = opened(sealed, (petition_id, signer))
         assert "y" not in kept
         assert kept.items() >= NEWER.items()
-    assert await proven(database) == {"end-the-ban": 6}
+    assert await exact_counts(database) == {"end-the-ban": 6}
 
 
 async def test_mails_are_written_to_all_others(database: Database, settings: Settings) -> None:
-    petition_id = await plant(database, confirmation="email")
-    people = [signing(petition_id, person(number)) for number in range(6)]
+    petition_id = await insert_petition(database, confirmation="email")
+    people = [prepared_signing(petition_id, person(number)) for number in range(6)]
     await sign_all(database, people)
     await _spoil(database, petition_id, [one.signer for one in people])
     mails = SignatureMails(database, settings, MailTemplates(), open_limiter(settings))
@@ -129,8 +132,8 @@ async def test_mails_are_written_to_all_others(database: Database, settings: Set
 
 
 async def test_a_person_is_given_all_other_signatures(database: Database) -> None:
-    sealed_badly, well = [await plant(database, slug) for slug in ("end-the-ban", "save-the-lake")]
-    both = [signing(petition_id, person(1)) for petition_id in (sealed_badly, well)]
+    sealed_badly, well = [await insert_petition(database, slug) for slug in ("end-the-ban", "save-the-lake")]
+    both = [prepared_signing(petition_id, person(1)) for petition_id in (sealed_badly, well)]
     await sign_all(database, both)
     signer = both[0].signer
     await run(
@@ -146,8 +149,8 @@ async def test_a_person_is_given_all_other_signatures(database: Database) -> Non
 
 
 async def test_key_rotation_carries_every_record_over_as_it_is(database: Database) -> None:
-    petition_id = await plant(database)
-    people = [signing(petition_id, person(number)) for number in range(6)]
+    petition_id = await insert_petition(database)
+    people = [prepared_signing(petition_id, person(number)) for number in range(6)]
     await sign_all(database, people)
     await _spoil(database, petition_id, [one.signer for one in people])
     statement = "SELECT signer, sealed FROM signatures ORDER BY signer"
@@ -155,7 +158,7 @@ async def test_key_rotation_carries_every_record_over_as_it_is(database: Databas
         signer: RING.open(sealed, identity(petition_id, signer)) for signer, sealed in await run(database, statement)
     }
     rotated = KeyRing.parse(f"a-new-secret-that-is-only-for-tests-02,{SECRET_KEYS}")
-    async with claimed(database) as lane:
+    async with claimed_lane(database) as lane:
         batches = [batch async for batch in walk(lane.connection, rotated, SIGNATURES)]
     assert [(batch.resealed_count, batch.unreadable_count) for batch in batches] == [(6, 0)]
     after = await run(database, statement)

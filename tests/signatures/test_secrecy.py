@@ -1,22 +1,22 @@
 """Whoever steals the database, or reads any log, learns nobody's name."""
 
 import base64
-import subprocess
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 
 import asyncpg
 import httpx
 import pytest
-from movement import person, run
 from structlog.testing import capture_logs
 
-from app.embedded_postgres.server import EmbeddedPostgres
 from app.kit.crypto.sealing import KeyRing, SealBrokenError
 from app.kit.database.session import Database, driver_url
 from app.settings import Settings
 from app.signatures.signing.prepare import consents_of
 from app.signatures.signing.sealing import texts_of, unseal
+from tests.support.databases import run
+from tests.support.factories import person
+from tests.support.postgres import Cluster
 
 Sign = Callable[..., Awaitable[httpx.Response]]
 SECRETS = {
@@ -48,21 +48,15 @@ def assert_secret(text: str) -> None:
         assert base64.b64encode(secret.encode()).decode().rstrip("=")[:-1] not in text
 
 
-def pg_dump(server: EmbeddedPostgres, url: str) -> str:
-    program = server._cluster.binaries.folder / "pg_dump"
-    told = subprocess.run([str(program), "--dbname", driver_url(url)], capture_output=True, text=True, check=True)
-    return told.stdout
-
-
 async def test_a_dump_names_nobody(
-    sign: Sign, client: httpx.AsyncClient, database: Database, server: EmbeddedPostgres, url: str
+    sign: Sign, client: httpx.AsyncClient, database: Database, cluster: Cluster, url: str
 ) -> None:
     told = (await sign(AMINA)).json()
     await sign(AMINA | {"comment": "Another secret"})
     await sign(AMINA | {"email": "another.secret@gmail.com", "source": "paper"})
     withdrawn = (await sign(AMINA | {"email": "gone.secret@example.org"})).json()
     await client.post(told["links"]["withdraw"], json={"receipt": withdrawn["receipt"]})
-    dumped = pg_dump(server, url)
+    dumped = cluster.dump(url)
     assert "COPY public.signatures " in dumped
     assert "Kampala" in dumped, "the dump holds what was signed"
     assert_secret(dumped)
@@ -110,7 +104,7 @@ async def test_a_ring_that_has_rotated_opens_what_older_keys_sealed(
 
 
 async def test_no_log_names_anybody_even_when_things_go_wrong(
-    sign: Sign, client: httpx.AsyncClient, database: Database, server: EmbeddedPostgres, url: str
+    sign: Sign, client: httpx.AsyncClient, database: Database, cluster: Cluster, url: str
 ) -> None:
     await run(
         database,
@@ -134,4 +128,4 @@ async def test_no_log_names_anybody_even_when_things_go_wrong(
     await connection.close()
     assert_secret(str(logs))
     assert_secret(broken.text + wrong.text + lost.text)
-    assert_secret(server._cluster.log.read_text())
+    assert_secret(cluster.log())

@@ -8,19 +8,25 @@ from typing import Any
 
 import httpx
 import pytest
-from movement import SECRET_KEYS as OLD
-from movement import dump, person, plant, proven, run, serving
-from services import command
 
 from app.kit.crypto import key_rotation
 from app.kit.crypto.key_rotation import SealedColumn
 from app.kit.crypto.sealing import KeyRing, SealBrokenError
 from app.kit.database.session import Database, committing
-from app.kit.rooms import sealed_columns_of
+from app.kit.room_interface import sealed_columns_of
 from app.rooms import ROOMS, metadata
 from app.settings import Settings
 from app.signatures.key_rotation import SIGNATURES
 from app.signatures.signing.sealing import unseal
+from tests.support.application import serving
+from tests.support.databases import run
+from tests.support.factories import insert_petition, person
+from tests.support.services import command
+from tests.support.settings import SECRET_KEYS as OLD
+from tests.support.tallies import dump_signatures, exact_counts
+
+pytestmark = pytest.mark.process
+
 
 NEW, NEWER = "a-new-secret-that-is-only-for-tests-02", "a-newer-secret-that-is-only-for-tests-3"
 COLUMN = "signatures.sealed"
@@ -61,14 +67,14 @@ async def opened(database: Database, ring: KeyRing) -> set[str]:
 
 async def unsealed(database: Database) -> list[dict[str, Any]]:
     """Every signature and every tally, but for what is sealed."""
-    rows = [row._asdict() for row in await dump(database)]
+    rows = [row._asdict() for row in await dump_signatures(database)]
     return [row | {"sealed": len(row["sealed"])} if "sealed" in row else row for row in rows]
 
 
 async def test_everything_is_brought_under_the_newest_key_and_nothing_else_changes(
     sign: Sign, withdraw: Withdraw, rotate: Rotate, database: Database
 ) -> None:
-    await plant(database, "another")
+    await insert_petition(database, "another")
     for number in range(6):
         await sign(person(number))
     await sign(person(7), "/v1/petitions/another")
@@ -78,7 +84,7 @@ async def test_everything_is_brought_under_the_newest_key_and_nothing_else_chang
     assert (told.returncode, told.stderr) == (0, "")
     assert re.match(r"All \d+ values are under the newest key: \d+ were sealed anew\.", said(told))
     assert await unsealed(database) == before
-    assert await proven(database) == {"another": 1, "end-the-ban": 6}
+    assert await exact_counts(database) == {"another": 1, "end-the-ban": 6}
     assert await opened(database, KeyRing.parse(NEW, OLD)) == {person(n)["email"] for n in (*range(6), 7)}
     with pytest.raises(SealBrokenError):
         await opened(database, KeyRing.parse(OLD))
@@ -120,7 +126,7 @@ async def test_the_old_key_can_be_removed_as_the_command_says(
         at = "/v1/petitions/end-the-ban"
         assert (await client.post(f"{at}/signatures", json=person(2))).status_code == 201
         assert (await client.post(f"{at}/withdrawals", json={"receipt": receipt})).json() == {"status": "withdrawn"}
-    assert await proven(database) == {"end-the-ban": 1}
+    assert await exact_counts(database) == {"end-the-ban": 1}
     assert await opened(database, KeyRing.parse(NEW, OLD)) == {person(2)["email"]}
 
 
@@ -167,10 +173,10 @@ async def test_with_one_key_there_is_nothing_to_do(sign: Sign, rotate: Rotate, d
 @pytest.mark.parametrize("ring", ["", "short"])
 async def test_without_keys_nothing_is_touched(sign: Sign, rotate: Rotate, database: Database, ring: str) -> None:
     await sign(person(1))
-    before = await dump(database)
+    before = await dump_signatures(database)
     told = rotate(ring)
     assert (told.returncode, told.stdout) == (1, "")
-    assert await dump(database) == before
+    assert await dump_signatures(database) == before
 
 
 async def test_a_value_that_changes_while_it_is_sealed_anew_is_not_overwritten(
@@ -210,7 +216,7 @@ async def test_a_row_that_somebody_holds_is_left_for_a_later_pass(sign: Sign, da
 async def test_a_pass_goes_through_all_petitions_however_the_batches_fall(
     sign: Sign, database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    await plant(database, "another")
+    await insert_petition(database, "another")
     for number in range(5):
         await sign(person(number))
         await sign(person(number), "/v1/petitions/another")

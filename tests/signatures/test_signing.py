@@ -6,10 +6,12 @@ from datetime import timedelta
 from uuid import UUID, uuid4
 
 import httpx
-from movement import dump, like, person, plant, proven, run
 
 from app.kit.clock import now
 from app.kit.database.session import Database
+from tests.support.databases import run
+from tests.support.factories import insert_petition, people_like, person
+from tests.support.tallies import dump_signatures, exact_counts
 
 Sign = Callable[..., Awaitable[httpx.Response]]
 Count = Callable[[], Awaitable[int]]
@@ -22,7 +24,7 @@ async def test_a_signature_counts_at_once(sign: Sign, count: Count, database: Da
     for number in range(3):
         assert (await sign(person(number))).status_code == 201
         assert await count() == number + 1
-    assert await proven(database) == {"end-the-ban": 3}
+    assert await exact_counts(database) == {"end-the-ban": 3}
 
 
 async def test_the_answer_says_what_the_contract_says(sign: Sign, petition_id: UUID) -> None:
@@ -44,7 +46,7 @@ async def test_signing_twice_counts_once(sign: Sign, count: Count, database: Dat
     for _ in range(3):
         assert (await sign(person(1))).status_code == 201
     assert await count() == 1
-    assert await proven(database) == {"end-the-ban": 1}
+    assert await exact_counts(database) == {"end-the-ban": 1}
 
 
 async def test_signing_twice_looks_like_signing_once(sign: Sign) -> None:
@@ -73,18 +75,18 @@ async def test_the_same_person_is_known_in_any_spelling(sign: Sign, count: Count
 
 
 async def test_many_who_sign_at_once_are_all_counted(sign: Sign, count: Count, database: Database) -> None:
-    answers = await asyncio.gather(*map(sign, [*like(200), *like(200)]))
+    answers = await asyncio.gather(*map(sign, [*people_like(200), *people_like(200)]))
     assert {answer.status_code for answer in answers} == {201}
     assert len({answer.json()["id"] for answer in answers}) == 400
     assert await count() == 200
-    assert await proven(database) == {"end-the-ban": 200}
+    assert await exact_counts(database) == {"end-the-ban": 200}
 
 
 async def test_one_person_signs_each_petition(sign: Sign, database: Database, client: httpx.AsyncClient) -> None:
-    await plant(database, "another")
+    await insert_petition(database, "another")
     both = [sign(person(1)), sign(person(1), "/v1/petitions/another")]
     assert {answer.status_code for answer in await asyncio.gather(*both)} == {201}
-    assert await proven(database) == {"another": 1, "end-the-ban": 1}
+    assert await exact_counts(database) == {"another": 1, "end-the-ban": 1}
 
 
 SHUT: dict[str, tuple[dict[str, object], int, str]] = {
@@ -109,12 +111,12 @@ async def test_a_petition_that_is_not_open_to_the_signer_refuses_and_changes_not
     client: httpx.AsyncClient, database: Database
 ) -> None:
     for slug, (petition, status, kind) in SHUT.items():
-        await plant(database, slug, **petition)
+        await insert_petition(database, slug, **petition)
         answer = await client.post(f"/v1/petitions/{slug}/signatures", json=person(1))
         assert (slug, answer.status_code) == (slug, status)
         assert answer.headers["content-type"] == "application/problem+json"
         assert answer.json()["type"] == f"urn:multitude:problem:{kind}"
-        assert await dump(database) == []
+        assert await dump_signatures(database) == []
 
 
 async def test_an_unknown_petition_is_not_found(sign: Sign, database: Database) -> None:
@@ -122,38 +124,38 @@ async def test_an_unknown_petition_is_not_found(sign: Sign, database: Database) 
         answer = await sign(person(1), f"/v1/petitions/{ref}")
         assert (ref, answer.status_code) == (ref, 404)
         assert answer.headers["content-type"] == "application/problem+json"
-    assert await dump(database) == []
+    assert await dump_signatures(database) == []
 
 
 async def test_a_draft_takes_signatures_from_its_opening_time_on(client: httpx.AsyncClient, database: Database) -> None:
-    await plant(database, state="draft", opens_at=now() - HOUR, allowed_countries=["UG"])
+    await insert_petition(database, state="draft", opens_at=now() - HOUR, allowed_countries=["UG"])
     assert (await client.post(f"{PETITION}/signatures", json=person(1))).status_code == 201
 
 
 async def test_a_cached_open_petition_cannot_accept(sign: Sign, client: httpx.AsyncClient, database: Database) -> None:
     await sign(person(1))
-    before = await dump(database)
+    before = await dump_signatures(database)
     await run(database, "UPDATE petitions SET state = 'closed'")
     assert (await sign(person(2))).status_code == 409
-    assert await dump(database) == before
+    assert await dump_signatures(database) == before
 
 
 async def test_a_petition_just_closed_tells_nobody_who_has_signed(sign: Sign, database: Database) -> None:
     await sign(person(1))
-    before = await dump(database)
+    before = await dump_signatures(database)
     await run(database, "UPDATE petitions SET state = 'closed'")
     answers = await asyncio.gather(sign(person(1)), sign(person(2)))
     assert {answer.status_code for answer in answers} == {409}
-    assert await dump(database) == before
+    assert await dump_signatures(database) == before
 
 
 async def test_a_country_just_shut_out_is_refused_whoever_has_signed(sign: Sign, database: Database) -> None:
     await asyncio.gather(sign(person(1)), sign(person(2, country="FR")))
-    before = await dump(database)
+    before = await dump_signatures(database)
     await run(database, "UPDATE petitions SET allowed_countries = '{FR}'")
     answers = await asyncio.gather(sign(person(1)), sign(person(3)))
     assert {answer.status_code for answer in answers} == {422}
-    assert await dump(database) == before
+    assert await dump_signatures(database) == before
     assert (await sign(person(2, country="FR"))).status_code == 201
 
 
@@ -161,7 +163,7 @@ async def test_a_petition_just_removed_is_gone(sign: Sign, database: Database) -
     await sign(person(1))
     await run(database, "UPDATE petitions SET moderation = 'removed'")
     assert (await sign(person(2))).status_code == 404
-    assert await proven(database) == {"end-the-ban": 1}
+    assert await exact_counts(database) == {"end-the-ban": 1}
 
 
 async def test_a_cached_closed_petition_cannot_refuse(
@@ -171,7 +173,7 @@ async def test_a_cached_closed_petition_cannot_refuse(
     assert (await sign(person(1))).status_code == 409
     await run(database, "UPDATE petitions SET state = 'open'")
     assert (await sign(person(1))).status_code == 201
-    assert await proven(database) == {"end-the-ban": 1}
+    assert await exact_counts(database) == {"end-the-ban": 1}
 
 
 async def test_what_a_signature_is_tallied_by(sign: Sign, database: Database) -> None:

@@ -5,12 +5,15 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 import httpx
-from movement import dump, person, run, serving
 
 from app.kit.database.session import Database
 from app.kit.text.countries import COUNTRIES
 from app.settings import Settings
 from app.signatures.signing.sealing import unseal
+from tests.support.application import serving
+from tests.support.databases import run
+from tests.support.factories import person
+from tests.support.tallies import dump_signatures
 
 Sign = Callable[..., Awaitable[httpx.Response]]
 AT = "/v1/petitions/end-the-ban/signatures"
@@ -92,7 +95,7 @@ def assert_problem(answer: httpx.Response, status: int) -> None:
 async def test_what_is_not_json_is_refused(client: httpx.AsyncClient, sign: Sign, database: Database) -> None:
     for body in NOT_JSON.values():
         assert_problem(await client.post(AT, content=body, headers=JSON), 422)
-    assert await dump(database) == []
+    assert await dump_signatures(database) == []
 
 
 async def test_a_wrong_field_is_refused_by_its_place_and_without_its_value(
@@ -108,7 +111,7 @@ async def test_a_wrong_field_is_refused_by_its_place_and_without_its_value(
         if isinstance(value, str) and len(value) > 3:
             assert value not in answer.text
         assert "example.org" not in answer.text
-    assert await dump(database) == []
+    assert await dump_signatures(database) == []
 
 
 async def test_a_missing_field_is_refused(client: httpx.AsyncClient, sign: Sign, database: Database) -> None:
@@ -117,7 +120,7 @@ async def test_a_missing_field_is_refused(client: httpx.AsyncClient, sign: Sign,
         answer = await client.post(AT, json=body)
         assert_problem(answer, 422)
         assert [error["at"] for error in answer.json()["errors"]] == [f"body.{name}"]
-    assert await dump(database) == []
+    assert await dump_signatures(database) == []
 
 
 async def test_only_json_is_taken(client: httpx.AsyncClient, sign: Sign, database: Database) -> None:
@@ -125,7 +128,7 @@ async def test_only_json_is_taken(client: httpx.AsyncClient, sign: Sign, databas
     for kind in ("text/plain", "application/x-www-form-urlencoded", "multipart/form-data; boundary=x", ""):
         assert_problem(await client.post(AT, content=body, headers={"content-type": kind}), 415)
     assert_problem(await client.post(AT, content=body), 415)
-    assert await dump(database) == []
+    assert await dump_signatures(database) == []
     named = {"content-type": "application/json; charset=utf-8"}
     assert (await client.post(AT, content=body, headers=named)).status_code == 201
 
@@ -185,7 +188,7 @@ async def test_what_is_optional_may_be_null_empty_or_left_out(sign: Sign, databa
 async def test_a_signature_takes_no_more_than_64_kib(client: httpx.AsyncClient, sign: Sign, database: Database) -> None:
     longest = 64 * 1024
     assert_problem(await client.post(AT, content=b" " * (longest + 1), headers=JSON), 413)
-    assert await dump(database) == []
+    assert await dump_signatures(database) == []
     assert (await client.post(AT, content=json.dumps(person(1)).ljust(longest), headers=JSON)).status_code == 201
 
 

@@ -11,9 +11,14 @@ from collections.abc import Awaitable, Callable, Sequence
 
 import httpx
 import pytest
-from movement import Json, person, plant, proven
 
 from app.kit.database.session import Database
+from tests.support.factories import insert_petition, person
+from tests.support.tallies import exact_counts
+from tests.support.types import Json
+
+pytestmark = pytest.mark.slow
+
 
 PAIRS = 300
 AT = "/v1/petitions/end-the-ban"
@@ -47,7 +52,7 @@ def shape(answer: httpx.Response) -> tuple[object, ...]:
 async def test_signing_again_looks_and_takes_as_long_as_signing(
     client: httpx.AsyncClient, database: Database, confirmation: str
 ) -> None:
-    await plant(database, confirmation=confirmation)
+    await insert_petition(database, confirmation=confirmation)
     url = f"{AT}/signatures"
     firsts: list[float] = []
     seconds: list[float] = []
@@ -67,7 +72,7 @@ async def test_signing_again_looks_and_takes_as_long_as_signing(
 async def test_a_receipt_that_opens_nothing_takes_as_long_as_one_that_does(
     client: httpx.AsyncClient, database: Database
 ) -> None:
-    await plant(database)
+    await insert_petition(database)
     taken: dict[bool, list[float]] = {True: [], False: []}
     for number in range(PAIRS):
         one, two = person(2 * number), person(2 * number + 1)
@@ -81,4 +86,4 @@ async def test_a_receipt_that_opens_nothing_takes_as_long_as_one_that_does(
             taken[opens].append(took)
     real, empty = taken[True], taken[False]
     assert 0.4 < share_longer(real, empty) < 0.6
-    assert await proven(database) == {"end-the-ban": PAIRS}
+    assert await exact_counts(database) == {"end-the-ban": PAIRS}

@@ -7,8 +7,6 @@ from uuid import UUID
 
 import httpx
 import pytest
-from carrying import AT, RING, Headers, carry_out, claimed, draft, say, sign_all, signing
-from movement import Json, person, proven, run, services_for
 from sqlalchemy import text
 from structlog.testing import capture_logs
 
@@ -18,6 +16,21 @@ from app.signatures.background import runner
 from app.signatures.engine import chunks
 from app.signatures.engine.scan import ScanProgress, UnreadableRules
 from app.signatures.moderation import apply
+from tests.support.application import services_for
+from tests.support.databases import run
+from tests.support.factories import person
+from tests.support.invalidations import (
+    AT,
+    apply_all,
+    change_state,
+    claimed_lane,
+    draft_invalidation,
+    prepared_signing,
+    sign_all,
+)
+from tests.support.settings import RING
+from tests.support.tallies import exact_counts
+from tests.support.types import Headers, Json
 
 
 @pytest.fixture(autouse=True)
@@ -27,7 +40,7 @@ def _small_slices(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def crowd(petition_id: UUID, count: int) -> list[Any]:
     """So many signatures, as many from each of three countries."""
-    return [signing(petition_id, person(number, ("UG", "FR", "DE")[number % 3])) for number in range(count)]
+    return [prepared_signing(petition_id, person(number, ("UG", "FR", "DE")[number % 3])) for number in range(count)]
 
 
 async def spoil(database: Database, view: Json) -> bytes:
@@ -41,18 +54,20 @@ async def test_a_rule_that_cannot_be_opened_is_passed_over_and_holds_up_nothing_
     client: httpx.AsyncClient, database: Database, petition_id: UUID, campaigner: Headers
 ) -> None:
     await sign_all(database, crowd(petition_id, 30))
-    await sign_all(database, [signing(petition_id, person(n), on_hold=True) for n in range(100, 104)])
-    broken, settling, other, undone = [await draft(client, campaigner, countries=[c]) for c in ("UG", "DE", "FR", "FR")]
+    await sign_all(database, [prepared_signing(petition_id, person(n), on_hold=True) for n in range(100, 104)])
+    broken, settling, other, undone = [
+        await draft_invalidation(client, campaigner, countries=[c]) for c in ("UG", "DE", "FR", "FR")
+    ]
     for view in (broken, settling, other):
-        await say(client, campaigner, view, "apply")
-    await say(client, campaigner, undone, "apply")
-    await say(client, campaigner, undone, "undo")
+        await change_state(client, campaigner, view, "apply")
+    await change_state(client, campaigner, undone, "apply")
+    await change_state(client, campaigner, undone, "undo")
     await run(database, "UPDATE invalidations SET slice = slice_count WHERE id = :id", id=settling["id"])
     for view in (broken, settling, undone):
         await spoil(database, view)
     await client.post(f"{AT}/held/release", headers=campaigner)
     with capture_logs() as logs:
-        counts = await carry_out(database, petition_id)
+        counts = await apply_all(database, petition_id)
     assert counts[-1] == 24
     told = [line["invalidation"] for line in logs if line["log_level"] == "error"]
     assert sorted(told) == sorted([broken["id"], settling["id"]])
@@ -64,7 +79,7 @@ async def test_a_rule_that_cannot_be_opened_is_passed_over_and_holds_up_nothing_
         undone["id"]: "undone",
     }
     await run(database, "UPDATE petitions SET state = 'closed', personal_data_until = current_date")
-    assert await carry_out(database, petition_id) != []
+    assert await apply_all(database, petition_id) != []
     assert (await run(database, "SELECT personal_data_destroyed_at IS NOT NULL FROM petitions"))[0][0]
 
 
@@ -72,12 +87,12 @@ async def test_a_worker_told_of_a_rule_it_cannot_open_looks_again_when_its_time_
     client: httpx.AsyncClient, database: Database, petition_id: UUID, campaigner: Headers
 ) -> None:
     await sign_all(database, crowd(petition_id, 9))
-    view = await draft(client, campaigner, countries=["UG"])
-    await say(client, campaigner, view, "apply")
+    view = await draft_invalidation(client, campaigner, countries=["UG"])
+    await change_state(client, campaigner, view, "apply")
     sealed = await spoil(database, view)
     progress = ScanProgress(UnreadableRules(retry_after=timedelta(seconds=1)))
     due = text(f"SELECT {apply.DUE}")
-    async with claimed(database) as lane:
+    async with claimed_lane(database) as lane:
         assert not await runner.run_chunk(lane, RING, progress)
         async with database.transaction() as session:
             assert [
@@ -87,7 +102,7 @@ async def test_a_worker_told_of_a_rule_it_cannot_open_looks_again_when_its_time_
                 True,
             ]
         await run(database, "UPDATE invalidations SET sealed = :sealed", sealed=sealed)
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             while progress.unreadable.ids():
                 await run(database, "SELECT pg_sleep(0.05)")
         assert await runner.run_chunk(lane, RING, progress)
@@ -97,16 +112,16 @@ async def test_a_worker_tells_of_a_rule_it_cannot_open_once_and_goes_on_looking(
     client: httpx.AsyncClient, database: Database, petition_id: UUID, campaigner: Headers, settings: Settings
 ) -> None:
     await sign_all(database, crowd(petition_id, 9))
-    broken, other = [await draft(client, campaigner, countries=[country]) for country in ("UG", "FR")]
-    await say(client, campaigner, broken, "apply")
+    broken, other = [await draft_invalidation(client, campaigner, countries=[country]) for country in ("UG", "FR")]
+    await change_state(client, campaigner, broken, "apply")
     await spoil(database, broken)
     quick, ending = settings.model_copy(update={"sweep_seconds": 0.01}), asyncio.Event()
     with capture_logs() as logs:
         working = asyncio.create_task(runner.work(services_for(database, quick), ending))
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while not [line for line in logs if line["event"] == "slices done"]:
                 await run(database, "SELECT 1")
-            await say(client, campaigner, other, "apply")
+            await change_state(client, campaigner, other, "apply")
             while not await run(database, "SELECT 1 FROM invalidations WHERE state = 'applied'"):
                 continue
         # Some thirty looks.
@@ -123,9 +138,9 @@ async def test_a_rule_that_cannot_be_opened_is_shown_as_none_and_not_applied(
     client: httpx.AsyncClient, database: Database, petition_id: UUID, campaigner: Headers
 ) -> None:
     await sign_all(database, crowd(petition_id, 9))
-    whole, broken, applied = [await draft(client, campaigner, countries=["UG"]) for _ in range(3)]
-    await say(client, campaigner, applied, "apply")
-    await carry_out(database, petition_id)
+    whole, broken, applied = [await draft_invalidation(client, campaigner, countries=["UG"]) for _ in range(3)]
+    await change_state(client, campaigner, applied, "apply")
+    await apply_all(database, petition_id)
     for view in (broken, applied):
         await spoil(database, view)
     listed = (await client.get(f"{AT}/invalidations", headers=campaigner)).json()["items"]
@@ -138,6 +153,6 @@ async def test_a_rule_that_cannot_be_opened_is_shown_as_none_and_not_applied(
     assert (shown["state"], shown["rule"], shown["dry_run"]) == ("draft", None, None)
     refused = await client.post(f"{AT}/invalidations/{broken['id']}/apply", headers=campaigner)
     assert (refused.status_code, refused.json()["type"]) == (409, "urn:multitude:problem:rule-unreadable")
-    assert (await say(client, campaigner, applied, "undo"))["rule"] is None
-    await carry_out(database, petition_id)
-    assert await proven(database) == {"end-the-ban": 9}
+    assert (await change_state(client, campaigner, applied, "undo"))["rule"] is None
+    await apply_all(database, petition_id)
+    assert await exact_counts(database) == {"end-the-ban": 9}

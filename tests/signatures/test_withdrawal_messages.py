@@ -5,7 +5,6 @@ from uuid import UUID
 
 import httpx
 import pytest
-from movement import Json, person, plant, proven, run
 
 from app.kit.clock import now
 from app.kit.database.session import Database
@@ -21,6 +20,10 @@ from app.signatures.schemas import ImportedSigning
 from app.signatures.services import SigningServices
 from app.signatures.signing.prepare import prepare
 from app.signatures.signing.sealing import write_link, write_receipt
+from tests.support.databases import run
+from tests.support.factories import insert_petition, person
+from tests.support.tallies import exact_counts
+from tests.support.types import Json
 
 Post = Callable[..., Awaitable[httpx.Response]]
 Said = list[tuple[UUID, Json]]
@@ -62,7 +65,7 @@ def bring(served: object, petition_id: UUID, partners: dict[str, UUID]) -> Bring
     async def brought(by: str = "bringers") -> UUID:
         body = ImportedSigning.model_validate(person(1))
         signing = prepare(room.ring, petition_id, body, now(), partner_id=partners[by])
-        assert (await room.engine.submit_bulk([signing]))[0] in {Outcome.COUNTED, Outcome.PENDING}
+        assert (await room.engine.bulk.submit([signing]))[0] in {Outcome.COUNTED, Outcome.PENDING}
         return signing.id
 
     return brought
@@ -142,7 +145,7 @@ async def test_a_consent_given_with_another_petition_lets_nobody_know_of_this_on
     client: httpx.AsyncClient, sign: Post, withdraw: Post, database: Database, settings: Settings,
     partners: dict[str, UUID], told: Callable[[], Awaitable[Said]],
 ) -> None:  # fmt: skip
-    await plant(database, "another")
+    await insert_petition(database, "another")
     await client.post("/v1/petitions/another/signatures", json=consenting(1, sisters=True))
     receipt = (await sign(person(1))).json()["receipt"]
     await enter_consents(database, settings)
@@ -159,7 +162,7 @@ async def test_a_receipt_that_opens_nothing_is_told_to_nobody(
     second = (await sign(person(1))).json()["receipt"]
     await withdraw(second)
     assert await told() == []
-    assert await proven(database) == {"end-the-ban": 1}
+    assert await exact_counts(database) == {"end-the-ban": 1}
 
 
 async def test_who_brought_it_is_told_also_without_a_consent(
@@ -184,7 +187,7 @@ async def test_what_is_signed_anew_before_it_was_told_still_is_told_of_the_attem
     await withdraw(second["receipt"])
     third = (await sign(person(1))).json()
     assert [content["signature_id"] for _, content in await told()] == [first["id"]]
-    assert await proven(database) == {"end-the-ban": 1}
+    assert await exact_counts(database) == {"end-the-ban": 1}
     await withdraw(third["receipt"])
     fourth = (await sign(person(1))).json()
     await withdraw(fourth["receipt"])
@@ -297,4 +300,4 @@ async def test_a_number_that_is_nobodys_knows_no_partner(
         settings.key_ring.digest(canonical(person(1)["email"])), "keep"
     )
     assert await run(database, "SELECT brought_by, brought_ids FROM signatures") == [(None, None)]
-    assert await proven(database) == {"end-the-ban": 1}
+    assert await exact_counts(database) == {"end-the-ban": 1}

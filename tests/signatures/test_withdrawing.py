@@ -3,13 +3,15 @@
 from collections.abc import Awaitable, Callable
 
 import httpx
-from movement import person, plant, proven, run
 
 from app.kit.crypto.sealing import KeyRing
 from app.kit.database.ids import uuid7
 from app.kit.database.session import Database
 from app.settings import Settings
 from app.signatures.signing.sealing import write_receipt
+from tests.support.databases import run
+from tests.support.factories import insert_petition, person
+from tests.support.tallies import exact_counts
 
 Sign = Callable[..., Awaitable[httpx.Response]]
 Withdraw = Callable[..., Awaitable[httpx.Response]]
@@ -35,7 +37,7 @@ async def test_the_receipt_withdraws_and_destroys_the_personal_data(
     assert (answer.status_code, answer.json()) == (200, {"status": "withdrawn"})
     assert await count() == 1
     assert max(await states(database)) == ("withdrawn", 0)
-    assert await proven(database) == {"end-the-ban": 1}
+    assert await exact_counts(database) == {"end-the-ban": 1}
 
 
 async def test_withdrawing_again_answers_alike_and_changes_nothing(
@@ -44,7 +46,7 @@ async def test_withdrawing_again_answers_alike_and_changes_nothing(
     receipt = await receipt_of(sign(person(1)))
     answers = [await withdraw(receipt) for _ in range(3)]
     assert {(answer.status_code, answer.text) for answer in answers} == {(200, '{"status":"withdrawn"}')}
-    assert await proven(database) == {"end-the-ban": 0}
+    assert await exact_counts(database) == {"end-the-ban": 0}
 
 
 async def test_the_receipt_of_a_second_signing_opens_nothing(
@@ -54,7 +56,7 @@ async def test_the_receipt_of_a_second_signing_opens_nothing(
     told = await withdraw(second)
     assert await count() == 1
     assert (await withdraw(first)).text == told.text
-    assert await proven(database) == {"end-the-ban": 0}
+    assert await exact_counts(database) == {"end-the-ban": 0}
 
 
 async def test_whoever_withdrew_can_sign_again_and_the_old_receipt_opens_nothing(
@@ -65,16 +67,16 @@ async def test_whoever_withdrew_can_sign_again_and_the_old_receipt_opens_nothing
     new = await receipt_of(sign(person(1, country="FR")))
     assert await count() == 1
     assert (await withdraw(old)).status_code == 200
-    assert await proven(database) == {"end-the-ban": 1}
+    assert await exact_counts(database) == {"end-the-ban": 1}
     await withdraw(new)
-    assert await proven(database) == {"end-the-ban": 0}
+    assert await exact_counts(database) == {"end-the-ban": 0}
     assert await states(database) == [("withdrawn", 0)]
 
 
 async def test_what_is_no_receipt_of_this_petition_is_not_found(
     client: httpx.AsyncClient, sign: Sign, withdraw: Withdraw, database: Database, settings: Settings
 ) -> None:
-    another = await plant(database, "another")
+    another = await insert_petition(database, "another")
     receipt = await receipt_of(sign(person(1)))
     signer = (await run(database, "SELECT signer FROM signatures"))[0][0]
     forged = [
@@ -90,7 +92,7 @@ async def test_what_is_no_receipt_of_this_petition_is_not_found(
         assert wrong == " " or wrong not in answer.text
     assert (await withdraw(receipt, "/v1/petitions/another")).status_code == 404
     assert (await withdraw(receipt, "/v1/petitions/unknown")).status_code == 404
-    assert await proven(database) == {"another": 1, "end-the-ban": 1}
+    assert await exact_counts(database) == {"another": 1, "end-the-ban": 1}
 
 
 async def test_a_receipt_of_a_ring_of_older_keys_still_withdraws(
@@ -100,7 +102,7 @@ async def test_a_receipt_of_a_ring_of_older_keys_still_withdraws(
     row = (await run(database, "SELECT petition_id, signer, id FROM signatures"))[0]
     assert str(row.id) == told["id"]
     assert (await withdraw(write_receipt(settings.key_ring, *row))).status_code == 200
-    assert await proven(database) == {"end-the-ban": 0}
+    assert await exact_counts(database) == {"end-the-ban": 0}
 
 
 async def test_a_signature_is_withdrawn_from_a_petition_that_is_closed(
@@ -109,7 +111,7 @@ async def test_a_signature_is_withdrawn_from_a_petition_that_is_closed(
     receipt = await receipt_of(sign(person(1)))
     await run(database, "UPDATE petitions SET state = 'closed'")
     assert (await withdraw(receipt)).status_code == 200
-    assert await proven(database) == {"end-the-ban": 0}
+    assert await exact_counts(database) == {"end-the-ban": 0}
 
 
 async def test_a_malformed_withdrawal_is_a_problem(client: httpx.AsyncClient, sign: Sign) -> None:

@@ -1,10 +1,10 @@
-"""One connection of aiohttp's, with what aiohttp leaves open closed: size, age, and whose response it is.
+"""aiohttp's response handler, one per connection, with bounds on the size of a response and the age of a connection.
 
-aiohttp bounds each header, but not the bytes that frame a response: interim responses, chunk extensions, and empty
-lines before it may come without end. It takes what a server sends unasked on a kept connection for the next response.
-It takes a response for broken when anything follows it, which those who answer 204 with a body do every day.
+aiohttp bounds each header, but not what frames a response: interim responses, chunk extensions and empty lines before
+it may come without end. It takes what a server sends unasked on a kept connection for the next response. It gives up a
+response as broken when bytes follow it, but many servers send a body after a 204.
 
-`ResponseHandler` is in no documentation of aiohttp's: `tests/kit/test_webhook_client.py` says what is relied upon.
+aiohttp does not document `ResponseHandler`. So its minor version is pinned, and a test stands for each bound.
 """
 
 import asyncio
@@ -58,7 +58,7 @@ class BoundedHandler(ResponseHandler):
 
     @property
     def _is_over(self) -> bool:
-        """Whether nothing is awaited: nothing was asked, or all of the response is there."""
+        """Whether no response is awaited: none was asked for, or all of it is there."""
         return not self._request_count or (self._body is not None and self._body.is_eof())
 
     @property
@@ -85,7 +85,7 @@ class BoundedHandler(ResponseHandler):
             self._give_up()
 
     def _read(self, data: bytes) -> None:
-        """Give it to the parser, heads apart from what follows: it forgets the one when it stumbles over the other."""
+        """Give it to the parser, each head alone: on an error the parser drops the heads of the same call."""
         while data and self._body is None and not self.is_eof():
             found = _HEAD_END.search(data)
             end = found.end() if found else len(data)
@@ -98,7 +98,7 @@ class BoundedHandler(ResponseHandler):
             self.force_close()
 
     def _has_begun_another(self) -> bool:
-        """Whether more than the response has come: the parser is at an end only between two."""
+        """Whether the parser has begun another response behind this one: at the end of input it would name it."""
         try:
             return self._parser is not None and self._parser.feed_eof() is not None
         except HttpProcessingError:
@@ -115,7 +115,7 @@ class BoundedHandler(ResponseHandler):
         super().feed_data(data, size)
 
     def _give_up(self) -> None:
-        """More has come than is looked at: it is too much, unless enough of the body was among it."""
+        """More has come than is looked at: that is an error, unless there was enough of the body among it."""
         self.force_close()
         is_enough = self._body is not None and (self._body.is_eof() or self._body.total_bytes >= MOST_BODY)
         if not is_enough:
@@ -123,7 +123,7 @@ class BoundedHandler(ResponseHandler):
             self._abort()
 
     def set_exception(self, exc: BaseException, exc_cause: BaseException | None = None) -> None:
-        """Fail what is awaited, head or body, and say whether that is the receiver's fault."""
+        """Fail whoever waits for the head or the body."""
         named = self._named(exc)
         if self._payload is not None and not self._payload.is_eof():
             self._payload.set_exception(named, exc_cause or exc)
@@ -131,7 +131,7 @@ class BoundedHandler(ResponseHandler):
 
     def _named(self, error: BaseException) -> BaseException:
         is_garbage = isinstance(error, HttpProcessingError)
-        # What begins like this on a connection that was kept may be left over from the response before.
+        # On a kept connection, garbage before a head may be left over from the response before.
         if self._request_count > 1 and self._head is None and (is_garbage or not self._byte_count):
             return StaleConnection()
         return ProtocolError() if is_garbage else error
@@ -146,11 +146,11 @@ class BoundedHandler(ResponseHandler):
         return super().should_close or self._is_old
 
     def close(self) -> None:
-        """Close at once, whatever is under way: nobody waits until the other side has said goodbye."""
+        """Close at once: a graceful close would wait for the other side."""
         self.abort()
 
     def _abort(self) -> None:
-        """Close at once, but keep what is to be told to who waits."""
+        """Close at once, but keep the exception for whoever waits: `abort()` drops it."""
         self.force_close()
         self._payload = None
         if self.transport is not None:

@@ -3,7 +3,6 @@
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
 
 import httpx
 import pytest
@@ -12,9 +11,7 @@ from fastapi import FastAPI
 from app.kit.database.session import Database
 from app.main import create_api
 from app.settings import Settings
-
-Headers = dict[str, str]
-Json = dict[str, Any]
+from tests.support.types import Headers, Json
 
 BODY_LIMIT = 64 * 1024
 MEDIA_TYPE = "application/problem+json"

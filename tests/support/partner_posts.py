@@ -4,17 +4,15 @@ import json
 import time
 from datetime import UTC, datetime
 from itertools import count
-from typing import Any
 
 import httpx
-from movement import person
-from partnering import PETITION, Partner
 from standardwebhooks.webhooks import Webhook
 
 from app.kit.webhooks import signing as webhooks
 from app.partners.inbound.secrets.service import key_of
-
-Json = dict[str, Any]
+from tests.support.factories import person
+from tests.support.partners import PETITION, Partner
+from tests.support.types import Json
 
 LINES = "application/x-ndjson"
 _ids = count(1)
@@ -79,7 +77,7 @@ class Poster:
         return results
 
 
-def slug_of(result: Json) -> str:
+def problem_slug(result: Json) -> str:
     """Why an item was refused."""
     assert result["status"] == "refused"
     kind: str = result["problem"]["type"]

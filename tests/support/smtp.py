@@ -16,12 +16,13 @@ from urllib.parse import quote
 from aiosmtpd.controller import Controller
 from aiosmtpd.smtp import SMTP, AuthResult, Envelope, LoginPassword, Session
 
+from tests.support.services import PATIENCE
+
 _LINK = re.compile(r"https?://[^\s<>\"]+")
-PATIENCE = 20
 
 
 @dataclass(frozen=True)
-class Received:
+class ReceivedMail:
     """One mail as the server got it."""
 
     sender: str
@@ -57,7 +58,7 @@ class Received:
         return str(part.get_content())
 
 
-class Mailbox:
+class SmtpServer:
     """A mail server on a free loopback port, in a thread of its own; as a context manager.
 
     `answer(...)` makes it difficult: an SMTP answer to RCPT for one recipient, or "drop" to hang up instead,
@@ -73,7 +74,7 @@ class Mailbox:
         from_the_start: bool = False,
     ) -> None:
         """With `tls` it offers STARTTLS, or speaks nothing but TLS `from_the_start`."""
-        self.mails: list[Received] = []
+        self.mails: list[ReceivedMail] = []
         # How many connections said hello, and how many are open now.
         self.connections = 0
         self.open_now = 0
@@ -113,20 +114,20 @@ class Mailbox:
         assert done.wait(PATIENCE)
         self.wait_until_open(0)
 
-    def to(self, recipient: str) -> list[Received]:
+    def to(self, recipient: str) -> list[ReceivedMail]:
         return [mail for mail in self.mails if mail.recipient == recipient]
 
     def counts(self) -> Counter[str]:
         """How many mails each recipient got."""
         return Counter(mail.recipient for mail in self.mails)
 
-    def wait_for(self, count: int, seconds: float = PATIENCE) -> list[Received]:
+    def wait_for(self, count: int, seconds: float = PATIENCE) -> list[ReceivedMail]:
         """Wait until so many mails are there."""
         with self._changed:
             assert self._changed.wait_for(lambda: len(self.mails) >= count, seconds), f"{len(self.mails)} of {count}"
             return list(self.mails)
 
-    async def arrived(self, count: int = 1, seconds: float = PATIENCE) -> list[Received]:
+    async def arrived(self, count: int = 1, seconds: float = PATIENCE) -> list[ReceivedMail]:
         """Wait until so many mails are there, without holding up the loop."""
         return await asyncio.to_thread(self.wait_for, count, seconds)
 
@@ -170,7 +171,7 @@ class Mailbox:
         message = email.message_from_bytes(raw, policy=default)
         assert isinstance(message, EmailMessage)
         with self._changed:
-            self.mails.append(Received(envelope.mail_from or "", recipient, message, raw, envelope.mail_options))
+            self.mails.append(ReceivedMail(envelope.mail_from or "", recipient, message, raw, envelope.mail_options))
             self._changed.notify_all()
         return "250 OK"
 
@@ -178,7 +179,7 @@ class Mailbox:
 class _Server(SMTP):
     """The library's server, which says when somebody comes and goes."""
 
-    mailbox: Mailbox
+    mailbox: SmtpServer
 
     def connection_made(self, transport: Any) -> None:
         self._mailbox_counted = self.transport is None  # once more after STARTTLS
@@ -194,7 +195,7 @@ class _Server(SMTP):
 class _Controller(Controller):
     def __init__(
         self,
-        mailbox: Mailbox,
+        mailbox: SmtpServer,
         *,
         utf8: bool,
         login: tuple[str, str] | None,

@@ -5,8 +5,6 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from uuid import UUID
 
-from movement import Json, run
-
 from app.kit import metrics
 from app.kit.clock import now
 from app.kit.crypto.sealing import KeyRing
@@ -16,6 +14,9 @@ from app.signatures.engine.insert import Signing
 from app.signatures.schemas import SigningBody
 from app.signatures.services import SigningServices
 from app.signatures.signing.prepare import prepare
+from tests.support.databases import run
+from tests.support.services import PATIENCE
+from tests.support.types import Json
 
 SLUG = "end-the-ban"
 
@@ -30,7 +31,7 @@ def prepared(ring: KeyRing, petition_id: UUID, people: list[Json]) -> list[Signi
 
 
 @asynccontextmanager
-async def held(database: Database) -> AsyncIterator[Connection]:
+async def signatures_locked(database: Database) -> AsyncIterator[Connection]:
     """For as long as the block lasts nobody can write a signature."""
     connection = await database.pin()
     try:
@@ -41,10 +42,10 @@ async def held(database: Database) -> AsyncIterator[Connection]:
         await connection.close()
 
 
-async def blocked(connection: Connection, least: int = 1) -> list[int]:
+async def wait_for_blocked(connection: Connection, least: int = 1) -> list[int]:
     """Wait until so many backends wait for a lock; their process ids."""
     query = "SELECT pid FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(PATIENCE):
         while len(found := await connection.fetch(query)) < least:
             # An activity view does not change within a transaction unless it is asked to.
             await connection.execute("SELECT pg_stat_clear_snapshot()")
@@ -56,5 +57,5 @@ async def deadlocks(database: Database) -> int:
     return int(rows[0][0])
 
 
-def failures() -> float:
+def commit_failures() -> float:
     return float(metrics.commit_failures._value.get())

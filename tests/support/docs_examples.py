@@ -15,11 +15,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
-from services import PATIENCE
+from tests.support.services import PATIENCE
+from tests.support.types import Json
 
-Json = dict[str, Any]
 Environment = dict[str, str]
 
 _FENCE = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)

@@ -4,14 +4,15 @@ import hashlib
 import hmac
 from typing import Any
 
-from movement import run, sweep
-from partnering import PETITION, SLUG, Headers, Json, Partner
-
 from app.kit.database.session import Database
 from app.organizations.models import Organization
 from app.partners.inbound.secrets.service import add
 from app.settings import Settings
 from app.signatures.signing.sealing import Personal, unseal
+from tests.support.application import sweep
+from tests.support.databases import run
+from tests.support.partners import PETITION, SLUG, Partner
+from tests.support.types import Headers, Json
 
 HELPER = f"/v1/osdi/petitions/{PETITION}/record_signature_helper"
 ACTION_NETWORK = f"/v1/partners/{SLUG}/petitions/{PETITION}/action-network"
@@ -159,20 +160,20 @@ async def new_secret(database: Database, settings: Settings, partner: Partner, s
     return secret
 
 
-async def rows_of(database: Database) -> list[Any]:
+async def signature_rows(database: Database) -> list[Any]:
     """State, country, region and source of every signature."""
     statement = "SELECT state, country, region, source FROM signatures ORDER BY petition_id, signer"
     return [tuple(row) for row in await run(database, statement)]
 
 
-async def kept(database: Database, settings: Settings) -> list[Personal]:
+async def unsealed_signatures(database: Database, settings: Settings) -> list[Personal]:
     """What is sealed with every signature, by address."""
     rows = await run(database, "SELECT petition_id, signer, sealed FROM signatures")
     found = [unseal(settings.key_ring, petition_id, signer, sealed) for petition_id, signer, sealed in rows]
     return sorted(found, key=lambda personal: personal.email)
 
 
-async def words_of(database: Database) -> list[tuple[str, bool]]:
+async def consent_ledger(database: Database) -> list[tuple[str, bool]]:
     """Every word on consent in the ledger: to whom, and whether it is a yes."""
     await sweep(database)
     statement = "SELECT slug, given FROM consents JOIN organizations o ON o.id = organization_id ORDER BY consents.id"

@@ -1,21 +1,12 @@
 """The other side: HTTP servers that take webhooks, or do whatever a receiver should not do."""
 
 import asyncio
-import datetime as dt
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
-from ipaddress import ip_address
-from pathlib import Path
 from typing import Any
 from uuid import UUID
-
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
-from movement import run, services_for, until
 
 from app.kit.clock import now
 from app.kit.database.ids import uuid7
@@ -28,20 +19,24 @@ from app.partners.outbound.delivery.worker import deliver
 from app.partners.outbound.endpoints import service as endpoints
 from app.partners.outbound.message_types.types import MESSAGE_TYPES
 from app.settings import Settings
+from tests.support.application import services_for
+from tests.support.databases import run, wait_until
+from tests.support.services import PATIENCE
+from tests.support.time_travel import in_days
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 TEST = "webhook.test"
 TYPES = MessageTypes(MESSAGE_TYPES)
 
 
-def answer(status: int, body: bytes = b"", *headers: str) -> bytes:
+def http_response(status: int, body: bytes = b"", *headers: str) -> bytes:
     """A whole answer."""
     lines = [f"HTTP/1.1 {status} Said", f"Content-Length: {len(body)}", *headers, "", ""]
     return "\r\n".join(lines).encode() + body
 
 
 @dataclass(frozen=True)
-class Received:
+class ReceivedWebhook:
     """A request as it came. `headers` by names in lower case."""
 
     line: str
@@ -53,16 +48,16 @@ class Received:
         return self.headers["webhook-id"]
 
 
-Saying = bytes | None
-Say = Callable[[Received], Saying | Awaitable[Saying]]
+ResponseBytes = bytes | None
+Respond = Callable[[ReceivedWebhook], ResponseBytes | Awaitable[ResponseBytes]]
 
 
 @dataclass
 class Receiver:
     """A server. `say` gives each answer; None: it is never answered."""
 
-    say: Say = field(default=lambda _received: OK)
-    received: list[Received] = field(default_factory=list)
+    say: Respond = field(default=lambda _received: OK)
+    received: list[ReceivedWebhook] = field(default_factory=list)
     port: int = 0
     connections: int = 0
     # Set when somebody has ended a connection.
@@ -77,7 +72,7 @@ class Receiver:
         """The `webhook-id`s that came, in order."""
         return [one.id for one in self.received]
 
-    async def arrived(self, count: int, seconds: float = 20) -> Sequence[Received]:
+    async def arrived(self, count: int, seconds: float = PATIENCE) -> Sequence[ReceivedWebhook]:
         """Wait for so many requests."""
         async with asyncio.timeout(seconds), self._some:
             await self._some.wait_for(lambda: len(self.received) >= count)
@@ -100,11 +95,11 @@ class Receiver:
             self.left.set()
             writer.close()
 
-    async def _heard(self, reader: asyncio.StreamReader) -> Received:
+    async def _heard(self, reader: asyncio.StreamReader) -> ReceivedWebhook:
         head = (await reader.readuntil(b"\r\n\r\n")).decode().split("\r\n")
         headers = {name.lower(): value for name, _, value in (line.partition(": ") for line in head[1:-2])}
         body = await reader.readexactly(int(headers.get("content-length", "0")))
-        received = Received(head[0], headers, body)
+        received = ReceivedWebhook(head[0], headers, body)
         async with self._some:
             self.received.append(received)
             self._some.notify_all()
@@ -118,7 +113,7 @@ class Receiver:
 
 @asynccontextmanager
 async def receiving(
-    say: Say | None = None, *, port: int = 0, host: str = "127.0.0.1", tls: ssl.SSLContext | None = None
+    say: Respond | None = None, *, port: int = 0, host: str = "127.0.0.1", tls: ssl.SSLContext | None = None
 ) -> AsyncIterator[Receiver]:
     """A receiver for as long as the block lasts."""
     receiver = Receiver()
@@ -133,13 +128,13 @@ async def receiving(
         receiver.hang_up()
 
 
-def after(*answers: Saying, then: Saying = OK) -> Say:
+def responses_in_turn(*answers: ResponseBytes, then: ResponseBytes = OK) -> Respond:
     """These answers in turn, then always the same."""
     left = list(answers)
     return lambda _received: left.pop(0) if left else then
 
 
-async def plant_endpoint(
+async def insert_endpoint(
     database: Database, settings: Settings, url: str, *, slug: str = "movement", **more: Any
 ) -> UUID:
     """An endpoint put straight into the database; its id."""
@@ -151,7 +146,7 @@ async def plant_endpoint(
         return made.id
 
 
-async def plant_messages(
+async def insert_messages(
     database: Database, endpoint_id: UUID, count: int = 1, type_: str = TEST, content: dict[str, Any] | None = None
 ) -> list[str]:
     """Messages that are due; their `webhook-id`s in order."""
@@ -174,16 +169,6 @@ async def plant_messages(
     return [f"msg_{message.id}" for message in messages]
 
 
-def in_days(days: float) -> dt.datetime:
-    return now() + dt.timedelta(days=days)
-
-
-async def make_due(database: Database) -> None:
-    """What waits to be tried again is due now, as it will be after a while."""
-    await run(database, "UPDATE webhook_messages SET due_at = least(due_at, now()) WHERE state = 'due'")
-    await run(database, "UPDATE webhook_endpoints SET ordered_due_at = NULL")
-
-
 @asynccontextmanager
 async def delivering(settings: Settings, **more: Any) -> AsyncIterator[None]:
     """What delivers, in this process, for as long as the block lasts."""
@@ -200,73 +185,12 @@ async def delivering(settings: Settings, **more: Any) -> AsyncIterator[None]:
         await own.close()
 
 
-async def attempted(database: Database, count: int) -> None:
+async def wait_for_attempts(database: Database, count: int) -> None:
     """Wait for so many attempts."""
-    await until(database, f"SELECT count(*) >= {count} FROM delivery_attempts")
+    await wait_until(database, f"SELECT count(*) >= {count} FROM delivery_attempts")
 
 
-class Authority:
-    """A certificate authority of this test's own."""
-
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
-        self._key = ec.generate_private_key(ec.SECP256R1())
-        self._name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "Tests")])
-        self.certificate = self._issued(self._name, self._key, None)
-
-    def trusting(self) -> ssl.SSLContext:
-        """What believes this authority and no other."""
-        pem = self.certificate.public_bytes(serialization.Encoding.PEM).decode()
-        return ssl.create_default_context(cadata=pem)
-
-    def serving(self, host: str) -> ssl.SSLContext:
-        """What a server of this host shows."""
-        key = ec.generate_private_key(ec.SECP256R1())
-        name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, host)])
-        certificate = self._issued(name, key, host)
-        file = self._folder / f"{uuid7().hex}.pem"
-        private = key.private_bytes(
-            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-        )
-        file.write_bytes(private + certificate.public_bytes(serialization.Encoding.PEM))
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        context.load_cert_chain(file)
-        return context
-
-    def _issued(self, name: x509.Name, key: ec.EllipticCurvePrivateKey, host: str | None) -> x509.Certificate:
-        authority = x509.BasicConstraints(ca=host is None, path_length=None)
-        built = (
-            x509.CertificateBuilder()
-            .subject_name(name)
-            .issuer_name(self._name)
-            .public_key(key.public_key())
-            .serial_number(x509.random_serial_number())
-            .not_valid_before(in_days(-1))
-            .not_valid_after(in_days(1))
-            .add_extension(authority, critical=True)
-            .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
-            .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(self._key.public_key()), critical=False)
-        )
-        if host is not None:
-            built = built.add_extension(x509.SubjectAlternativeName([_named(host)]), critical=False)
-        else:
-            usage = x509.KeyUsage(
-                digital_signature=True,
-                key_cert_sign=True,
-                crl_sign=True,
-                content_commitment=False,
-                key_encipherment=False,
-                data_encipherment=False,
-                key_agreement=False,
-                encipher_only=False,
-                decipher_only=False,
-            )
-            built = built.add_extension(usage, critical=True)
-        return built.sign(self._key, hashes.SHA256())
-
-
-def _named(host: str) -> x509.GeneralName:
-    try:
-        return x509.IPAddress(ip_address(host))
-    except ValueError:
-        return x509.DNSName(host)
+async def attempts(database: Database) -> list[tuple[int | None, str | None]]:
+    """Status and error of each attempt, in order."""
+    rows = await run(database, "SELECT status_code, error FROM delivery_attempts ORDER BY attempted_at, id")
+    return [(row[0], row[1]) for row in rows]

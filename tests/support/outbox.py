@@ -5,10 +5,9 @@ from typing import Any, NamedTuple
 from uuid import UUID
 
 import httpx
-from movement import SECRET_KEYS, Json, person, run
-from partnering import PETITION, SLUG
 
-from app.kit.crypto.sealing import KeyRing
+from app.kit.clock import now
+from app.kit.database.ids import uuid7
 from app.kit.database.outbox import NewMessage, publish
 from app.kit.database.session import Database
 from app.kit.webhooks.message_types import MessageTypes
@@ -18,13 +17,18 @@ from app.partners.outbound.message_types.bodies import bodies_of
 from app.partners.outbound.message_types.fan_out import FanOut
 from app.partners.outbound.message_types.types import MESSAGE_TYPES
 from app.people.fields.emails import canonical
+from app.signatures.background.withdrawal_messages import SIGNATURE_WITHDRAWN
+from tests.support.databases import run
+from tests.support.factories import person
+from tests.support.partners import PETITION, SLUG
+from tests.support.settings import RING
+from tests.support.types import Json
 
-RING = KeyRing.parse(SECRET_KEYS)
 TYPES = MessageTypes(MESSAGE_TYPES)
 spread = FanOut(TYPES)
 
 
-class Waiting(NamedTuple):
+class PendingMessage(NamedTuple):
     """A message that waits for an endpoint, as the delivery hands it over to be written."""
 
     endpoint_id: UUID
@@ -34,7 +38,7 @@ class Waiting(NamedTuple):
     organization_id: UUID
 
 
-async def movement(database: Database) -> UUID:
+async def movement_id(database: Database) -> UUID:
     """The movement's own id."""
     async with database.transaction() as session:
         found = await find(session, "movement")
@@ -42,7 +46,7 @@ async def movement(database: Database) -> UUID:
         return found.id
 
 
-async def endpoint(database: Database, organization_id: UUID, *types: str, state: str = "active") -> UUID:
+async def insert_mute_endpoint(database: Database, organization_id: UUID, *types: str, state: str = "active") -> UUID:
     """An endpoint that wants these types, all of them if none is named; its id."""
     async with database.transaction() as session:
         made = WebhookEndpoint(
@@ -53,13 +57,37 @@ async def endpoint(database: Database, organization_id: UUID, *types: str, state
         return made.id
 
 
-async def say(database: Database, *announcements: NewMessage) -> None:
+async def publish_all(database: Database, *announcements: NewMessage) -> None:
     """Announce, as a room would."""
     async with database.transaction() as session:
         await publish(session, announcements)
 
 
-async def spread_all(database: Database) -> None:
+def about(type_: str, petition_id: UUID) -> NewMessage:
+    counts = {"threshold_count": 10, "signature_count": 12} if type_ == "petition.milestone_reached" else {}
+    return NewMessage(type_, {"petition_id": str(petition_id), "at": now().isoformat(), **counts})
+
+
+def withdrawal(petition_id: UUID, to: UUID, *, brought: bool = False) -> NewMessage:
+    content = {
+        "petition_id": str(petition_id),
+        "signature_id": str(uuid7()),
+        "person_id": "per_00000000000000000000000000000000",
+        "brought": brought,
+    }
+    return NewMessage(SIGNATURE_WITHDRAWN, content, to)
+
+
+def erasure(to: UUID, *signature_ids: UUID) -> NewMessage:
+    content: Json = {
+        "person_id": "per_00000000000000000000000000000000",
+        "signature_ids": list(map(str, signature_ids)),
+        "at": now().isoformat(),
+    }
+    return NewMessage("person.erased", content, to)
+
+
+async def fan_out_all(database: Database) -> None:
     """Spread until nothing is left."""
     while True:
         async with database.transaction() as session:
@@ -67,35 +95,39 @@ async def spread_all(database: Database) -> None:
                 return
 
 
-async def waiting(database: Database, endpoint_id: UUID | None = None) -> list[Waiting]:
+async def pending(database: Database, endpoint_id: UUID | None = None) -> list[PendingMessage]:
     """What waits for an endpoint, or for all, in the order in which it is to be told."""
     rows = await run(
         database,
         "SELECT m.endpoint_id, m.type, m.content, m.created_at, e.organization_id FROM webhook_messages m"
         " JOIN webhook_endpoints e ON e.id = m.endpoint_id ORDER BY m.id",
     )
-    messages = [Waiting(*row) for row in rows]
+    messages = [PendingMessage(*row) for row in rows]
     return [message for message in messages if endpoint_id in {None, message.endpoint_id}]
 
 
-async def types_for(database: Database, endpoint_id: UUID) -> list[str]:
-    return [message.type for message in await waiting(database, endpoint_id)]
+async def pending_types(database: Database, endpoint_id: UUID) -> list[str]:
+    return [message.type for message in await pending(database, endpoint_id)]
 
 
-async def bodies(database: Database, endpoint_id: UUID | None = None) -> list[Json | None]:
+async def pending_bodies(database: Database, endpoint_id: UUID | None = None) -> list[Json | None]:
     """What would be sent now, message by message."""
-    messages = await waiting(database, endpoint_id)
+    messages = await pending(database, endpoint_id)
     async with database.transaction() as session:
         written = await bodies_of(session, RING, TYPES, messages)
     return [json.loads(body) if body is not None else None for body in written]
 
 
-async def news(database: Database, endpoint_id: UUID, type_: str) -> list[Json]:
+async def pending_data(database: Database, endpoint_id: UUID, type_: str) -> list[Json]:
     """The data of what would be sent now of a type."""
-    return [body["data"] for body in await bodies(database, endpoint_id) if body is not None and body["type"] == type_]
+    return [
+        body["data"]
+        for body in await pending_bodies(database, endpoint_id)
+        if body is not None and body["type"] == type_
+    ]
 
 
-async def sign(
+async def sign_with_consent(
     client: httpx.AsyncClient, number: int, *, petition: str = PETITION, to: str | None = SLUG, **more: object
 ) -> Json:
     """Somebody signs, consenting to an organization unless `more` says otherwise; the answer."""

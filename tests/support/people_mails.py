@@ -2,19 +2,12 @@
 
 import re
 from dataclasses import dataclass, field
-from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
-from movement import run
-
-from app.kit.database.session import Database
 from app.kit.mail.message import Mail
 from app.kit.mail.outcome import NOT_NEEDED, Outcome, SendResult
 from app.kit.mail.sender import Result
 from app.people.mailing import PeopleMails
-
-Headers = dict[str, str]
-Json = dict[str, Any]
 
 AMINA = "amina@example.org"
 _LINK = re.compile(r"https?://\S+")
@@ -56,8 +49,3 @@ class Asked:
 
     binding: str
     token: str
-
-
-async def age(database: Database, table: str, column: str, interval: str) -> None:
-    """Let time pass for all rows of a table."""
-    await run(database, f"UPDATE {table} SET {column} = {column} - interval '{interval}'")

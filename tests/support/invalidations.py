@@ -6,10 +6,8 @@ from typing import Any
 from uuid import UUID
 
 import httpx
-from movement import FINGERPRINT, SECRET_KEYS, Json, prove
 
 from app.kit.clock import now
-from app.kit.crypto.sealing import KeyRing
 from app.kit.database.session import Database
 from app.signatures.background import runner
 from app.signatures.engine import insert
@@ -18,15 +16,15 @@ from app.signatures.engine.lanes import Lane, claim
 from app.signatures.engine.scan import ScanProgress
 from app.signatures.schemas import ImportedSigning
 from app.signatures.signing.prepare import prepare
+from tests.support.settings import FINGERPRINT, RING
+from tests.support.tallies import exact_count
+from tests.support.types import Headers, Json
 
-RING = KeyRing.parse(SECRET_KEYS)
 AT = "/v1/petitions/end-the-ban"
-
-Headers = dict[str, str]
 
 
 @asynccontextmanager
-async def claimed(database: Database) -> AsyncIterator[Lane]:
+async def claimed_lane(database: Database) -> AsyncIterator[Lane]:
     """A lane for as long as the block lasts."""
     lane = await claim(database, FINGERPRINT)
     try:
@@ -35,7 +33,7 @@ async def claimed(database: Database) -> AsyncIterator[Lane]:
         lane.drop()
 
 
-def signing(petition_id: UUID, body: Json, **signals: Any) -> Signing:
+def prepared_signing(petition_id: UUID, body: Json, **signals: Any) -> Signing:
     """One person's signature; `signed_at` in the body, signals as they are stored."""
     read = ImportedSigning.model_validate(body)
     prepared = prepare(RING, petition_id, read, read.signed_at or now())
@@ -44,21 +42,21 @@ def signing(petition_id: UUID, body: Json, **signals: Any) -> Signing:
 
 async def sign_all(database: Database, signings: Iterable[Signing]) -> None:
     """All of them, in one batch."""
-    async with claimed(database) as lane:
+    async with claimed_lane(database) as lane:
         await insert.sign(lane, list(signings))
 
 
-async def carry_out(database: Database, petition_id: UUID) -> list[int]:
+async def apply_all(database: Database, petition_id: UUID) -> list[int]:
     """Carry out all there is; the count after each slice, proven each time."""
     counts, progress = [], ScanProgress()
-    async with claimed(database) as lane:
+    async with claimed_lane(database) as lane:
         while await runner.run_chunk(lane, RING, progress):
             async with database.snapshot() as session:
-                counts.append(await prove(session, petition_id))
+                counts.append(await exact_count(session, petition_id))
     return counts
 
 
-async def draft(client: httpx.AsyncClient, headers: Headers, **rule: Any) -> Json:
+async def draft_invalidation(client: httpx.AsyncClient, headers: Headers, **rule: Any) -> Json:
     """Draft an invalidation of `end-the-ban`; its view."""
     body = {"reason": "a farm of robots", "rule": rule}
     answer = await client.post(f"{AT}/invalidations", json=body, headers=headers)
@@ -67,7 +65,7 @@ async def draft(client: httpx.AsyncClient, headers: Headers, **rule: Any) -> Jso
     return view
 
 
-async def say(client: httpx.AsyncClient, headers: Headers, invalidation: Json, verb: str) -> Json:
+async def change_state(client: httpx.AsyncClient, headers: Headers, invalidation: Json, verb: str) -> Json:
     """Apply or undo it; its view."""
     answer = await client.post(f"{AT}/invalidations/{invalidation['id']}/{verb}", headers=headers)
     assert answer.status_code == 200, answer.text

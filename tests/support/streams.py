@@ -6,9 +6,10 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 from app.kit.web.asgi import Asgi
+from tests.support.services import PATIENCE
 
 
-class Listener:
+class StreamClient:
     """One open stream of the application in this process."""
 
     def __init__(self) -> None:
@@ -26,7 +27,7 @@ class Listener:
         self.status = message["status"]
         self.headers = {name.decode(): value.decode() for name, value in message["headers"]}
 
-    async def hear(self, seconds: float = 10) -> str:
+    async def hear(self, seconds: float = PATIENCE) -> str:
         """The next part; "" when the stream has ended."""
         async with asyncio.timeout(seconds):
             message = await self.heard.get()
@@ -35,9 +36,9 @@ class Listener:
 
 
 @asynccontextmanager
-async def listening(app: Asgi, path: str, headers: Mapping[str, str] | None = None) -> AsyncIterator[Listener]:
+async def open_stream(app: Asgi, path: str, headers: Mapping[str, str] | None = None) -> AsyncIterator[StreamClient]:
     """Open a stream for as long as the block lasts; whoever leaves is gone from the server too."""
-    listener = Listener()
+    listener = StreamClient()
     scope = {
         "type": "http",
         "asgi": {"version": "3.0", "spec_version": "2.3"},
@@ -58,5 +59,5 @@ async def listening(app: Asgi, path: str, headers: Mapping[str, str] | None = No
         yield listener
     finally:
         listener.left.set()
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(PATIENCE):
             await answering

@@ -1,24 +1,21 @@
 """What the stories about partners share: an organization that is one, under terms, with a key and a secret."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
 import httpx
-from movement import until
 
-from app.kit.database.session import Database, committing
+from app.kit.database.session import Database
 from app.organizations.models import Organization
 from app.organizations.queries import find
 from app.organizations.service import create_key
 from app.partners.models import Partnership
 from app.petitions.models import Petition
-
-Headers = dict[str, str]
-Json = dict[str, Any]
+from tests.support.databases import locked_by
+from tests.support.types import Headers, Json
 
 SLUG, PETITION = "sisters-of-kampala", "repeal-the-act"
 NOBODY = UUID(int=0)
@@ -40,7 +37,7 @@ class Partner:
     partnership_id: UUID
 
 
-async def found_organization(database: Database, slug: str, name: str = "A partner") -> tuple[UUID, Headers]:
+async def insert_partner(database: Database, slug: str, name: str = "A partner") -> tuple[UUID, Headers]:
     """A partner organization, and headers with a key of its own."""
     async with database.transaction() as session:
         organization = Organization(slug=slug, name=name, kind="partner")
@@ -50,7 +47,7 @@ async def found_organization(database: Database, slug: str, name: str = "A partn
         return organization.id, {"Authorization": f"Bearer {key}"}
 
 
-async def further_key(database: Database, slug: str) -> Headers:
+async def insert_further_key(database: Database, slug: str) -> Headers:
     """Headers with one more key of a partner."""
     async with database.transaction() as session:
         organization = await find(session, slug)
@@ -59,7 +56,7 @@ async def further_key(database: Database, slug: str) -> Headers:
     return {"Authorization": f"Bearer {key}"}
 
 
-async def agree(database: Database, organization_id: UUID, campaign_id: UUID, **terms: Any) -> UUID:
+async def insert_partnership(database: Database, organization_id: UUID, campaign_id: UUID, **terms: Any) -> UUID:
     """An active partnership under these terms, put straight into the database; its id."""
     columns: Json = {
         "terms": "Tell people what they sign.",
@@ -86,7 +83,7 @@ async def campaign_of(database: Database, petition_id: UUID) -> UUID:
         return petition.campaign_id
 
 
-async def further_petition(database: Database, campaign_id: UUID, slug: str, **more: Any) -> UUID:
+async def insert_further_petition(database: Database, campaign_id: UUID, slug: str, **more: Any) -> UUID:
     """One more petition of a campaign, open unless said otherwise."""
     async with database.transaction() as session:
         given = {"state": "open", "signature_goal": 100, **more}
@@ -96,28 +93,11 @@ async def further_petition(database: Database, campaign_id: UUID, slug: str, **m
         return petition.id
 
 
-@asynccontextmanager
-async def held(database: Database, statement: str) -> AsyncIterator[Callable[[int], Awaitable[None]]]:
-    """What this statement locks is somebody else's while the block lasts, in which one can wait for those who wait."""
-    waiting = "FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
-
-    async def wait_for(count: int) -> None:
-        await until(database, f"SELECT count(*) = {count} {waiting}")
-
-    connection = await database.pin()
-    try:
-        async with committing(connection):
-            await connection.execute(statement)
-            yield wait_for
-    finally:
-        await connection.close()
-
-
 async def one_after_the_other(
     database: Database, statement: str, *calls: Callable[[], Awaitable[httpx.Response]]
 ) -> list[httpx.Response]:
     """These calls, begun in this order, all waiting at once for what the statement locks, then let go."""
-    async with held(database, statement) as wait_for:
+    async with locked_by(database, statement) as wait_for:
         tasks = []
         for number, call in enumerate(calls, 1):
             tasks.append(asyncio.ensure_future(call()))
