@@ -17,5 +17,10 @@ from app.signatures.room import ROOM as SIGNATURES
 
 ROOMS: Sequence[Room] = (KIT, ORGANIZATIONS, MAIL_FAILURES, PEOPLE, CAMPAIGNS, PETITIONS, SIGNATURES, PARTNERS)
 
-# Every table of the house, for Alembic and for tests: a room's models are known once its `room.py` is.
+# The tables of the house: a room's models are known once its `room.py` is.
 metadata: MetaData = Base.metadata
+
+
+def metadata_of(rooms: Sequence[Room] = ROOMS) -> list[MetaData]:
+    """What Alembic compares the database with: the house's tables, and those of rooms that keep theirs apart."""
+    return list(dict.fromkeys([metadata, *(room.metadata for room in rooms)]))

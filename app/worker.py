@@ -53,15 +53,18 @@ async def work(settings: Settings, ending: asyncio.Event, rooms: Sequence[Room] 
     if settings.smtp_url is not None and settings.is_local:
         log.warning("links in mails lead nowhere: set PUBLIC_URL")
     try:
-        async with worker_services(settings, rooms) as services, asyncio.TaskGroup() as tasks:
-            tasks.create_task(_sweep(services, ending))
-            for room in rooms:
-                for task in room.background:
-                    tasks.create_task(task(services, ending))
-            if transport is not None:
-                tasks.create_task(check_transport(transport, ending))
-            for sender in _mail_senders(services, transport):
-                tasks.create_task(sender.run(ending, settings.sweep_seconds))
+        async with worker_services(settings, rooms) as services:
+            # Before any task: an operator's broken mail text is told as it is, not as one of a group of errors.
+            senders = _mail_senders(services, transport)
+            async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(_sweep(services, ending))
+                for room in rooms:
+                    for task in room.background:
+                        tasks.create_task(task(services, ending))
+                if transport is not None:
+                    tasks.create_task(check_transport(transport, ending))
+                for sender in senders:
+                    tasks.create_task(sender.run(ending, settings.sweep_seconds))
     finally:
         if transport is not None:
             await transport.close()

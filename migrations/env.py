@@ -8,7 +8,7 @@ from sqlalchemy import Connection, text
 from sqlalchemy.ext.asyncio import create_async_engine
 from sqlalchemy.pool import NullPool
 
-from app.rooms import metadata
+from app.rooms import metadata_of
 
 # "schema" in ASCII: whoever migrates holds this advisory lock.
 _LOCK = 0x736368656D61
@@ -31,7 +31,7 @@ def _run(connection: Connection) -> None:
     connection.commit()
     context.configure(
         connection=connection,
-        target_metadata=metadata,
+        target_metadata=metadata_of(),
         transaction_per_migration=True,
         compare_server_default=True,
     )

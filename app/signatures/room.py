@@ -2,7 +2,9 @@
 
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import replace
 
+from app.kit.abuse.address_digests import ClientIpDigester
 from app.kit.abuse.protection import AbuseProtection
 from app.kit.database.session import Database
 from app.kit.mail.sender import MailSource
@@ -30,7 +32,8 @@ async def _open(services: Services) -> AsyncIterator[SigningServices]:
     settings = services.settings_as(SigningSettings)
     # A pool of its own: a crowd on the ordinary pages must not keep anybody from signing or counting.
     database = Database(settings.database_url.get_secret_value(), pool_size=2, name="hot")
-    opened = open_signing_services(settings, database, services.of(AbuseProtection))
+    digester = ClientIpDigester(settings.key_ring, database)
+    opened = open_signing_services(settings, database, replace(services.of(AbuseProtection), digester=digester))
     try:
         with on_shutdown(opened.streams.close):
             yield opened

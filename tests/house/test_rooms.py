@@ -17,7 +17,7 @@ from app.kit.room_interface import Room
 from app.main import create_api, wrap_middleware
 from app.people.account.service import remember
 from app.people.account.sessions import begin
-from app.rooms import ROOMS, metadata
+from app.rooms import ROOMS, metadata, metadata_of
 from app.settings import Settings
 from tests.support import trial_room
 from tests.support.databases import run
@@ -37,11 +37,10 @@ async def url(own_url: str) -> str:
 @pytest.fixture
 async def migrated(database: Database) -> list[str]:
     """The scratch database, brought up to the models of all rooms by what Alembic finds is missing."""
-    every = [metadata, *(room.metadata for room in WITH_NOTES if room.metadata is not metadata)]
 
     def migrate(connection: Connection) -> list[str]:
         context = MigrationContext.configure(connection)
-        missing = produce_migrations(context, every).upgrade_ops
+        missing = produce_migrations(context, metadata_of(WITH_NOTES)).upgrade_ops
         assert missing is not None
         for operation in missing.ops:
             Operations(context).invoke(operation)

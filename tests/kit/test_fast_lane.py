@@ -88,6 +88,9 @@ def _router(*paths: str) -> APIRouter:
     [
         ([], ["/v1/petitions/{petition}/count", "/v1/groups/{group}/count"]),
         (["/v1/petitions/all/count"], ["/v1/petitions/{petition}/count"]),
+        (["/v1/petitions/{petition}/count"], ["/v1/petitions/{petition}/count"]),
+        (["/v1/petitions/{petition}/{thing}"], ["/v1/petitions/{petition}/count"]),
+        ([], ["/v1/petitions/{petition}"]),
     ],
 )
 def test_a_route_that_would_shadow_another_fails_at_start(ordinary: list[str], fast: list[str]) -> None:

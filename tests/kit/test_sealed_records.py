@@ -37,7 +37,7 @@ class After:
 
 
 BEFORE = RecordCodec(Before, former_separator="\x1f", former_fields=("given_name", "email"))
-AFTER = RecordCodec(After)
+AFTER = RecordCodec(After, former_separator="\x1f", former_fields=("given_name", "email"))
 
 
 def test_a_record_comes_back_as_it_was() -> None:
@@ -95,9 +95,11 @@ def test_the_version_before_leaves_what_it_does_not_know_in_the_row() -> None:
     assert AFTER.open(RING, taken_away, ROW) == After("ada@example.org", "Countess")
 
 
-def test_a_record_that_was_joined_by_position_becomes_a_map_when_it_changes() -> None:
+def test_a_record_stays_joined_while_that_form_can_hold_it() -> None:
     sealed = RING.seal(b"Ada\x1fada@example.org", ROW)
+    assert RING.open(BEFORE.reseal(RING, sealed, Before("a", "Ada"), ROW), ROW) == b"Ada\x1fa"
     assert AFTER.open(RING, BEFORE.reseal(RING, sealed, Before("a"), ROW), ROW) == After("a")
+    assert AFTER.dump(After("a", "Countess", "Ada")) == b'{"e":"a","nickname":"Countess","given_name":"Ada"}'
 
 
 def test_the_record_of_another_row_stays_shut() -> None:

@@ -8,6 +8,7 @@ Measured for a signature's names, address, postal code and locale: 79 bytes, 47 
 write, 1.8 us to read.
 """
 
+import dataclasses
 import json
 from collections.abc import Mapping
 from typing import Any, Generic, TypeVar
@@ -26,8 +27,10 @@ class RecordUnreadableError(SealBrokenError):
 class RecordCodec(Generic[Record]):
     """Writes and reads the records of one dataclass; made once per class, for pydantic compiles it.
 
-    `former_separator`: older versions joined the values in the order of `former_fields`, with this control character
-    between them. That form is still read, never written; a JSON text cannot contain a bare control character.
+    `former_separator`: the versions before this codec joined texts in the order of `former_fields`, with this control
+    character between them. A record that this form can hold is still written in it: such a version can then serve
+    beside this one, and the record is shorter. One with a field that it does not know is written as a map. The two are
+    told apart by the character, which a JSON text cannot contain.
     """
 
     def __init__(
@@ -39,17 +42,34 @@ class RecordCodec(Generic[Record]):
         self._names = frozenset(self._adapter.json_schema(by_alias=True)["properties"])
         self._former_separator = former_separator
         self._former_fields = former_fields
+        names = [field.name for field in dataclasses.fields(record)]  # type: ignore[arg-type]
+        self._later_fields = [name for name in names if name not in former_fields]
 
     def dump(self, record: Record) -> bytes:
-        """The record as compact JSON in UTF-8, without what equals its default."""
+        """The record in UTF-8: joined if the former form can hold it, else as a map."""
+        return self._join(record) or self._dump_map(record)
+
+    def _dump_map(self, record: Record) -> bytes:
+        """The record as compact JSON, without what equals its default."""
         return self._adapter.dump_json(record, by_alias=True, exclude_defaults=True)
+
+    def _join(self, record: Record) -> bytes | None:
+        if self._former_separator is None or any(getattr(record, name) for name in self._later_fields):
+            return None
+        values = [getattr(record, name) for name in self._former_fields]
+        if not all(isinstance(value, str) and self._former_separator not in value for value in values):
+            return None
+        joined = self._former_separator.join(values).rstrip(self._former_separator)
+        return joined.encode() if self._former_separator in joined else None
 
     def dump_over(self, former: bytes, record: Record) -> bytes:
         """The record for a row that held `former`; what is there by names that only a newer version knows stays."""
         unknown = {name: value for name, value in _map_of(former).items() if name not in self._names}
         if not unknown:
             return self.dump(record)
-        return json.dumps(unknown | json.loads(self.dump(record)), ensure_ascii=False, separators=(",", ":")).encode()
+        return json.dumps(
+            unknown | json.loads(self._dump_map(record)), ensure_ascii=False, separators=(",", ":")
+        ).encode()
 
     def load(self, plain: bytes) -> Record:
         """The record that this or another version has written; RecordUnreadableError when it is none."""

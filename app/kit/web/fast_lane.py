@@ -5,6 +5,7 @@ routes are ordinary ones (documented, tested and reachable as such); the lane on
 such a function takes `request` and the path's parameters and returns a `Response`, nothing else.
 """
 
+import re
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from typing import Any
 
@@ -32,19 +33,22 @@ class FastLane:
         self._routes: dict[tuple[str, str], APIRoute] = {}
         for route in _api_routes(routers):
             for method in route.methods or ():
+                if "{" in _last_part(route.path):
+                    raise FastLaneConflictError(f"{route.path} ends in a parameter: the lane looks up the last part")
                 other = self._routes.setdefault((method, _last_part(route.path)), route)
                 if other is not route:
                     raise FastLaneConflictError(f"{method} {route.path} and {other.path} end alike")
         self._refuse_shadows(app)
 
     def _refuse_shadows(self, app: FastAPI) -> None:
+        own = set(map(id, self._routes.values()))
         for context in iter_route_contexts(app.routes):
-            for method in context.methods or ():
-                fast = self._routes.get((method, _last_part(context.path or "")))
-                if fast is None or fast.path == context.path:
-                    continue
-                # A parameter's own braces are a fitting value for it.
-                if fast.path_regex.match(context.path or ""):
+            if id(context.original_route) in own:
+                continue
+            for (method, _), fast in self._routes.items():
+                # A parameter's own braces are a fitting value for it; an end that is a parameter fits every end.
+                path = re.sub(r"\{\w+\}$", _last_part(fast.path), context.path or "")
+                if method in (context.methods or ()) and fast.path_regex.match(path):
                     raise FastLaneConflictError(f"{method} {fast.path} would shadow {context.path}")
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
