@@ -65,7 +65,7 @@ class Served:
             {"database_url": url, "secret_keys": "a-secret-that-is-only-for-tests-0001", "log_level": "ERROR"}
         )
         self.owner = {"Authorization": f"Bearer {asyncio.run(_furnish(url))}"}
-        config = uvicorn.Config(wrap_middleware(create_api(settings)), **options("127.0.0.1", 0))
+        config = uvicorn.Config(wrap_middleware(create_api(settings), settings), **options("127.0.0.1", 0))
         self.server = uvicorn.Server(config)
         self.socket = config.bind_socket()
         # Whoever connects before the server is ready waits.

@@ -76,7 +76,10 @@ async def test_signatures_are_counted_with_what_they_bring(send: Send, database:
     assert [result["id"] for result in answer.json()["results"]] == [item["idempotency_key"] for item in items]
     assert await signature_rows(database) == [("confirmed", "US", "California", "facebook")] * 2
     personal = (await unsealed_signatures(database, settings))[0]
-    assert personal[:6] == ("Maria", "Garcia", "maria.1@example.org", "94110", "es", "For my sisters.")
+    told = tuple(
+        getattr(personal, name) for name in ("given_name", "family_name", "email", "postal_code", "locale", "comment")
+    )
+    assert told == ("Maria", "Garcia", "maria.1@example.org", "94110", "es", "For my sisters.")
     assert personal.reference == items[0]["idempotency_key"]
     [(hour,)] = await run(database, "SELECT DISTINCT key FROM signature_tallies WHERE dimension = 'hour'")
     assert hour == "2026-11-12T17:00:00Z"

@@ -75,7 +75,8 @@ async def test_a_signature_is_counted_with_what_it_brings(send: Send, database: 
     assert (result["status"], result["id"]) == ("counted", "41")
     assert await signature_rows(database) == [("confirmed", "IE", "", "")]
     [personal] = await unsealed_signatures(database, settings)
-    assert personal[:4] == ("Aoife", "Byrne", "aoife.41@example.org", "D02 X285")
+    told = tuple(getattr(personal, name) for name in ("given_name", "family_name", "email", "postal_code"))
+    assert told == ("Aoife", "Byrne", "aoife.41@example.org", "D02 X285")
     assert personal.reference == "41"
     [(hour,)] = await run(database, "SELECT DISTINCT key FROM signature_tallies WHERE dimension = 'hour'")
     assert hour == "2026-11-12T17:00:00Z"

@@ -16,6 +16,8 @@ from app.signatures.background import runner
 from app.signatures.engine import chunks, transitions
 from app.signatures.engine.scan import ScanProgress
 from app.signatures.engine.transitions import Confirmation, Withdrawal
+from app.signatures.moderation import rules
+from app.signatures.moderation.schemas import RULE_FIELDS, RuleBody
 from tests.support.databases import run
 from tests.support.factories import insert_petition, person
 from tests.support.invalidations import (
@@ -387,3 +389,9 @@ async def test_campaigners_alone_read_and_write_invalidations(
     for ref in (views[0]["id"], "nothing", str(other)):
         answer = await client.get(f"/v1/petitions/another/invalidations/{ref}", headers=campaigner)
         assert (answer.status_code, answer.json()["type"]) == (404, "urn:multitude:problem:invalidation-not-found")
+
+
+def test_every_field_of_a_rule_is_asked_of_each_signature() -> None:
+    """A field without its SQL would be ignored, and the rule would match more than it says."""
+    assert RULE_FIELDS.keys() == RuleBody.model_fields.keys() - {"everything"}
+    assert [f"${number}::" in rules.rule_sql(5) for number in (4, 5, 13, 14)] == [False, True, True, False]

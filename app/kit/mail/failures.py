@@ -1,12 +1,13 @@
 """Mail failures: the last failure of every mail that is not sent, kept beside its row, in a table of its own.
 
-Three tables say that a mail is due (`signatures`, `mails`, `webhook_endpoints`). Why it was not sent stands here, under
-its source and the id of its row, so that `signatures` needs neither a column nor an index for what hardly any row has.
-It is written in the transaction that settles the mail. No personal data: ids and words of ours.
+A room's own table says that a mail is due. Why it was not sent stands here, under the name of its source and the id of
+its row, so that a table with many rows needs neither a column nor an index for what hardly any row has. It is written
+in the transaction that settles the mail. No personal data: ids and words of ours.
 """
 
 from collections.abc import Collection, Sequence
 from datetime import datetime, timedelta
+from typing import NamedTuple
 from uuid import UUID
 
 from sqlalchemy import CheckConstraint, Index, SmallInteger, select, text
@@ -26,7 +27,8 @@ _KEPT = timedelta(days=30)
 class MailFailure(Base):
     """Why one mail was not sent when it was last tried.
 
-    `waiting`: it is tried again. `failed`: it never will be. The row goes when the mail is sent.
+    `waiting`: it is tried again. `failed`: it never will be. The row is deleted when the mail is sent or not needed any
+    more, and 30 days after the last failure.
     """
 
     __tablename__ = "mail_failures"
@@ -46,7 +48,7 @@ class MailFailure(Base):
     last_failed_at: Mapped[datetime] = mapped_column(index=True)
 
 
-# One that had failed for good is another mail under the same id, which begins anew.
+# If the failure on record was final, this is a new mail under the same id: its failures begin anew.
 _RECORD = text("""
     INSERT INTO mail_failures AS f
         (source, mail_id, kind, state, reason, attempt, first_failed_at, last_failed_at)
@@ -62,7 +64,16 @@ _RECORD = text("""
         last_failed_at = excluded.last_failed_at
 """)
 _DELETE = text("DELETE FROM mail_failures WHERE source = :source AND mail_id = ANY(:ids)")
-_GIVE_UP = text("UPDATE mail_failures SET state = 'failed' WHERE source = :source AND mail_id = ANY(:ids)")
+# If a reason is on record it says more than that there was no further attempt.
+_GIVE_UP = text("""
+    INSERT INTO mail_failures (source, mail_id, kind, state, reason, attempt, first_failed_at, last_failed_at)
+    SELECT :source, n.mail_id, n.kind, 'failed', n.reason, n.attempt, :now, :now
+    FROM unnest(
+        CAST(:ids AS uuid[]), CAST(:kinds AS text[]), CAST(:reasons AS text[]), CAST(:attempts AS smallint[])
+    ) AS n (mail_id, kind, reason, attempt)
+    ORDER BY n.mail_id
+    ON CONFLICT (source, mail_id) DO UPDATE SET state = 'failed'
+""")
 _FORGET = text("""
     DELETE FROM mail_failures WHERE (source, mail_id) IN (
         SELECT source, mail_id FROM mail_failures WHERE last_failed_at < :oldest ORDER BY last_failed_at LIMIT :limit
@@ -105,10 +116,21 @@ async def failed_before(session: AsyncSession, source: str, ids: Collection[UUID
     return set(await session.scalars(query)) if ids else set()
 
 
-async def give_up(session: AsyncSession, source: str, ids: Collection[UUID]) -> None:
-    """These are not tried again; their last reason stays."""
-    if ids:
-        await session.execute(_GIVE_UP, {"source": source, "ids": sorted(ids)})
+class GivenUp(NamedTuple):
+    """A mail that is not tried again, and why not."""
+
+    id: UUID
+    kind: str
+    reason: str
+    attempt: int
+
+
+async def give_up(session: AsyncSession, source: str, mails: Sequence[GivenUp]) -> None:
+    """These are not tried again; of those that failed before the last reason stays."""
+    if mails:
+        ids, kinds, reasons, attempts = map(list, zip(*mails, strict=True))
+        values = {"ids": ids, "kinds": kinds, "reasons": reasons, "attempts": attempts}
+        await session.execute(_GIVE_UP, {"source": source, "now": now(), **values})
 
 
 async def forget_mail_failures(session: AsyncSession) -> Sequence[UUID]:

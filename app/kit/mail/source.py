@@ -18,6 +18,7 @@ from app.kit.crypto.sealing import SealBrokenError
 from app.kit.database.session import Database
 from app.kit.logs import failure_of, log
 from app.kit.mail import failures, outcome
+from app.kit.mail.failures import GivenUp
 from app.kit.mail.message import Mail, MailInvalid, Sender
 from app.kit.mail.outcome import Outcome, SendResult
 from app.kit.mail.sender import MOST_SENDINGS, ClaimedMail, Result
@@ -124,19 +125,19 @@ class LeasedMails(ABC, Generic[Opened, Known]):
         moment = now()
         async with self._database.transaction() as session:
             rows, given_up = await self._take(session, limit, moment)
-            await failures.give_up(session, self.name, [row.id for row in given_up])
+            ended = [_given_up(row) for row in given_up]
+            await failures.give_up(session, self.name, ended)
             opened = [_unless_broken(self._open, row) for row in rows]
             known = await self._look_up(session, [one for one in opened if not isinstance(one, _Broken)], moment)
             failed = await failures.failed_before(session, self.name, [row.id for row in rows])
-        for row in given_up:
-            self._trace_given_up(row)
+        for one in ended:
+            self._trace_given_up(one)
         claimed = [self._claimed(row, one, known, failed) for row, one in zip(rows, opened, strict=True)]
         return await self._within_limit(claimed)
 
-    def _trace_given_up(self, row: MailRow) -> None:
-        reason = outcome.TOO_MANY_SENDINGS if row.mail_count >= MOST_SENDINGS else outcome.EXPIRED
-        facts = {"source": self.name, "kind": row.kind, "id": str(row.id), "attempt": row.mail_count}
-        log.warning("mail given up", **facts, end="given-up", reason=reason)
+    def _trace_given_up(self, mail: GivenUp) -> None:
+        facts = {"source": self.name, "kind": mail.kind, "id": str(mail.id), "attempt": mail.attempt}
+        log.warning("mail given up", **facts, end="given-up", reason=mail.reason)
 
     def _claimed(self, row: MailRow, opened: Opened | _Broken, known: Known, failed: Collection[UUID]) -> ClaimedMail:
         mail = opened if isinstance(opened, _Broken) else _unless_broken(self._mail, row, opened, known)
@@ -190,6 +191,11 @@ class LeasedMails(ABC, Generic[Opened, Known]):
                     given_up.update(await self._again(session, rows[end], uncounted))
             await failures.record(session, self.name, results, given_up)
         return [None] * len(results)
+
+
+def _given_up(row: MailRow) -> GivenUp:
+    reason = outcome.TOO_MANY_SENDINGS if row.mail_count >= MOST_SENDINGS else outcome.EXPIRED
+    return GivenUp(row.id, row.kind, reason, row.mail_count)
 
 
 def _unless_broken(call: Callable[..., T], *values: Any) -> T | _Broken:

@@ -15,7 +15,7 @@ from app.signatures.engine.transitions import Confirmation, Erasure, Withdrawal
 Item = Signing | Confirmation | Withdrawal | Erasure
 # Called after every commit with the lane's number and, of each petition the batch touched, its total in that lane.
 OnCommit = Callable[[int, Mapping[UUID, int]], None]
-# One transaction each, in this order.
+# A batch is split by kind; each kind is a transaction of its own, in this order.
 _VERBS: dict[type[Item], Callable[[Lane, Sequence[Any]], Awaitable[Committed]]] = {
     Signing: insert.sign,
     Confirmation: transitions.confirm,
@@ -34,7 +34,7 @@ class LaneWriter:
         self._lane: Lane | None = None
 
     async def commit(self, items: Sequence[Item]) -> Sequence[Outcome]:
-        """A transaction for each verb; an outcome per item, in order."""
+        """Split the batch by kind and commit each kind in a transaction of its own; an outcome per item, in order."""
         return await self._guarded(lambda lane: self._commit_by_verb(lane, items))
 
     async def write(self, verb: Callable[[Lane], Awaitable[Committed]]) -> Sequence[Outcome]:

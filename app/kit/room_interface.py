@@ -40,7 +40,7 @@ WorkerTask: TypeAlias = "Callable[[Services, asyncio.Event], Coroutine[Any, Any,
 
 
 class KnowsPeople(Protocol):
-    """Somebody who can tell whether a person is known."""
+    """Checks whether anything is kept of a person."""
 
     async def knows(self, session: AsyncSession, signer: bytes) -> bool:
         """Whether anything is kept of this person."""
@@ -87,7 +87,7 @@ class Room:
     fast_lane: Sequence[APIRouter] = ()
     # Bodies whose routes read them with `kit/web/bodies.py`, for the API's description.
     hand_read_bodies: Sequence[type[BaseModel]] = ()
-    # Opened by every process; by the API alone.
+    # `services` are opened by the API and by the worker, `api_services` by the API only.
     services: Sequence[OpenServices] = ()
     api_services: Sequence[OpenServices] = ()
     # Beginning of a key -> who knows its holder.
@@ -117,8 +117,9 @@ class Services:
     opened: Mapping[type, object] = field(default_factory=dict)
 
     def settings_as(self, kind: type[S]) -> S:
-        """The settings as this room or tool declares them; the process has composed them of all that are."""
-        assert isinstance(self.settings, kind)
+        """The settings as this room or tool declares them; TypeError when the process was not started with these."""
+        if not isinstance(self.settings, kind):
+            raise TypeError(f"this process has no {kind.__name__}")
         return self.settings
 
     @property
