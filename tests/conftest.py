@@ -1,6 +1,7 @@
 """The house's fixtures: one PostgreSQL for the session, and in it a database that tests use one after the other."""
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from pathlib import Path
 from uuid import uuid4
 
 import asyncpg
@@ -10,6 +11,7 @@ import pytest
 # Before anything of it is imported: its assertions are to say what they found, as those of tests do.
 pytest.register_assert_rewrite("tests.support")
 
+from app.embedded_postgres.server import EmbeddedPostgres
 from app.kit.database.schema_version import upgrade
 from app.kit.database.session import Database
 from app.organizations.queries import find as find_organization
@@ -37,6 +39,15 @@ def cluster() -> Iterator[Cluster]:
             # Nothing in it is worth a checkpoint.
             started.kill()
             started.stop()
+
+
+@pytest.fixture(scope="session")
+def used_before() -> Iterator[Path]:
+    """A data folder that `multitude up` has used before, to be copied: that is quicker than making one."""
+    with open_folder("multitude-used-") as folder:
+        with EmbeddedPostgres.start(folder / "data") as server:
+            upgrade(server.url)
+        yield folder / "data"
 
 
 @pytest.fixture(scope="session")

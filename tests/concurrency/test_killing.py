@@ -15,7 +15,6 @@ import pytest
 
 from app.embedded_postgres.server import EmbeddedPostgres
 from app.kit.crypto.sealing import KeyRing
-from app.kit.database.schema_version import upgrade
 from app.kit.database.session import Database
 from app.people.fields.emails import canonical
 from tests.support.crowd import Crowd
@@ -38,7 +37,7 @@ def folder() -> Iterator[Path]:
 
 
 @pytest.fixture
-def postgres(folder: Path) -> Iterator[EmbeddedPostgres]:
+def postgres(folder: Path, used_before: Path) -> Iterator[EmbeddedPostgres]:
     """A PostgreSQL of this test's own, to be killed, with three open petitions."""
 
     async def plant_all() -> None:
@@ -47,8 +46,8 @@ def postgres(folder: Path) -> Iterator[EmbeddedPostgres]:
             await insert_petition(database, slug)
         await database.close()
 
+    subprocess.run(["cp", "-a", used_before, folder / "data"], check=True)
     with EmbeddedPostgres.start(folder / "data") as server:
-        upgrade(server.url)
         asyncio.run(plant_all())
         yield server
 

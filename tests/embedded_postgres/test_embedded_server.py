@@ -9,7 +9,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -21,6 +20,7 @@ import pytest
 from app.embedded_postgres.binaries import SHARED_FOLDER, account_for, find_binaries
 from app.embedded_postgres.server import EmbeddedPostgres, EmbeddedPostgresError
 from app.kit.database.session import Database
+from tests.support.services import open_folder
 
 pytestmark = pytest.mark.process
 
@@ -49,11 +49,8 @@ except EmbeddedPostgresError as error:
 
 @pytest.fixture
 def parent() -> Iterator[Path]:
-    """A folder that every user may enter; pytest's own temporary ones are closed to PostgreSQL's user."""
-    folder = Path(tempfile.mkdtemp(prefix="embedded-")).resolve()
-    folder.chmod(0o755)
-    yield folder
-    shutil.rmtree(folder)
+    with open_folder("embedded-") as folder:
+        yield folder
 
 
 @pytest.fixture
@@ -62,18 +59,10 @@ def data_dir(parent: Path) -> Path:
     return parent / "data"
 
 
-@pytest.fixture(scope="module")
-def made_once() -> Iterator[Path]:
-    with tempfile.TemporaryDirectory(prefix="embedded-") as folder:
-        Path(folder).chmod(0o755)
-        EmbeddedPostgres.start(Path(folder) / "data").stop()
-        yield Path(folder) / "data"
-
-
 @pytest.fixture
-def made(made_once: Path, data_dir: Path) -> Path:
-    """A data folder a service has used before; a copy is quicker than making one."""
-    subprocess.run(["cp", "-a", made_once, data_dir], check=True)
+def made(used_before: Path, data_dir: Path) -> Path:
+    """A data folder a service has used before."""
+    subprocess.run(["cp", "-a", used_before, data_dir], check=True)
     return data_dir
 
 
