@@ -13,7 +13,7 @@ from starlette.middleware.cors import CORSMiddleware
 from app.kit import logs
 from app.kit.crypto.key_ring_guard import ensure_key_ring
 from app.kit.database.session import Database
-from app.kit.rooms import Room, Services, message_types_of, open_services
+from app.kit.room_interface import Room, Services, message_types_of, open_services
 from app.kit.web import errors, middleware
 from app.kit.web.asgi import Asgi
 from app.kit.web.bodies import BodyLimit
@@ -80,7 +80,7 @@ def _lifespan_of(settings: Settings, rooms: Sequence[Room]) -> Callable[[FastAPI
     async def lifespan(api: FastAPI) -> AsyncIterator[None]:
         database = Database(settings.database_url.get_secret_value(), pool_size=settings.database_pool_size)
         try:
-            await _look_at_keys(settings, database)
+            await _check_key_ring(settings, database)
             openers = [opener for room in rooms for opener in (*room.services, *room.api_services)]
             async with open_services(Services(settings, database, rooms), openers) as services:
                 api.state.services = services
@@ -92,7 +92,7 @@ def _lifespan_of(settings: Settings, rooms: Sequence[Room]) -> Callable[[FastAPI
     return lifespan
 
 
-async def _look_at_keys(settings: Settings, database: Database) -> None:
+async def _check_key_ring(settings: Settings, database: Database) -> None:
     """KeyRingMismatchError when the database was filled with another digest key."""
     try:
         async with database.transaction() as session:
@@ -103,7 +103,7 @@ async def _look_at_keys(settings: Settings, database: Database) -> None:
 
 
 def _freeze_garbage() -> None:
-    """What is there by now stays for good: the collector need not look at it again with every crowd."""
+    """What is there by now stays for good: the collector need not look at it again at every collection."""
     gc.collect()
     gc.freeze()
     gc.set_threshold(*GC_THRESHOLDS)

@@ -7,7 +7,7 @@ from sqlalchemy import MetaData
 from app.campaigns.room import ROOM as CAMPAIGNS
 from app.kit.database.session import Base
 from app.kit.room import ROOM as KIT
-from app.kit.rooms import Room
+from app.kit.room_interface import Room
 from app.mail_failures.room import ROOM as MAIL_FAILURES
 from app.organizations.room import ROOM as ORGANIZATIONS
 from app.partners.room import ROOM as PARTNERS

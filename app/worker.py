@@ -1,8 +1,8 @@
-"""The worker's door: writes down what time and the tallies have decided, carries out rules, mails, delivers webhooks.
+"""The worker's door: runs the sweeps and background tasks of every room, and sends the mails that are due.
 
-Nothing is handed to the worker: it looks. A round that fails is logged and tried again in the next. Two workers do not
-get in each other's way: each sweep runs under an advisory lock of its transaction, and what is claimed by one is passed
-over by the other.
+There is no job queue: the worker polls the database for work that is due. A round that fails is logged and tried again
+in the next. Two workers do not get in each other's way: each sweep runs under an advisory lock of its transaction, and
+what is claimed by one is passed over by the other.
 """
 
 import asyncio
@@ -22,7 +22,7 @@ from app.kit.mail.sender import MailSender
 from app.kit.mail.settings import MailSettings
 from app.kit.mail.smtp import open_transport
 from app.kit.mail.templates import MailTemplates
-from app.kit.rooms import Room, Services, Sweep, open_services
+from app.kit.room_interface import Room, Services, Sweep, open_services
 from app.kit.sweeps import sweep_once
 from app.kit.waiting import wait_for_event
 from app.rooms import ROOMS

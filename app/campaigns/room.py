@@ -1,6 +1,6 @@
 """What this room brings to the doors."""
 
 from app.campaigns.routes import router
-from app.kit.rooms import Room
+from app.kit.room_interface import Room
 
 ROOM = Room(name="campaigns", routers=[router])

@@ -74,7 +74,7 @@ async def _revision(settings: Settings) -> str | None:
 
 
 def check_keys(settings: Settings) -> None:
-    """ForeignKeyRingError when the database was filled with another digest key; silent while it is out of reach."""
+    """KeyRingMismatchError when the database was filled with another digest key; silent while it is out of reach."""
     try:
         asyncio.run(_guard(settings))
     except CommandError:

@@ -13,7 +13,7 @@ from app.commands.environment import DataDir, database_of, settings_of
 from app.kit.crypto import key_rotation
 from app.kit.crypto.key_ring_guard import ensure_key_ring
 from app.kit.crypto.key_rotation import Resealed
-from app.kit.rooms import Room, sealed_columns_of
+from app.kit.room_interface import Room, sealed_columns_of
 from app.rooms import ROOMS
 from app.settings import DEFAULT_DATA_DIR, Settings
 

@@ -8,7 +8,7 @@ from app.kit.abuse.protection import AbuseProtection, open_protection
 from app.kit.abuse.settings import AbuseSettings
 from app.kit.mail import preview_page
 from app.kit.mail.failures import forget_mail_failures
-from app.kit.rooms import Room, Services, Sweep
+from app.kit.room_interface import Room, Services, Sweep
 from app.kit.sweeps import forget_sweep_failures
 from app.kit.web import api_docs, health
 

@@ -22,7 +22,7 @@ from app.kit import metrics
 from app.kit.clock import now
 from app.kit.database.session import Base, Database
 from app.kit.logs import failure_of, log
-from app.kit.rooms import Sweep
+from app.kit.room_interface import Sweep
 from app.kit.web.errors import is_unreachable
 
 # First half of the advisory locks' names: "swee" in ASCII.

@@ -15,7 +15,7 @@ from fastapi.dependencies.models import Dependant
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
 from app.kit.problems import Forbidden, Unauthorized
-from app.kit.rooms import services
+from app.kit.room_interface import services
 from app.organizations import service
 from app.organizations.keys import looks_like_a_key
 from app.organizations.principals import STAFF_ROLES, Principal

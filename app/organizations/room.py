@@ -1,6 +1,6 @@
 """What this room brings to the doors."""
 
-from app.kit.rooms import Room
+from app.kit.room_interface import Room
 from app.organizations.routes import router
 
 ROOM = Room(name="organizations", routers=[router])

@@ -5,7 +5,7 @@ from contextlib import asynccontextmanager
 
 from app.kit.mail.sender import MailSource
 from app.kit.mail.templates import MailTemplates
-from app.kit.rooms import Room, Services, Sweep
+from app.kit.room_interface import Room, Services, Sweep
 from app.kit.webhooks.egress import EgressPolicy, SystemResolver
 from app.partners.inbound.services import InboundServices, open_inbound_services
 from app.partners.key_rotation import DELIVERY_ATTEMPTS, RECEIVED_WEBHOOKS, WEBHOOK_ENDPOINTS, WEBHOOK_SECRETS

@@ -6,5 +6,5 @@ is the latest proven one (`consents/service.py`). Only an erasure, which the per
 deletes entries.
 
 The rooms above know more of a person than this one (signatures, later memberships). Each says what it keeps through a
-`PersonalDataStore` (`kit/rooms.py`), so that everything can be exported and erased from here.
+`PersonalDataStore` (`kit/room_interface.py`), so that everything can be exported and erased from here.
 """

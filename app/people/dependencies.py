@@ -9,7 +9,7 @@ from app.kit.abuse.protection import AbuseProtection
 from app.kit.abuse.rate_limits import Limiter
 from app.kit.crypto.sealing import KeyRing
 from app.kit.problems import Forbidden, Unauthorized
-from app.kit.rooms import services
+from app.kit.room_interface import services
 from app.organizations.auth import Caller, for_roles
 from app.organizations.principals import PERSON
 

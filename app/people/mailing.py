@@ -20,7 +20,7 @@ from app.kit.database.session import Database
 from app.kit.mail.sender import LEASE_SECONDS, MOST_SENDINGS
 from app.kit.mail.source import LeasedMails, MailDraft, MailRow, RecipientLimit, Taken
 from app.kit.mail.templates import MailTemplates
-from app.kit.rooms import KnowsPeople
+from app.kit.room_interface import KnowsPeople
 from app.organizations.models import Organization
 from app.people import queries
 from app.people.account import sign_ins

@@ -9,7 +9,7 @@ from fastapi.encoders import jsonable_encoder
 from app.kit.database.paging import Page, Paging, page_of
 from app.kit.database.session import Session
 from app.kit.problems import Unauthorized
-from app.kit.rooms import services
+from app.kit.room_interface import services
 from app.kit.text.fields import as_id
 from app.people import presenters, queries
 from app.people.account import service, sessions

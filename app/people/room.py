@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from app.kit.abuse.protection import AbuseProtection
 from app.kit.mail.sender import MailSource
 from app.kit.mail.templates import MailTemplates
-from app.kit.rooms import KnowsPeople, Room, Services, Sweep
+from app.kit.room_interface import KnowsPeople, Room, Services, Sweep
 from app.people import me_routes, routes, sign_in_routes
 from app.people.account.keys import PREFIX
 from app.people.account.sessions import forget_sign_ins, recognize

@@ -7,7 +7,7 @@ from fastapi import APIRouter, Depends, Query, Request, Response
 from app.kit.database.paging import Page, Paging, page_of
 from app.kit.database.session import Session
 from app.kit.problems import Forbidden, Unauthorized
-from app.kit.rooms import services
+from app.kit.room_interface import services
 from app.kit.web.caching import cached
 from app.organizations import service as organizations
 from app.organizations.auth import KEY_OPTIONAL, Caller, staff

@@ -8,7 +8,7 @@ from fastapi.responses import HTMLResponse
 from app.kit.abuse.rate_limits import TooManyRequests
 from app.kit.crypto.sealing import KeyRing
 from app.kit.database.session import Session
-from app.kit.rooms import services
+from app.kit.room_interface import services
 from app.kit.text.locales import negotiate
 from app.kit.web.html_pages import Pages, read_form, require_same_site
 from app.people.account import sessions, sign_ins

@@ -1,6 +1,6 @@
 """What this room brings to the doors."""
 
-from app.kit.rooms import Room, Sweep
+from app.kit.room_interface import Room, Sweep
 from app.petitions.queries import OLDEST_TRANSITION
 from app.petitions.routes import router
 from app.petitions.service import apply_scheduled_transitions

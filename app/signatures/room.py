@@ -7,7 +7,7 @@ from app.kit.abuse.protection import AbuseProtection
 from app.kit.database.session import Database
 from app.kit.mail.sender import MailSource
 from app.kit.mail.templates import MailTemplates
-from app.kit.rooms import Room, Services, Sweep
+from app.kit.room_interface import Room, Services, Sweep
 from app.kit.shutdown import on_shutdown
 from app.signatures import confirm_page, routes
 from app.signatures.background import runner

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Depends, Header, Query, Request, Response
 from fastapi.responses import StreamingResponse
 
-from app.kit import rooms
+from app.kit import room_interface
 from app.kit.abuse.client_addresses import client_address
 from app.kit.database.session import Session
 from app.kit.problems import Forbidden, Unauthorized
@@ -48,7 +48,7 @@ router = APIRouter(tags=["signatures"])
 
 def signing_services(request: Request) -> SigningServices:
     """This process's services for signing."""
-    return rooms.services(request).of(SigningServices)
+    return room_interface.services(request).of(SigningServices)
 
 
 Services = Annotated[SigningServices, Depends(signing_services)]

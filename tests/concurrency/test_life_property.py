@@ -185,7 +185,7 @@ class World:
         country = COUNTRIES[number % 2]
         (signing,) = prepared(self.room.ring, self.petition_id, [person(number, country)])
         signing = signing._replace(signals=signing.signals._replace(on_hold=held or None, partner_id=partner))
-        await (self.room.engine.submit_bulk([signing]) if partner else self.room.engine.submit(signing))
+        await (self.room.engine.bulk.submit([signing]) if partner else self.room.engine.submit(signing))
         self.attempts.setdefault(number, []).append(signing.id)
         life = self.lives.get(number)
         if life is None or life.makes_way(held=held, partner=partner):

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.kit.database.session import Database
-from app.kit.rooms import Sweep
+from app.kit.room_interface import Sweep
 from app.worker import sweep_once
 
 _SPACE = int.from_bytes(b"swee")

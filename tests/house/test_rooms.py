@@ -8,12 +8,12 @@ from alembic.autogenerate import produce_migrations
 from alembic.migration import MigrationContext
 from alembic.operations import Operations
 from fastapi import FastAPI
-from sqlalchemy import Connection
+from sqlalchemy import Connection, LargeBinary
 
 from app import worker
 from app.commands.rotation import rotate
-from app.kit.database.session import Database
-from app.kit.rooms import Room
+from app.kit.database.session import Base, Database
+from app.kit.room_interface import Room
 from app.main import create_api, wrap_middleware
 from app.people.account.service import remember
 from app.people.account.sessions import begin
@@ -119,3 +119,27 @@ async def test_its_sealed_column_is_brought_under_the_newest_key(
     rotated = Settings.model_validate(ring)
     done = await rotate(rotated, WITH_NOTES)
     assert done["notes.sealed"].resealed_count == 1
+
+
+def test_a_room_that_keeps_something_of_people_exports_and_erases_it() -> None:
+    """`people` does so itself; whatever else has a signer's key in a table has a store for it."""
+    storing = {room.name for room in ROOMS if room.personal_data is not None} | {"people"}
+    keeping = {
+        mapper.class_.__module__.split(".")[1] for mapper in Base.registry.mappers if "signer" in mapper.local_table.c
+    }
+    assert keeping == storing
+
+
+def test_every_sealed_column_rotates() -> None:
+    """Bytes are a digest, a token of ours, or sealed; what is sealed is named in the room's `room.py`."""
+    rotating = {(column.table, column.column) for room in ROOMS for column in room.sealed_columns}
+    binary = {
+        (table.name, column.name)
+        for table in metadata.tables.values()
+        for column in table.c
+        if isinstance(column.type, LargeBinary)
+    }
+    digests = {
+        (table, column) for table, column in binary if column == "signer" or column.endswith(("digest", "fingerprint"))
+    }
+    assert binary - digests == rotating

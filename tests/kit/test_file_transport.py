@@ -14,7 +14,7 @@ from app.kit.mail.message import Mail, Sender
 from app.kit.mail.outcome import SENT, Outcome
 from app.kit.mail.preview_page import router
 from app.kit.problems import OperatorError
-from app.kit.rooms import Services
+from app.kit.room_interface import Services
 from app.kit.web import errors, middleware
 from app.settings import Settings
 

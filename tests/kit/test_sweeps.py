@@ -11,7 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from structlog.testing import capture_logs
 
 from app.kit.database.session import Database
-from app.kit.rooms import Sweep
+from app.kit.room_interface import Sweep
 from app.kit.sweeps import FULL_BATCH, forget_sweep_failures, sweep_once
 from tests.support.databases import run
 

@@ -308,7 +308,7 @@ async def test_the_reference_is_told_to_who_brought_the_signature_and_to_nobody_
     brought: Signing = prepare(
         RING, partnership.petition_id, body, now(), partner_id=partnership.organization_id, reference="crm:4711"
     )
-    await served.api.state.services.of(SigningServices).engine.submit_bulk([brought])
+    await served.api.state.services.of(SigningServices).engine.bulk.submit([brought])
     await sweep(database)
     assert [signer["reference"] for signer in await signers(database, listening)] == ["crm:4711"]
     assert [signer["reference"] for signer in await signers(database, others)] == [None]

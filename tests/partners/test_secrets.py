@@ -14,7 +14,7 @@ from app.kit.crypto.key_rotation import SealedColumn, reseal
 from app.kit.crypto.sealing import KeyRing, SealBrokenError
 from app.kit.database.ids import uuid7
 from app.kit.database.session import Database
-from app.kit.rooms import sealed_columns_of
+from app.kit.room_interface import sealed_columns_of
 from app.partners import key_rotation
 from app.partners.inbound.secrets.service import LiveSecret, key_of, live_secrets, note_use
 from app.rooms import ROOMS

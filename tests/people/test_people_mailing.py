@@ -10,7 +10,7 @@ from app.kit.abuse.rate_limits import Limiter, MemoryStorage
 from app.kit.database.session import Database
 from app.kit.mail.outcome import Outcome
 from app.kit.mail.templates import MailTemplates
-from app.kit.rooms import KnowsPeople
+from app.kit.room_interface import KnowsPeople
 from app.organizations.models import Organization
 from app.people.mailing import PeopleMails
 from app.settings import Settings

@@ -40,16 +40,16 @@ async def test_bringing_the_same_again_answers_the_same_and_counts_nothing(
     room: SigningServices, database: Database
 ) -> None:
     signings = prepared(room, await insert_petition(database), range(10))
-    first = await room.engine.submit_bulk(signings)
+    first = await room.engine.bulk.submit(signings)
     assert first == [Outcome.COUNTED] * 10
-    assert await room.engine.submit_bulk(signings) == first
+    assert await room.engine.bulk.submit(signings) == first
     assert await exact_counts(database) == {"end-the-ban": 10}
 
 
 async def test_the_same_people_under_other_ids_are_duplicates(room: SigningServices, database: Database) -> None:
     petition_id = await insert_petition(database)
-    await room.engine.submit_bulk(prepared(room, petition_id, range(3)))
-    assert await room.engine.submit_bulk(prepared(room, petition_id, [2, 3])) == [Outcome.DUPLICATE, Outcome.COUNTED]
+    await room.engine.bulk.submit(prepared(room, petition_id, range(3)))
+    assert await room.engine.bulk.submit(prepared(room, petition_id, [2, 3])) == [Outcome.DUPLICATE, Outcome.COUNTED]
     assert await exact_counts(database) == {"end-the-ban": 4}
 
 
@@ -60,8 +60,8 @@ async def test_whoever_has_withdrawn_is_not_brought_back(
     signings = prepared(room, petition_id, [1])
     signed = (await client.post("/v1/petitions/end-the-ban/signatures", json=person(1))).json()
     await client.post(signed["links"]["withdraw"], json={"receipt": signed["receipt"]})
-    assert await room.engine.submit_bulk(signings) == [Outcome.WITHDRAWN]
-    assert await room.engine.submit_bulk(signings) == [Outcome.WITHDRAWN]
+    assert await room.engine.bulk.submit(signings) == [Outcome.WITHDRAWN]
+    assert await room.engine.bulk.submit(signings) == [Outcome.WITHDRAWN]
     assert await exact_counts(database) == {"end-the-ban": 0}
 
 
@@ -69,9 +69,9 @@ async def test_whoever_withdraws_after_they_were_brought_stays_withdrawn(
     room: SigningServices, database: Database
 ) -> None:
     signings = prepared(room, await insert_petition(database), [1])
-    await room.engine.submit_bulk(signings)
+    await room.engine.bulk.submit(signings)
     await run(database, "UPDATE signatures SET state = 'withdrawn', sealed = ''")
-    assert await room.engine.submit_bulk(signings) == [Outcome.WITHDRAWN]
+    assert await room.engine.bulk.submit(signings) == [Outcome.WITHDRAWN]
     assert [row.state for row in await run(database, "SELECT state FROM signatures")] == ["withdrawn"]
 
 
@@ -80,9 +80,9 @@ async def test_those_who_are_asked_to_confirm_are_pending_and_nobody_is_reminded
 ) -> None:
     petition_id = await insert_petition(database, confirmation="email")
     signings = prepared(room, petition_id, [1])
-    assert await room.engine.submit_bulk(signings) == [Outcome.PENDING]
+    assert await room.engine.bulk.submit(signings) == [Outcome.PENDING]
     await run(database, "UPDATE signatures SET state = 'confirmed', due_mail = NULL, mail_due_at = NULL")
-    assert await room.engine.submit_bulk(prepared(room, petition_id, [1])) == [Outcome.DUPLICATE]
+    assert await room.engine.bulk.submit(prepared(room, petition_id, [1])) == [Outcome.DUPLICATE]
     assert (await run(database, "SELECT due_mail FROM signatures"))[0].due_mail is None
 
 
@@ -91,7 +91,7 @@ async def test_one_that_the_database_will_not_take_costs_no_neighbour(
 ) -> None:
     signings = prepared(room, await insert_petition(database), range(5))
     signings[2] = signings[2]._replace(tally_keys=signings[2].tally_keys._replace(source="a\0b"))
-    outcomes = await room.engine.submit_bulk(signings)
+    outcomes = await room.engine.bulk.submit(signings)
     assert outcomes == [*[Outcome.COUNTED] * 2, Outcome.INVALID, *[Outcome.COUNTED] * 2]
     assert await exact_counts(database) == {"end-the-ban": 4}
 
@@ -101,16 +101,16 @@ async def test_a_closed_petition_refuses_all_but_what_it_has_taken_already(
 ) -> None:
     petition_id = await insert_petition(database)
     taken, late = prepared(room, petition_id, [1]), prepared(room, petition_id, [2])
-    await room.engine.submit_bulk(taken)
+    await room.engine.bulk.submit(taken)
     await run(database, "UPDATE petitions SET state = 'closed', closes_at = now()")
-    assert await room.engine.submit_bulk([*taken, *late]) == [Outcome.COUNTED, Outcome.REFUSED]
+    assert await room.engine.bulk.submit([*taken, *late]) == [Outcome.COUNTED, Outcome.REFUSED]
 
 
 async def test_who_brought_a_signature_and_how_they_know_it_is_kept(room: SigningServices, database: Database) -> None:
     petition_id = await insert_petition(database)
     body, id_ = ImportedSigning.model_validate(person(1)), uuid7()
     signing = prepare(room.ring, petition_id, body, now(), partner_id=PARTNER, id_=id_, reference="crm:4711")
-    await room.engine.submit_bulk([signing])
+    await room.engine.bulk.submit([signing])
     row = (await run(database, "SELECT id, partner_id, sealed FROM signatures"))[0]
     assert (row.id, row.partner_id) == (id_, PARTNER)
     assert b"crm:4711" not in row.sealed
@@ -121,9 +121,9 @@ async def test_what_is_pending_stays_as_its_own_partner_brought_it_first(
 ) -> None:
     petition_id = await insert_petition(database, confirmation="email")
     first = prepared(room, petition_id, [1])
-    assert await room.engine.submit_bulk(first) == [Outcome.PENDING]
-    assert await room.engine.submit_bulk(prepared(room, petition_id, [1])) == [Outcome.DUPLICATE]
-    assert await room.engine.submit_bulk(first) == [Outcome.PENDING]
+    assert await room.engine.bulk.submit(first) == [Outcome.PENDING]
+    assert await room.engine.bulk.submit(prepared(room, petition_id, [1])) == [Outcome.DUPLICATE]
+    assert await room.engine.bulk.submit(first) == [Outcome.PENDING]
     assert [row.id for row in await run(database, "SELECT id FROM signatures")] == [first[0].id]
 
 
@@ -133,7 +133,7 @@ async def test_what_is_pending_gives_way_to_another_partner_and_to_whoever_signs
     petition_id = await insert_petition(database, confirmation="email")
     first, second = (prepared(room, petition_id, [1], partner) for partner in (PARTNER, ANOTHER))
     for signings in (first, second):
-        assert await room.engine.submit_bulk(signings) == [Outcome.PENDING]
+        assert await room.engine.bulk.submit(signings) == [Outcome.PENDING]
     signed = (await client.post("/v1/petitions/end-the-ban/signatures", json=person(1))).json()
     ((id_, partner_id, brought_by, brought_ids),) = await run(
         database, "SELECT id, partner_id, brought_by, brought_ids FROM signatures"
@@ -142,8 +142,8 @@ async def test_what_is_pending_gives_way_to_another_partner_and_to_whoever_signs
     assert (brought_by, brought_ids) == ([PARTNER, ANOTHER], [first[0].id, second[0].id])
     # Of each partner the last is kept.
     third = prepared(room, petition_id, [1])
-    await room.engine.submit_bulk(third)
-    await room.engine.submit_bulk(prepared(room, petition_id, [1], ANOTHER))
+    await room.engine.bulk.submit(third)
+    await room.engine.bulk.submit(prepared(room, petition_id, [1], ANOTHER))
     ((brought_by, brought_ids),) = await run(database, "SELECT brought_by, brought_ids FROM signatures")
     assert (brought_by, brought_ids) == ([ANOTHER, PARTNER], [second[0].id, third[0].id])
 
@@ -155,7 +155,7 @@ async def test_many_who_bring_one_each_share_transactions_and_each_is_answered(
     signings[7] = signings[7]._replace(tally_keys=signings[7].tally_keys._replace(source="a\0b"))
     # The very same twice is no duplicate, be it in one transaction.
     signings.insert(20, signings[20]._replace())
-    outcomes = await asyncio.gather(*(room.engine.submit_bulk([one]) for one in signings))
+    outcomes = await asyncio.gather(*(room.engine.bulk.submit([one]) for one in signings))
     assert [number for number, outcome in enumerate(outcomes) if outcome != [Outcome.COUNTED]] == [7]
     assert outcomes[7] == [Outcome.INVALID]
     assert await exact_counts(database) == {"end-the-ban": 299}
@@ -167,7 +167,7 @@ async def test_large_and_small_parts_take_turns(room: SigningServices, database:
     petition_id = await insert_petition(database)
     large = [prepared(room, petition_id, range(start, start + 100)) for start in (0, 50, 100)]
     small = [prepared(room, petition_id, [number]) for number in range(0, 220, 20)]
-    outcomes = await asyncio.gather(*(room.engine.submit_bulk(part) for part in [*large, *small]))
+    outcomes = await asyncio.gather(*(room.engine.bulk.submit(part) for part in [*large, *small]))
     told = [outcome for part in outcomes for outcome in part]
     assert told.count(Outcome.COUNTED) == 201
     assert set(told) == {Outcome.COUNTED, Outcome.DUPLICATE}

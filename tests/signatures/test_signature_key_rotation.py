@@ -13,7 +13,7 @@ from app.kit.crypto import key_rotation
 from app.kit.crypto.key_rotation import SealedColumn
 from app.kit.crypto.sealing import KeyRing, SealBrokenError
 from app.kit.database.session import Database, committing
-from app.kit.rooms import sealed_columns_of
+from app.kit.room_interface import sealed_columns_of
 from app.rooms import ROOMS, metadata
 from app.settings import Settings
 from app.signatures.key_rotation import SIGNATURES

@@ -65,7 +65,7 @@ def bring(served: object, petition_id: UUID, partners: dict[str, UUID]) -> Bring
     async def brought(by: str = "bringers") -> UUID:
         body = ImportedSigning.model_validate(person(1))
         signing = prepare(room.ring, petition_id, body, now(), partner_id=partners[by])
-        assert (await room.engine.submit_bulk([signing]))[0] in {Outcome.COUNTED, Outcome.PENDING}
+        assert (await room.engine.bulk.submit([signing]))[0] in {Outcome.COUNTED, Outcome.PENDING}
         return signing.id
 
     return brought

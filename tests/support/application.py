@@ -12,7 +12,7 @@ from starlette.datastructures import State
 
 from app import worker
 from app.kit.database.session import Database
-from app.kit.rooms import Services
+from app.kit.room_interface import Services
 from app.kit.web.asgi import Asgi
 from app.main import create_api, wrap_middleware
 from app.rooms import ROOMS

@@ -15,7 +15,7 @@ from app.kit.crypto.key_rotation import SealedColumn
 from app.kit.crypto.sealing import KeyRing
 from app.kit.database.outbox import NewMessage, publish
 from app.kit.database.session import Session
-from app.kit.rooms import ErasureChoice, Room, Services, Sweep
+from app.kit.room_interface import ErasureChoice, Room, Services, Sweep
 from app.kit.webhooks.message_types import Audience, MessageType
 from app.organizations.auth import Campaigner
 from app.people.dependencies import Ring

@@ -18,7 +18,7 @@ SLICE = 0.002
 THEIRS = 4
 # Large webhooks worked on at the same time in one process, and how many more may wait.
 LARGE_AT_ONCE, LARGE_WAITING = 4, 64
-# The same of small ones: they do not stand behind the large ones, and are bounded by what joins the intake at once.
+# The same of small ones: they do not wait behind large ones, and all of them fit the small queue of `engine/bulk.py`.
 SMALL_AT_ONCE, SMALL_WAITING = 16, 496
 # A webhook of fewer signatures is prepared beside a large one: a single signature does not wait behind ten thousand.
 FEW = 100

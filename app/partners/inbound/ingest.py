@@ -48,7 +48,7 @@ async def _insert(services: InboundServices, accepted: list[Accepted], results: 
     while accepted:
         chunk = accepted[-BATCH_LIMIT:][::-1]
         del accepted[-BATCH_LIMIT:]
-        outcomes = await services.signing.engine.submit_bulk([one.signing for one in chunk])
+        outcomes = await services.signing.engine.bulk.submit([one.signing for one in chunk])
         for one, outcome in zip(chunk, outcomes, strict=True):
             problem = _problem_of(one, outcome)
             if problem is None:

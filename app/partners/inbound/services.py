@@ -6,7 +6,7 @@ from fastapi import Request
 
 from app.kit.crypto.sealing import KeyRing
 from app.kit.database.session import Database
-from app.kit.rooms import services
+from app.kit.room_interface import services
 from app.kit.web.large_bodies import LargeBodies
 from app.partners.inbound.fair_share import LARGE_AT_ONCE, FairShare
 from app.partners.inbound.idempotency import IdempotentReceiver

@@ -158,7 +158,7 @@ async def _unpacked(
     try:
         plain = await services.bodies.unpack(packed, reservation, signed=False)
     except (TooLarge, BrokenGzip):
-        # Nobody else would be told.
+        # The answer to a wrong signature: who has no secret must not learn that a body was unpacked.
         raise NotVerified from None
     return plain, await off_loop(len(plain) * LIVE_LIMIT, find_key, plain)
 

@@ -12,7 +12,7 @@ from app.kit.clock import now
 from app.kit.crypto.sealing import KeyRing
 from app.kit.database.outbox import NewMessage, publish
 from app.kit.database.session import Database
-from app.kit.rooms import ErasureChoice, PersonalDataStore
+from app.kit.room_interface import ErasureChoice, PersonalDataStore
 from app.people import queries
 from app.people.models import Consent, OutgoingMail, Person, PersonSession, SignIn
 from app.people.presenters import show_consents

@@ -11,7 +11,7 @@ from sqlalchemy import text
 from app.kit.crypto.sealing import KeyRing
 from app.kit.database.session import Database
 from app.kit.logs import failure_of, log
-from app.kit.rooms import Services
+from app.kit.room_interface import Services
 from app.kit.waiting import wait_for_event
 from app.signatures.engine import lanes
 from app.signatures.engine.lanes import Lane

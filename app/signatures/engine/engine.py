@@ -4,12 +4,12 @@ Whoever signs, confirms, withdraws or is erased one by one shares the batches of
 goes through the second, so that nobody waits behind ten thousand others.
 """
 
-from collections.abc import Awaitable, Sequence
+from collections.abc import Awaitable
 
 from app.kit.database.group_commit import GroupCommit
 from app.kit.database.session import Database
 from app.signatures.engine.bulk import BulkQueues
-from app.signatures.engine.insert import Outcome, Signing
+from app.signatures.engine.insert import Outcome
 from app.signatures.engine.writer import Item, LaneWriter, OnCommit
 
 
@@ -32,20 +32,16 @@ class SigningEngine:
             self.writer.commit, queue_limit=queue_limit, batch_limit=batch_limit, retry_timeout=retry_timeout
         )
         self._bulk_writer = LaneWriter(database, fingerprint, on_commit)
-        self._bulk = BulkQueues(self._bulk_writer.write, retry_timeout)
+        self.bulk = BulkQueues(self._bulk_writer.write, retry_timeout)
 
     def start(self) -> None:
         """Begin to take items."""
         self._queue.start()
-        self._bulk.start()
+        self.bulk.start()
 
     def submit(self, item: Item) -> Awaitable[Outcome]:
         """Join the batch being gathered; returns when that batch has committed. QueueFull, Unavailable."""
         return self._queue.submit(item)
-
-    def submit_bulk(self, signings: Sequence[Signing]) -> Awaitable[Sequence[Outcome]]:
-        """Commit up to `bulk.BATCH_LIMIT` signings of a partner; an outcome for each, in order. QueueFull, Unavailable."""
-        return self._bulk.submit(signings)
 
     @property
     def is_busy(self) -> bool:
@@ -55,6 +51,6 @@ class SigningEngine:
     async def close(self) -> None:
         """Settle everything that was taken, then let the lanes go."""
         await self._queue.drain()
-        await self._bulk.close()
+        await self.bulk.close()
         await self._bulk_writer.close()
         await self.writer.close()

@@ -38,7 +38,7 @@ class Lane:
 async def claim(database: Database, fingerprint: str) -> Lane:
     """Open a connection and take the lowest free lane.
 
-    Raises what connecting raises, NoLaneError, or ForeignKeyRingError when `fingerprint` names another digest key than
+    Raises what connecting raises, NoLaneError, or KeyRingMismatchError when `fingerprint` names another digest key than
     the one the database was filled with.
     """
     async with database.transaction() as session:

@@ -2,7 +2,7 @@
 
 from fastapi import APIRouter, Request, Response
 
-from app.kit import rooms
+from app.kit import room_interface
 from app.kit.database.session import Session
 from app.people.dependencies import CurrentPerson
 from app.signatures.me import service as own
@@ -24,5 +24,5 @@ async def withdraw_own_signature(
     request: Request, myself: CurrentPerson, services: Services, petition: str
 ) -> WithdrawalView:
     """Withdraw your signature; its personal data is destroyed."""
-    await own.withdraw(services, rooms.services(request).database, myself.signer, petition)
+    await own.withdraw(services, room_interface.services(request).database, myself.signer, petition)
     return WithdrawalView()

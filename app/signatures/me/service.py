@@ -15,7 +15,7 @@ from app.kit.database.outbox import NewMessage, publish
 from app.kit.database.session import Database
 from app.kit.logs import failure_of, log
 from app.kit.problems import NotFound
-from app.kit.rooms import ErasureChoice, Services
+from app.kit.room_interface import ErasureChoice, Services
 from app.kit.text.fields import as_id
 from app.people.personal_data.data_rights import erased
 from app.signatures.engine.transitions import Erasure, Withdrawal

@@ -7,7 +7,7 @@ from fastapi import APIRouter, Depends, Query, Request, Response
 from app.kit.crypto.sealing import KeyRing
 from app.kit.database.paging import Page, Paging, page_of
 from app.kit.database.session import Session
-from app.kit.rooms import services
+from app.kit.room_interface import services
 from app.organizations.auth import AnyStaff, Campaigner, staff
 from app.organizations.principals import Principal
 from app.petitions import service as petitions

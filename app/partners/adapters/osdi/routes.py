@@ -6,7 +6,7 @@ from fastapi import APIRouter, Query, Request, Response, Security
 from fastapi.security import APIKeyHeader
 
 from app.kit.database.session import Session
-from app.kit.rooms import services
+from app.kit.room_interface import services
 from app.kit.web.caching import cached
 from app.partners.adapters.dependencies import JSON, TOKEN, by_token, check_type, partner_petition
 from app.partners.adapters.osdi import reading, recording

@@ -15,7 +15,7 @@ from datetime import timedelta
 
 from app.kit.database.session import Database
 from app.kit.logs import failure_of, log
-from app.kit.rooms import Services
+from app.kit.room_interface import Services
 from app.kit.waiting import wait_for_event
 from app.kit.webhooks.client import WebhookClient
 from app.kit.webhooks.egress import EgressPolicy, Resolver, SystemResolver

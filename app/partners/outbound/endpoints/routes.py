@@ -12,7 +12,7 @@ from app.kit.abuse.rate_limits import TooManyRequests
 from app.kit.clock import now
 from app.kit.database.paging import Page, Paging, page_of
 from app.kit.database.session import Session
-from app.kit.rooms import services
+from app.kit.room_interface import services
 from app.kit.text.fields import changed
 from app.kit.webhooks.egress import EgressPolicy, TargetUnresolvable
 from app.kit.webhooks.message_types import MessageTypes

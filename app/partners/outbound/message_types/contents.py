@@ -68,7 +68,7 @@ def understood(types: MessageTypes, rows: Iterable[Row[int, str, UUID | None, di
         type_ = types.by_outbox_type.get(type_name)
         read = _read(type_, organization_id, content) if type_ is not None else None
         if type_ is None or read is None:
-            log.error("an announcement makes no sense", type=type_name, number=number)
+            log.error("outbox message cannot be understood", type=type_name, number=number)
         else:
             found.append(OutboxRow(number, type_, organization_id, read))
     return found

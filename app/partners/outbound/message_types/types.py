@@ -1,4 +1,13 @@
-"""The message types that partners are told of, each one record."""
+"""The message types that partners are told of, each one record.
+
+To add one: the record here, with its content model (`contents.py`: what the outbox row holds), its payload model
+(`schemas.py`) and its writer (`payloads.py`: what is told, from what is true when it is sent); a rule in `audiences.py`
+only if no rule there fits. The room in which it happens publishes the outbox row. Then `make openapi`, and an example
+in `docs/partners.md`. End the old workers first: one that does not know a type drops its outbox rows.
+
+Types about petitions, people and signatures are here, since what is told of them depends on partnerships; a room above
+partners brings its own in its `room.py`.
+"""
 
 from app.kit.webhooks.message_types import Audience, MessageType
 from app.partners.outbound.message_types import contents, payloads, schemas

@@ -40,7 +40,7 @@ WorkerTask: TypeAlias = "Callable[[Services, asyncio.Event], Coroutine[Any, Any,
 
 
 class KnowsPeople(Protocol):
-    """Somebody who can tell whether a person is known."""
+    """Checks whether anything is kept of a person."""
 
     async def knows(self, session: AsyncSession, signer: bytes) -> bool:
         """Whether anything is kept of this person."""
@@ -118,8 +118,9 @@ class Services:
     opened: Mapping[type, object] = field(default_factory=dict)
 
     def settings_as(self, kind: type[S]) -> S:
-        """The settings as this room or tool declares them; the process has composed them of all that are."""
-        assert isinstance(self.settings, kind)
+        """The settings as this room or tool declares them; TypeError when the process was not started with these."""
+        if not isinstance(self.settings, kind):
+            raise TypeError(f"this process has no {kind.__name__}")
         return self.settings
 
     @property
