@@ -16,8 +16,9 @@ from prometheus_client import start_http_server
 from app.kit import logs
 from app.kit.database.session import Database
 from app.kit.logs import log
+from app.kit.mail.check import check_transport
 from app.kit.mail.message import MailTransport
-from app.kit.mail.sender import MailSender, check_transport
+from app.kit.mail.sender import MailSender
 from app.kit.mail.settings import MailSettings
 from app.kit.mail.smtp import open_transport
 from app.kit.mail.templates import MailTemplates

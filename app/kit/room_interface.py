@@ -68,8 +68,9 @@ class PersonalDataStore(KnowsPeople, Protocol):
 class Sweep:
     """Work that the worker looks for in every round, in a transaction of its own.
 
-    `run` returns what it changed. Two workers never run it at the same time: an advisory lock is named by `lock_name`,
-    which must therefore stay the same from version to version.
+    `run` returns what it changed. Two workers never run it at the same time: it holds an advisory lock. The lock is
+    named by `lock_name`, or by `name`. When you rename a sweep, set `lock_name` to the old name: workers of two
+    versions may run at once.
     """
 
     name: str

@@ -1,8 +1,10 @@
 """Sweeps: periodic jobs that nobody enqueues. The worker runs all of them, one round after the other.
 
 A sweep looks in the database for what is due, does up to a batch of it in one transaction, and says what it did. It
-runs under an advisory lock of its transaction, so that two workers never do the same sweep at once. One that fails is
-tried again in the next round. Its last failure is kept in `sweep_failures` until it succeeds.
+runs under an advisory lock of its transaction, so that two workers never do the same sweep at once. The lock is named
+by `lock_name`, or by `name`. When you rename a sweep, set `lock_name` to the old name: workers of two versions may run
+at once. A sweep that fails is tried again in the next round. Its last failure is kept in `sweep_failures` until it
+succeeds.
 """
 
 import asyncio
@@ -75,15 +77,16 @@ async def sweep_once(database: Database, sweeps: Sequence[Sweep], ending: asynci
 
 
 async def _run(database: Database, sweep: Sweep, ending: asyncio.Event | None) -> bool:
-    """Do what is due, batch after batch; whether it was ours to do."""
-    changed: int | None = None
+    """Do what is due, batch after batch; whether any batch was ours to do."""
+    has_run = False
     for _ in range(_MOST_AT_ONCE):
         if ending and ending.is_set():
             break
         changed = await _swept(database, sweep)
+        has_run = has_run or changed is not None
         if changed is None or changed < FULL_BATCH:
             break
-    return changed is not None
+    return has_run
 
 
 async def _swept(database: Database, sweep: Sweep) -> int | None:

@@ -1,5 +1,5 @@
 """Mail failures: staff read why mails were not sent, as counts by reason.
 
-Whatever sends mails keeps the last failure of each in `kit/mail/failures.py`. This room only shows them, and never an
-address: neither does that table hold one.
+This room has no `models.py`: the table `mail_failures` is in `kit/mail/failures.py`, because whatever sends mails
+writes it. The room only shows what it holds, and never an address: there is none in it.
 """

@@ -1,4 +1,4 @@
-"""What this room brings to the doors."""
+"""What this room brings to the doors: its routes. Its table, `mail_failures`, is in `kit/mail/failures.py`."""
 
 from app.kit.room_interface import Room
 from app.mail_failures.routes import router

@@ -18,7 +18,7 @@ from app.kit.clock import now
 from app.kit.crypto.sealed_records import RecordUnreadableError
 from app.kit.database.session import Database
 from app.kit.mail.sender import LEASE_SECONDS, MOST_SENDINGS
-from app.kit.mail.source import LeasedMails, MailDraft, MailRow, ReaderLimit, Taken
+from app.kit.mail.source import LeasedMails, MailDraft, MailRow, RecipientLimit, Taken
 from app.kit.mail.templates import MailTemplates
 from app.kit.room_interface import KnowsPeople
 from app.organizations.models import Organization
@@ -37,9 +37,10 @@ from app.people.settings import PeopleSettings
 
 # A welcome that nobody's server takes for so long is no longer one.
 _LIVES = timedelta(days=3)
-# One whose reader has had enough mails for an hour waits as long.
+# One whose recipient has had enough mails for an hour waits as long.
 _POSTPONED = timedelta(hours=1)
-# Sign-in links first, for they do not last: if a worker is killed, another tries while they do.
+# Sign-in links first, for they do not last: if a worker is killed, another tries while they do. If a mail server takes
+# more than a minute for the one in hand, another worker may send that one too, under the same Message-ID.
 _LEASES = {"sign_in": timedelta(minutes=2), "welcome": timedelta(seconds=LEASE_SECONDS)}
 _GIVE_UP = text("""
     DELETE FROM mails WHERE due_at <= :now AND (mail_count >= :most OR created_at < :oldest)
@@ -55,9 +56,9 @@ _DELETE = text("DELETE FROM mails WHERE id = ANY(:ids)")
 # Only as many as were claimed for the first time: to be claimed again as if they had not been.
 _POSTPONE = text("UPDATE mails SET mail_count = 0, due_at = :later WHERE id = ANY(:ids) AND mail_count = 1")
 # Only if it has not been claimed again. A new mail is tried again soon, an old one seldom. A welcome keeps a count of
-# one, for it has been counted against its reader's limit.
-_AGAIN = text("""
-    UPDATE mails AS m SET mail_count = greatest(n.mail_count - :uncounted, CAST(m.kind = 'welcome' AS integer)),
+# one, for it has been counted against its recipient's limit.
+_RESCHEDULE = text("""
+    UPDATE mails AS m SET mail_count = greatest(n.mail_count - :refund, CAST(m.kind = 'welcome' AS integer)),
         due_at = now() + least(greatest((now() - m.created_at) / 4, interval '30 seconds'), interval '6 hours')
     FROM unnest(CAST(:ids AS uuid[]), CAST(:counts AS smallint[])) AS n (id, mail_count)
     WHERE m.id = n.id AND m.mail_count = n.mail_count
@@ -97,7 +98,7 @@ class PeopleMails(LeasedMails[_Opened, _Known]):
         database: Database,
         settings: PeopleSettings,
         templates: MailTemplates,
-        limit: ReaderLimit,
+        limit: RecipientLimit,
         acquaintances: Sequence[KnowsPeople],
     ) -> None:
         """With the limiter of all the worker's mails, and those who know people that have no row in this room."""
@@ -179,16 +180,21 @@ class PeopleMails(LeasedMails[_Opened, _Known]):
         """A welcome is counted when it is claimed for the first time, and never again; a link to sign in is not."""
         return bool(row.kind == "welcome" and row.mail_count == 1)
 
+    def _lease_of(self, row: MailRow) -> float:
+        return _LEASES[row.kind].total_seconds()
+
     async def _postpone(self, session: AsyncSession, rows: Sequence[MailRow]) -> None:
         await session.execute(_POSTPONE, {"ids": [row.id for row in rows], "later": now() + _POSTPONED})
 
     async def _done(self, session: AsyncSession, rows: Sequence[MailRow]) -> None:
         await session.execute(_DELETE, {"ids": sorted(row.id for row in rows)})
 
-    async def _again(self, session: AsyncSession, rows: Sequence[MailRow], uncounted: int) -> Collection[UUID]:
+    async def _reschedule(
+        self, session: AsyncSession, rows: Sequence[MailRow], *, refund_attempt: bool
+    ) -> Collection[UUID]:
         ordered = sorted(rows, key=_id)
         values = {"ids": [row.id for row in ordered], "counts": [row.mail_count for row in ordered]}
-        await session.execute(_AGAIN, values | {"uncounted": uncounted})
+        await session.execute(_RESCHEDULE, values | {"refund": int(refund_attempt)})
         # Which of them are too old is seen when they are due again.
         return ()
 

@@ -1,7 +1,9 @@
 """The mail sender: each mail's end is written down before its connection takes the next; trouble is waited out."""
 
 import asyncio
+import time
 from collections.abc import Callable, Sequence
+from math import inf
 from uuid import UUID
 
 import pytest
@@ -11,7 +13,7 @@ from structlog.testing import capture_logs
 from app.kit.mail import sender
 from app.kit.mail.message import Mail, Sender
 from app.kit.mail.outcome import Outcome, SendResult
-from app.kit.mail.sender import ClaimedMail, MailSender, Result
+from app.kit.mail.sender import Claim, ClaimedMail, MailSender, Result
 from app.kit.mail.smtp import SmtpTransport
 from tests.support.smtp import SmtpServer
 
@@ -35,15 +37,16 @@ class Pile:
         self.ends: list[tuple[int, Outcome]] = []
         self.results: list[Result] = []
         self.claims = 0
+        self.given_up: set[int] = set()
         self.finished = asyncio.Event()
         self._done = done
 
-    async def claim(self, limit: int) -> Sequence[ClaimedMail]:
+    async def claim(self, limit: int) -> Claim:
         self.claims += 1
         claimed, self._due = self._due[:limit], self._due[limit:]
-        return claimed
+        return Claim(claimed, len(claimed))
 
-    async def settle(self, settled: Sequence[Result]) -> Sequence[None]:
+    async def settle(self, settled: Sequence[Result]) -> Sequence[bool]:
         self.results += settled
         for result in settled:
             self.ends.append((result.claimed.key, result.outcome))
@@ -51,13 +54,19 @@ class Pile:
                 self._due.append(result.claimed)
         if self._done(self):
             self.finished.set()
-        return [None] * len(settled)
+        return [one.claimed.key in self.given_up for one in settled]
 
 
-async def run(pile: Pile, url: str, connections: int = 3, transport: type[SmtpTransport] = SmtpTransport) -> None:
+async def run(
+    pile: Pile,
+    url: str,
+    connections: int = 3,
+    transport: type[SmtpTransport] = SmtpTransport,
+    seconds: float = 0.01,
+) -> None:
     ending = asyncio.Event()
     post = transport(url, Sender.parse("no-reply@example.org"), connections=connections)
-    task = asyncio.create_task(MailSender(pile, post, connections).run(ending, 0.01))
+    task = asyncio.create_task(MailSender(pile, post, connections).run(ending, seconds))
     async with asyncio.timeout(60):
         await pile.finished.wait()
     ending.set()
@@ -160,13 +169,78 @@ async def test_what_cannot_be_written_holds_up_nothing_that_can() -> None:
     assert pile.claims <= 2
 
 
+async def test_what_cannot_be_begun_in_half_its_lease_is_given_back_without_a_trace() -> None:
+    mails = [claimed(0)._replace(lease=0.0), claimed(1)]
+    pile = Pile(mails, lambda pile: {key for key, _ in pile.ends} == {0, 1})
+    with SmtpServer() as mailbox, capture_logs() as logs:
+        await run(pile, mailbox.url, connections=1)
+        assert set(mailbox.counts()) == {"person.1@example.org"}
+    assert {(one.claimed.key, one.outcome, one.reason) for one in pile.results} == {
+        (0, Outcome.LATER, None),
+        (1, Outcome.SENT, None),
+    }
+    assert [log["event"] for log in logs] == ["mail sent"]
+
+
+async def test_a_mail_that_waited_for_a_connection_for_too_long_is_not_begun() -> None:
+    with SmtpServer() as mailbox:
+        post = SmtpTransport(mailbox.url, Sender.parse("no-reply@example.org"), connections=1)
+        assert await post.send(mail(1), time.monotonic()) == SendResult(Outcome.LATER)
+        assert await post.send(mail(2), time.monotonic() + 60) == SendResult(Outcome.SENT)
+        assert set(mailbox.counts()) == {"person.2@example.org"}
+        await post.close()
+
+
+async def test_what_cannot_be_written_is_traced_as_well_when_the_connections_are_given_a_rest() -> None:
+    unreadable = SendResult(Outcome.UNREADABLE, "template-broken")
+    mails = [*(claimed(n) for n in range(4)), claimed(4, unsent=unreadable), claimed(5, is_wanted=False)]
+    pile = Pile(mails, lambda pile: len(pile.ends) >= len(mails))
+    before = counted("pile", "template-broken")
+    with SmtpServer() as mailbox, capture_logs() as logs:
+        for number in range(4):
+            mailbox.answer(f"person.{number}@example.org", "451 later")
+        await run(pile, mailbox.url, connections=1)
+    ends = {log["id"]: (log["event"], log["end"]) for log in logs if log["id"] > str(UUID(int=3))}
+    assert ends == {
+        str(UUID(int=4)): ("mail failed", "unreadable"),
+        str(UUID(int=5)): ("mail not needed", "refused"),
+    }
+    assert counted("pile", "template-broken") == before + 1
+    assert pile.ends[3:6] == [(3, Outcome.LATER), (4, Outcome.UNREADABLE), (5, Outcome.REFUSED)]
+
+
+async def test_when_a_claim_hands_over_nothing_but_took_something_the_next_is_made_at_once() -> None:
+    class Postponing(Pile):
+        async def claim(self, limit: int) -> Claim:
+            claim = await super().claim(limit)
+            return claim if self.claims > 3 else Claim([], limit)
+
+    pile = Postponing([claimed(number) for number in range(4 * sender.CLAIM)], sent(sender.CLAIM))
+    with SmtpServer() as mailbox:
+        # It would wait for a minute if it took nothing.
+        await run(pile, mailbox.url, seconds=60.0)
+    assert pile.claims >= 4
+
+
+@pytest.mark.parametrize(("lease", "reason"), [(1200.0, "smtp-try-later-451"), (0.0, "expired")])
+async def test_a_mail_that_its_source_gives_up_is_logged_as_given_up(lease: float, reason: str) -> None:
+    """After an attempt, or when it is given back."""
+    pile = Pile([claimed(1)._replace(lease=lease)], lambda pile: bool(pile.ends))
+    pile.given_up = {1}
+    with SmtpServer() as mailbox, capture_logs() as logs:
+        mailbox.answer("person.1@example.org", "451 later")
+        await run(pile, mailbox.url, connections=1)
+    told = {(log["event"], log["end"], log["reason"]) for log in logs}
+    assert told == {("mail given up", "given-up", reason)}
+
+
 class BrokenTransport(SmtpTransport):
     """Raises for one mail what nobody has thought of."""
 
-    async def send(self, mail: Mail) -> SendResult:
+    async def send(self, mail: Mail, begin_before: float = inf) -> SendResult:
         if mail.message_id == "<1@example.org>":
             raise ZeroDivisionError
-        return await super().send(mail)
+        return await super().send(mail, begin_before)
 
 
 async def test_a_transport_that_raises_costs_one_mail_its_sending_and_no_other() -> None:

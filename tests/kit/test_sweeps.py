@@ -1,6 +1,7 @@
 """A sweep that fails leaves a trace until it succeeds, and holds up no other."""
 
 import asyncio
+import zlib
 from collections.abc import Sequence
 
 import pytest
@@ -11,8 +12,10 @@ from structlog.testing import capture_logs
 
 from app.kit.database.session import Database
 from app.kit.room_interface import Sweep
-from app.kit.sweeps import forget_sweep_failures, sweep_once
+from app.kit.sweeps import FULL_BATCH, forget_sweep_failures, sweep_once
 from tests.support.databases import run
+
+_SPACE = int.from_bytes(b"swee")
 
 
 class Moody:
@@ -85,6 +88,31 @@ async def test_who_finds_another_worker_at_it_does_not_take_its_failure_away(dat
     assert len(await run(database, "SELECT 1 FROM sweep_failures")) == 1
     go_on.set()
     await first
+
+
+async def test_a_sweep_that_ran_before_another_worker_took_over_has_succeeded(database: Database, moody: Moody) -> None:
+    moody.statement = "SELECT 1 / 0"
+    await sweep_once(database, [Sweep("moody", moody)])
+    other = await database.pin()
+    lock = zlib.crc32(b"moody") - (1 << 31)
+    taking: list[asyncio.Task[object]] = []
+    waits = text("SELECT count(*) = 1 FROM pg_locks WHERE locktype = 'advisory' AND NOT granted AND objid = :lock")
+
+    async def full(session: AsyncSession) -> Sequence[object]:
+        """A full batch, at the end of which another worker waits for the lock."""
+        taking.append(asyncio.create_task(other.execute("SELECT pg_advisory_lock($1, $2)", _SPACE, lock)))
+        async with asyncio.timeout(60):
+            while not await session.scalar(waits, {"lock": lock % (1 << 32)}):
+                continue
+        return range(FULL_BATCH)
+
+    try:
+        await sweep_once(database, [Sweep("moody", full)])
+        await taking[0]
+        assert len(taking) == 1
+    finally:
+        await other.close()
+    assert await run(database, "SELECT 1 FROM sweep_failures") == []
 
 
 async def test_failures_of_sweeps_that_are_no_more_are_forgotten(database: Database, moody: Moody) -> None:

@@ -55,7 +55,7 @@ async def make_due(database: Database) -> None:
 async def try_once(source: SignatureMails, database: Database, result: SendResult) -> ClaimedMail:
     """One attempt at the only mail that is due, with this result."""
     await make_due(database)
-    (claimed,) = await source.claim(10)
+    (claimed,) = (await source.claim(10)).mails
     await source.settle([Result(claimed, *result)])
     return claimed
 
@@ -98,7 +98,7 @@ async def test_what_is_given_up_keeps_its_last_reason(sign: Sign, source: Signat
         await try_once(source, database, SendResult(Outcome.UNKNOWN, "smtp-connection-lost"))
     await make_due(database)
     with capture_logs() as logs:
-        assert await source.claim(10) == []
+        assert (await source.claim(10)).mails == []
     assert await kept(database) == [("confirm_signature", "failed", "smtp-connection-lost", 5)]
     (given_up,) = logs
     assert (given_up["event"], given_up["reason"], given_up["attempt"]) == ("mail given up", "too-many-sendings", 5)
@@ -111,6 +111,15 @@ async def test_a_mail_that_is_too_old_to_be_tried_again_has_failed(
     await run(database, "UPDATE signatures SET mail_since = now() - interval '31 days'")
     await try_once(source, database, SendResult(Outcome.LATER, "smtp-timeout"))
     assert await kept(database) == [("confirm_signature", "failed", "smtp-timeout", 1)]
+
+
+async def test_a_mail_that_is_given_back_when_it_is_too_old_has_expired(
+    sign: Sign, source: SignatureMails, database: Database
+) -> None:
+    await sign()
+    await run(database, "UPDATE signatures SET mail_since = now() - interval '31 days'")
+    await try_once(source, database, SendResult(Outcome.LATER))
+    assert await kept(database) == [("confirm_signature", "failed", "expired", 1)]
 
 
 async def test_rows_that_cannot_be_read_cost_no_other_row_a_sending(

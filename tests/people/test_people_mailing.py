@@ -89,14 +89,19 @@ async def pass_an_hour(database: Database, clock: Clock) -> None:
 
 
 async def test_a_link_to_sign_in_goes_before_all_the_welcomes(
-    client: httpx.AsyncClient, join: Join, postman: Postman
+    client: httpx.AsyncClient, join: Join, postman: Postman, database: Database
 ) -> None:
     await join(3)
     await client.post("/v1/sign-ins", json={"email": AMINA})
-    assert [bool(letter.mail and letter.mail.unsubscribe_url) for letter in await postman.source.claim(2)] == [
-        False,
-        True,
-    ]
+    claim = await postman.source.claim(2)
+    assert [bool(letter.mail and letter.mail.unsubscribe_url) for letter in claim.mails] == [False, True]
+    rows = await run(
+        database, "SELECT kind, extract(epoch FROM due_at - now()) AS left FROM mails WHERE mail_count = 1"
+    )
+    left = {row.kind: float(row.left) for row in rows}
+    for letter in claim.mails:
+        # What the sender reckons with is what the row says.
+        assert left[letter.kind] <= letter.lease < left[letter.kind] + 60
 
 
 async def test_a_round_needs_as_many_statements_for_many_mails_as_for_one(
@@ -134,6 +139,18 @@ async def test_what_is_too_much_for_one_hour_is_sent_in_the_next(
     assert len(await postman.bring()) == 2
     assert len({mail.text for mail in postman.brought}) == 5
     assert await run(database, "SELECT 1 FROM mails") == []
+
+
+async def test_a_claim_that_is_postponed_altogether_says_that_it_took_something(join: Join, postman: Postman) -> None:
+    await join(5)
+    assert [(len(claim.mails), claim.taken_count) for claim in [await postman.source.claim(1) for _ in range(6)]] == [
+        (1, 1),
+        (1, 1),
+        (1, 1),
+        (0, 1),
+        (0, 1),
+        (0, 0),
+    ]
 
 
 async def test_what_is_still_too_much_waits_another_hour(

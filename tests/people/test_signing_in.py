@@ -272,8 +272,8 @@ async def test_a_worker_that_dies_with_a_claim_leaves_it_to_the_next(
 ) -> None:
     await sign()
     await client.post("/v1/sign-ins", json={"email": AMINA})
-    assert len(await postman.source.claim(10)) == 1
-    assert await postman.source.claim(10) == []
+    assert len((await postman.source.claim(10)).mails) == 1
+    assert (await postman.source.claim(10)).mails == []
     await age(database, "mails", "due_at", f"{LEASE_SECONDS} seconds")
     assert len(await postman.bring()) == 1
 

@@ -220,12 +220,12 @@ async def test_a_long_outage_of_the_mail_server_costs_nobody_their_mail(
     source = SignatureMails(database, settings, MailTemplates(), open_limiter(settings))
     ids = set()
     for end in [Outcome.LATER] * 25 + [Outcome.UNKNOWN, Outcome.LATER, Outcome.SENT]:
-        (letter,) = await source.claim(10)
+        (letter,) = (await source.claim(10)).mails
         assert letter.mail is not None
         ids.add(letter.mail.message_id)
         await source.settle([Result(letter, end)])
         await run(database, "UPDATE signatures SET mail_due_at = now() - interval '1 s' WHERE due_mail IS NOT NULL")
-    assert await source.claim(10) == []
+    assert (await source.claim(10)).mails == []
     assert len(ids) == 1, "a mailbox can tell that they are one"
     assert (await run(database, "SELECT mail_count FROM signatures"))[0][0] == 2
 
@@ -236,12 +236,12 @@ async def test_a_mail_about_an_old_signature_is_tried_again_as_well(
     await sign(client)
     await run(database, "UPDATE signatures SET signed_at = now() - interval '40 days'")
     source = SignatureMails(database, settings, MailTemplates(), open_limiter(settings))
-    (letter,) = await source.claim(10)
+    (letter,) = (await source.claim(10)).mails
     await source.settle([Result(letter, Outcome.LATER)])
     rows = await run(database, "SELECT mail_due_at < now() + interval '2 minutes' FROM signatures")
     assert rows[0][0] is True
     await run(database, "UPDATE signatures SET mail_due_at = now(), mail_since = now() - interval '31 days'")
-    (letter,) = await source.claim(10)
+    (letter,) = (await source.claim(10)).mails
     await source.settle([Result(letter, Outcome.LATER)])
     assert (await run(database, "SELECT due_mail FROM signatures"))[0][0] is None
 

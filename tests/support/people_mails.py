@@ -33,7 +33,7 @@ class Postman:
     brought: list[Mail] = field(default_factory=list)
 
     async def bring(self, end: Outcome = Outcome.SENT) -> list[Mail]:
-        claimed = await self.source.claim(100)
+        claimed = (await self.source.claim(100)).mails
         refused = SendResult(Outcome.REFUSED, NOT_NEEDED)
         await self.source.settle(
             [Result(one, *(SendResult(end) if one.mail else one.unsent or refused)) for one in claimed]

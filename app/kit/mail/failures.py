@@ -7,7 +7,6 @@ in the transaction that settles the mail. No personal data: ids and words of our
 
 from collections.abc import Collection, Sequence
 from datetime import datetime, timedelta
-from typing import NamedTuple
 from uuid import UUID
 
 from sqlalchemy import CheckConstraint, Index, SmallInteger, select, text
@@ -86,7 +85,8 @@ async def record(session: AsyncSession, source: str, results: Sequence[Result], 
     """Keep the reasons of those that failed, and forget those of mails that are over; `given_up`: not tried again."""
     failed = {one.claimed.id: one for one in results if one.reason not in {None, NOT_NEEDED}}
     if failed:
-        await session.execute(_RECORD, _columns(source, list(failed.values()), given_up))
+        states = {"states": [_state_of(one, given_up) for one in failed.values()]}
+        await session.execute(_RECORD, _columns(source, list(failed.values())) | states)
     over = [one.claimed.id for one in results if _is_over(one)]
     if over:
         await session.execute(_DELETE, {"source": source, "ids": sorted(over)})
@@ -97,13 +97,15 @@ def _is_over(result: Result) -> bool:
     return result.claimed.has_failed and (result.outcome is Outcome.SENT or result.reason == NOT_NEEDED)
 
 
-def _columns(source: str, failed: Sequence[Result], given_up: Collection[UUID]) -> dict[str, object]:
-    states = ["failed" if one.outcome is Outcome.REFUSED or one.claimed.id in given_up else "waiting" for one in failed]
+def _state_of(result: Result, given_up: Collection[UUID]) -> str:
+    return "failed" if result.outcome is Outcome.REFUSED or result.claimed.id in given_up else "waiting"
+
+
+def _columns(source: str, failed: Sequence[Result]) -> dict[str, object]:
     return {
         "source": source,
         "ids": [one.claimed.id for one in failed],
         "kinds": [one.claimed.kind for one in failed],
-        "states": states,
         "reasons": [one.reason for one in failed],
         "attempts": [one.claimed.attempt for one in failed],
         "now": now(),
@@ -116,21 +118,10 @@ async def failed_before(session: AsyncSession, source: str, ids: Collection[UUID
     return set(await session.scalars(query)) if ids else set()
 
 
-class GivenUp(NamedTuple):
-    """A mail that is not tried again, and why not."""
-
-    id: UUID
-    kind: str
-    reason: str
-    attempt: int
-
-
-async def give_up(session: AsyncSession, source: str, mails: Sequence[GivenUp]) -> None:
-    """These are not tried again; of those that failed before the last reason stays."""
-    if mails:
-        ids, kinds, reasons, attempts = map(list, zip(*mails, strict=True))
-        values = {"ids": ids, "kinds": kinds, "reasons": reasons, "attempts": attempts}
-        await session.execute(_GIVE_UP, {"source": source, "now": now(), **values})
+async def give_up(session: AsyncSession, source: str, results: Sequence[Result]) -> None:
+    """The mails of these are not tried again; of those that failed before the last reason stays."""
+    if results:
+        await session.execute(_GIVE_UP, _columns(source, results))
 
 
 async def forget_mail_failures(session: AsyncSession) -> Sequence[UUID]:

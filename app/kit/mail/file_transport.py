@@ -16,6 +16,7 @@ from email.parser import BytesHeaderParser
 from email.policy import default
 from email.utils import parsedate_to_datetime
 from html.parser import HTMLParser
+from math import inf
 from pathlib import Path
 
 from app.kit.clock import now
@@ -50,7 +51,7 @@ class FileTransport:
             raise OperatorError("Others can read the folder in MULTITUDE_OUTBOX_DIR: take that from them (chmod 700).")
         return cls(folder, sender)
 
-    async def send(self, mail: Mail) -> SendResult:
+    async def send(self, mail: Mail, begin_before: float = inf) -> SendResult:  # noqa: ARG002 - nothing to wait for
         """Store one mail."""
         try:
             await asyncio.to_thread(self._write, f"{file_name(mail.message_id)}{_SUFFIX}", mail)

@@ -16,6 +16,7 @@ from email.utils import format_datetime, formataddr
 from functools import cached_property
 from hashlib import sha256
 from ipaddress import ip_address
+from math import inf
 from typing import Any, Protocol
 from urllib.parse import SplitResult, unquote, urlsplit
 
@@ -231,8 +232,11 @@ def _is_loopback(host: str) -> bool:
 class MailTransport(Protocol):
     """A way to send mails; many may be on their way at once."""
 
-    async def send(self, mail: Mail) -> SendResult:
-        """Hand over one mail. It does not raise: whatever goes wrong is the result's reason."""
+    async def send(self, mail: Mail, begin_before: float = inf) -> SendResult:
+        """Hand over one mail. It does not raise: whatever goes wrong is the result's reason.
+
+        If it has to wait until `begin_before` (of `time.monotonic`), it is not begun: `LATER`, without a reason.
+        """
 
     async def check(self) -> str | None:
         """Why no mail can be handed over at the moment; None when it can."""

@@ -17,13 +17,13 @@ from app.kit import metrics
 from app.kit.database.group_commit import GroupCommit
 from app.kit.logs import failure_of, log
 from app.kit.mail.message import Mail, MailTransport
-from app.kit.mail.outcome import NOT_NEEDED, UNWRITABLE, Outcome, SendResult
+from app.kit.mail.outcome import EXPIRED, NOT_NEEDED, UNWRITABLE, Outcome, SendResult
 from app.kit.waiting import wait_for_event
 
 # Mails claimed at once.
 CLAIM = 500
-# Seconds of a claim's lease. What has not been begun in its first half is given back. One mail takes less than the
-# other half, timeouts included: so nobody else sends what is still being sent here.
+# Seconds of a lease, unless the claimed mail has another. What cannot be begun in its first half is given back. One
+# mail takes less than the other half, timeouts included: so nobody else sends what is still being sent here.
 LEASE_SECONDS = 1200
 # No mail is sent more often than this, whatever happens.
 MOST_SENDINGS = 5
@@ -40,7 +40,8 @@ class ClaimedMail(NamedTuple):
     """A due mail under this worker's lease. `key` is what its source settles it by.
 
     `id`, `kind` and `attempt` name it in logs. Without a `mail` nothing is handed over, and `unsent` says why. `facts`
-    are more words for the log. `has_failed`: a failure of an earlier attempt is on record.
+    are more words for the log. `has_failed`: a failure of an earlier attempt is on record. `lease`: its seconds, from
+    the claim on.
     """
 
     key: Any
@@ -51,15 +52,28 @@ class ClaimedMail(NamedTuple):
     unsent: SendResult | None = None
     facts: Mapping[str, Any] = {}
     has_failed: bool = False
+    lease: float = LEASE_SECONDS
+
+
+class Claim(NamedTuple):
+    """The claimed mails, and how many rows were taken for them: some may have been postponed or given up at once."""
+
+    mails: Sequence[ClaimedMail]
+    taken_count: int
 
 
 class Result(NamedTuple):
-    """What became of a claimed mail. No `reason` and not sent: it was given back before it was begun."""
+    """What became of a claimed mail, and why it was not sent."""
 
     claimed: ClaimedMail
     outcome: Outcome
     reason: str | None = None
     seconds: float = 0.0
+
+    @property
+    def is_given_back(self) -> bool:
+        """Whether it was given back before it was begun: that is no attempt, and no failure."""
+        return self.outcome is Outcome.LATER and self.reason is None
 
 
 class MailSource(Protocol):
@@ -67,12 +81,12 @@ class MailSource(Protocol):
 
     name: str
 
-    async def claim(self, limit: int) -> Sequence[ClaimedMail]:
-        """Take up to so many due mails for `LEASE_SECONDS`, counting the sending; committed on return."""
+    async def claim(self, limit: int) -> Claim:
+        """Take up to so many due mails, each for its lease, counting the sending; committed on return."""
         ...
 
-    async def settle(self, results: Sequence[Result]) -> Sequence[None]:
-        """Record these results in one transaction; harmless to repeat."""
+    async def settle(self, results: Sequence[Result]) -> Sequence[bool]:
+        """Record these results in one transaction, harmless to repeat; of each, whether its mail was given up."""
         ...
 
 
@@ -84,7 +98,7 @@ class MailSender:
         self._transport = transport
         self._connections = connections
         self._failing = 0
-        self._settling: GroupCommit[Result, None] = GroupCommit(
+        self._settling: GroupCommit[Result, bool] = GroupCommit(
             self._settle, queue_limit=connections, batch_limit=connections, retry_timeout=_PATIENCE
         )
 
@@ -100,41 +114,45 @@ class MailSender:
 
     async def _round(self, ending: asyncio.Event, seconds: float) -> float:
         """Send what is due; the seconds to wait before the next look."""
+        # Before the claim, so that we never take a lease for longer than it is.
+        claimed_at = time.monotonic()
         try:
-            claimed = await self._source.claim(CLAIM)
-            settled = await self._send(deque(claimed), ending)
+            claim = await self._source.claim(CLAIM)
+            settled = await self._send(deque(claim.mails), claimed_at, ending)
         except Exception as error:  # noqa: BLE001 - the next round tries again
             log.warning("dispatching failed", source=self._source.name, **failure_of(error))
             return seconds
-        if claimed and not settled:
+        if claim.mails and not settled:
             self._failing += 1
             pause: float = min(_FIRST_PAUSE * 2 ** min(self._failing, _MOST_DOUBLINGS), _LONGEST_PAUSE)
             return pause
         self._failing = 0
-        # A source may claim more than it hands over. Only when it hands over nothing is nothing left.
-        return 0.0 if claimed else seconds
+        # It may have taken rows and hand over no mail. Only when it took no row is nothing left.
+        return 0.0 if claim.taken_count else seconds
 
-    async def _send(self, mails: deque[ClaimedMail], ending: asyncio.Event) -> int:
+    async def _send(self, mails: deque[ClaimedMail], claimed_at: float, ending: asyncio.Event) -> int:
         """Send them through all connections; how many were settled for good."""
-        until = time.monotonic() + LEASE_SECONDS / 2
-        workers = (self._worker(mails, ending, until) for _ in range(self._connections))
+        workers = (self._worker(mails, claimed_at, ending) for _ in range(self._connections))
         # We wait for all of them, whatever happens to one: none is left behind with a mail in hand.
         ends = await asyncio.gather(*workers, return_exceptions=True)
         if mails:
-            await self._source.settle([_given_back(claimed) for claimed in mails])
+            await self._settle([_given_back(claimed) if claimed.mail else _unsent(claimed) for claimed in mails])
         for end in ends:
             if isinstance(end, BaseException):
                 raise end
         return sum(end for end in ends if isinstance(end, int))
 
-    async def _worker(self, mails: deque[ClaimedMail], ending: asyncio.Event, until: float) -> int:
+    async def _worker(self, mails: deque[ClaimedMail], claimed_at: float, ending: asyncio.Event) -> int:
         """Send one mail after the other over one connection; how many were settled for good."""
         settled = failures = 0
-        while mails and failures < _FAILURES and not ending.is_set() and time.monotonic() < until:
-            result = await self._deliver(mails.popleft())
+        while mails and failures < _FAILURES and not ending.is_set():
+            claimed = mails.popleft()
+            result = await self._deliver(claimed, claimed_at + claimed.lease / 2)
             await self._settling.submit(result)
-            if result.claimed.mail is None:
-                # It never reached the mail server, so it says nothing about it.
+            # What never reached the mail server says nothing about it.
+            if result.is_given_back:
+                continue
+            if claimed.mail is None:
                 settled += 1
             elif result.outcome in _RETRIED:
                 failures += 1
@@ -142,66 +160,66 @@ class MailSender:
                 settled, failures = settled + 1, 0
         return settled
 
-    async def _settle(self, results: Sequence[Result]) -> Sequence[None]:
+    async def _settle(self, results: Sequence[Result]) -> Sequence[bool]:
         """Record these results, then trace them: all of a batch at once, which costs less than one by one."""
-        settled = await self._source.settle(results)
-        for result in results:
-            metrics.mails.labels(result.outcome.value).inc()
-            _trace(self._source.name, result)
-        return settled
+        given_up = await self._source.settle(results)
+        for result, is_given_up in zip(results, given_up, strict=True):
+            if not result.is_given_back:
+                _count(self._source.name, result)
+            if is_given_up or not result.is_given_back:
+                log_result(self._source.name, result, is_given_up=is_given_up)
+        return given_up
 
-    async def _deliver(self, claimed: ClaimedMail) -> Result:
+    async def _deliver(self, claimed: ClaimedMail, begin_before: float) -> Result:
         if claimed.mail is None:
-            return Result(claimed, *(claimed.unsent or SendResult(Outcome.REFUSED, NOT_NEEDED)))
+            return _unsent(claimed)
+        if time.monotonic() >= begin_before:
+            return _given_back(claimed)
         began = time.perf_counter()
         try:
-            sent = await self._transport.send(claimed.mail)
+            sent = await self._transport.send(claimed.mail, begin_before)
         except Exception as error:  # noqa: BLE001 - one mail must not cost the others their sending
             facts, sent = failure_of(error), SendResult(Outcome.UNKNOWN, UNWRITABLE)
             claimed = claimed._replace(facts=facts)
         return Result(claimed, *sent, time.perf_counter() - began)
 
 
+def _unsent(claimed: ClaimedMail) -> Result:
+    """The result of a claimed mail without a mail."""
+    return Result(claimed, *(claimed.unsent or SendResult(Outcome.REFUSED, NOT_NEEDED)))
+
+
 def _given_back(claimed: ClaimedMail) -> Result:
-    return Result(claimed, *(claimed.unsent or SendResult(Outcome.LATER)))
+    return Result(claimed, Outcome.LATER)
 
 
-def _trace(source: str, result: Result) -> None:
-    """Log and count one result. No personal data: an id of ours, and words of ours."""
+def _count(source: str, result: Result) -> None:
+    metrics.mails.labels(result.outcome.value).inc()
+    if result.outcome is not Outcome.SENT and result.reason != NOT_NEEDED:
+        metrics.mail_failures.labels(source, result.reason).inc()
+
+
+def log_result(source: str, result: Result, *, is_given_up: bool = False) -> None:
+    """Write one line about a result; `is_given_up`: it is not tried again. No personal data: ids and words of ours."""
     claimed, outcome, reason, seconds = result
+    if is_given_up:
+        # Without a reason it was given back, and is too old to be due again.
+        reason = reason or EXPIRED
+        write, event, end = log.warning, "mail given up", "given-up"
+    elif outcome is Outcome.SENT:
+        write, event, end = log.info, "mail sent", outcome.value
+    elif reason == NOT_NEEDED:
+        write, event, end = log.info, "mail not needed", outcome.value
+    else:
+        write, event, end = log.warning, "mail failed", outcome.value
     facts = {
         "source": source,
         "kind": claimed.kind,
         "id": str(claimed.id),
         "attempt": claimed.attempt,
         "seconds": round(seconds, 4),
-        "end": outcome.value,
+        "end": end,
+        **({"reason": reason} if reason else {}),
+        **claimed.facts,
     }
-    if outcome is Outcome.SENT:
-        log.info("mail sent", **facts)
-    elif reason == NOT_NEEDED:
-        log.info("mail not needed", **facts, reason=reason)
-    else:
-        metrics.mail_failures.labels(source, reason).inc()
-        log.warning("mail failed", **facts, reason=reason, **claimed.facts)
-
-
-async def check_transport(transport: MailTransport, ending: asyncio.Event) -> None:
-    """When the worker starts, log and count it if no mail could be sent: nobody should first learn it by a mail."""
-    check, ended = asyncio.create_task(_reason_against(transport)), asyncio.create_task(ending.wait())
-    await asyncio.wait([check, ended], return_when=asyncio.FIRST_COMPLETED)
-    for task in (check, ended):
-        task.cancel()
-    await asyncio.gather(check, ended, return_exceptions=True)
-    if check.cancelled() or check.result() is None:
-        return
-    metrics.mail_failures.labels("check", check.result()).inc()
-    log.warning("mail failed", source="check", end=Outcome.LATER.value, reason=check.result())
-
-
-async def _reason_against(transport: MailTransport) -> str | None:
-    try:
-        return await transport.check()
-    except Exception as error:  # noqa: BLE001 - a look must not end the worker
-        log.warning("mail server cannot be checked", **failure_of(error))
-        return None
+    write(event, **facts)

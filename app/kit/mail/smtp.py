@@ -6,6 +6,8 @@ them, and given back when nothing was sent for a while.
 
 import asyncio
 import re
+import time
+from math import inf
 from ssl import SSLError
 
 from aiosmtplib import (
@@ -67,11 +69,14 @@ class SmtpTransport:
         self._leaving: set[asyncio.Task[None]] = set()
         self._closed = False
 
-    async def send(self, mail: Mail) -> SendResult:
+    async def send(self, mail: Mail, begin_before: float = inf) -> SendResult:
         """Hand over one mail, as soon as a connection is free."""
         async with self._free:
             if self._closed:
                 return SendResult(Outcome.LATER, outcome.CLOSING)
+            # The senders of all sources share these connections: with a slow server the wait may be long.
+            if time.monotonic() >= begin_before:
+                return SendResult(Outcome.LATER)
             try:
                 return await self._send(mail)
             except _LostAtEndError as error:

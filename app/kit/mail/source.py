@@ -2,7 +2,7 @@
 
 A room keeps a row that says that a mail is due. Its source says how such rows are claimed, opened and settled. What is
 the same for all stands here: the order of these steps, that one unreadable row costs that row only, the limit of mails
-per reader, rendering, and keeping the last failure (`failures.py`).
+per recipient, rendering, and keeping the last failure (`failures.py`).
 """
 
 from abc import ABC, abstractmethod
@@ -16,12 +16,11 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from app.kit.clock import now
 from app.kit.crypto.sealing import SealBrokenError
 from app.kit.database.session import Database
-from app.kit.logs import failure_of, log
+from app.kit.logs import failure_of
 from app.kit.mail import failures, outcome
-from app.kit.mail.failures import GivenUp
 from app.kit.mail.message import Mail, MailInvalid, Sender
 from app.kit.mail.outcome import Outcome, SendResult
-from app.kit.mail.sender import MOST_SENDINGS, ClaimedMail, Result
+from app.kit.mail.sender import LEASE_SECONDS, MOST_SENDINGS, Claim, ClaimedMail, Result, log_result
 from app.kit.mail.settings import MailSettings
 from app.kit.mail.templates import MailTemplateError, MailTemplates
 
@@ -32,7 +31,7 @@ Known = TypeVar("Known")
 MailRow: TypeAlias = Any
 
 
-class ReaderLimit(Protocol):
+class RecipientLimit(Protocol):
     """The rate limiter, as far as a mail source needs it."""
 
     degraded: bool
@@ -76,7 +75,7 @@ class LeasedMails(ABC, Generic[Opened, Known]):
     name: str
 
     def __init__(
-        self, database: Database, settings: MailSettings, templates: MailTemplates, limit: ReaderLimit | None = None
+        self, database: Database, settings: MailSettings, templates: MailTemplates, limit: RecipientLimit | None = None
     ) -> None:
         self._database = database
         self._settings = settings
@@ -106,18 +105,27 @@ class LeasedMails(ABC, Generic[Opened, Known]):
         """Mark these as due no more."""
 
     @abstractmethod
-    async def _again(self, session: AsyncSession, rows: Sequence[MailRow], uncounted: int) -> Collection[UUID]:
-        """Make these due again after a while, less so many sendings; the ids of those that are given up instead."""
+    async def _reschedule(
+        self, session: AsyncSession, rows: Sequence[MailRow], *, refund_attempt: bool
+    ) -> Collection[UUID]:
+        """Make these due again after a while, and return the ids of those that are given up instead.
+
+        `refund_attempt`: this attempt does not count.
+        """
+
+    def _lease_of(self, row: MailRow) -> float:  # noqa: ARG002 - a room may say otherwise
+        """The seconds of the lease that a row was claimed under."""
+        return LEASE_SECONDS
 
     def _is_limited(self, row: MailRow) -> bool:  # noqa: ARG002 - a room may say otherwise
         """Whether this attempt counts against the limit of mails to `row.signer`."""
         return False
 
     async def _postpone(self, session: AsyncSession, rows: Sequence[MailRow]) -> None:
-        """Make these due in an hour, as if they had not been claimed: their readers have had enough for now."""
+        """Make these due in an hour, as if they had not been claimed: their recipients have had enough for now."""
         raise NotImplementedError
 
-    async def claim(self, limit: int) -> Sequence[ClaimedMail]:
+    async def claim(self, limit: int) -> Claim:
         """Claim up to so many due mails and write them; committed on return.
 
         One that cannot be written comes without a mail and with the reason. It costs no other anything.
@@ -125,26 +133,24 @@ class LeasedMails(ABC, Generic[Opened, Known]):
         moment = now()
         async with self._database.transaction() as session:
             rows, given_up = await self._take(session, limit, moment)
-            ended = [_given_up(row) for row in given_up]
+            ended = [_gave_up(row) for row in given_up]
             await failures.give_up(session, self.name, ended)
             opened = [_unless_broken(self._open, row) for row in rows]
             known = await self._look_up(session, [one for one in opened if not isinstance(one, _Broken)], moment)
             failed = await failures.failed_before(session, self.name, [row.id for row in rows])
         for one in ended:
-            self._trace_given_up(one)
+            log_result(self.name, one, is_given_up=True)
         claimed = [self._claimed(row, one, known, failed) for row, one in zip(rows, opened, strict=True)]
-        return await self._within_limit(claimed)
-
-    def _trace_given_up(self, mail: GivenUp) -> None:
-        facts = {"source": self.name, "kind": mail.kind, "id": str(mail.id), "attempt": mail.attempt}
-        log.warning("mail given up", **facts, end="given-up", reason=mail.reason)
+        return Claim(await self._postpone_over_limit(claimed), len(rows) + len(given_up))
 
     def _claimed(self, row: MailRow, opened: Opened | _Broken, known: Known, failed: Collection[UUID]) -> ClaimedMail:
         mail = opened if isinstance(opened, _Broken) else _unless_broken(self._mail, row, opened, known)
-        facts = {"id": row.id, "kind": row.kind, "attempt": row.mail_count, "has_failed": row.id in failed}
+        claimed = ClaimedMail(
+            row, None, row.id, row.kind, row.mail_count, has_failed=row.id in failed, lease=self._lease_of(row)
+        )
         if isinstance(mail, _Broken):
-            return ClaimedMail(row, None, unsent=mail.result, facts=mail.facts, **facts)
-        return ClaimedMail(row, mail, **facts)
+            return claimed._replace(unsent=mail.result, facts=mail.facts)
+        return claimed._replace(mail=mail)
 
     def _mail(self, row: MailRow, opened: Opened, known: Known) -> Mail | None:
         draft = self._draft(opened, known)
@@ -161,8 +167,8 @@ class LeasedMails(ABC, Generic[Opened, Known]):
             unsubscribe_url=draft.unsubscribe_url,
         )
 
-    async def _within_limit(self, claimed: Sequence[ClaimedMail]) -> Sequence[ClaimedMail]:
-        """Those whose readers may have one more mail this hour; the others are postponed.
+    async def _postpone_over_limit(self, claimed: Sequence[ClaimedMail]) -> Sequence[ClaimedMail]:
+        """Postpone those whose recipients have had their mails of this hour, and return the others.
 
         Not in the transaction that claims: a store that limits are shared in may be slow.
         """
@@ -179,23 +185,29 @@ class LeasedMails(ABC, Generic[Opened, Known]):
         # Five sendings are the most in any case: without the store, one mail too many is better than none.
         return within or self._limit.degraded
 
-    async def settle(self, results: Sequence[Result]) -> Sequence[None]:
-        """Record these results in one transaction. An unreadable row keeps its lease: only the reason is kept."""
+    async def settle(self, results: Sequence[Result]) -> Sequence[bool]:
+        """Record these results in one transaction; of each, whether its mail was given up.
+
+        An unreadable row keeps its lease: only the reason is kept.
+        """
         rows = {end: [one.claimed.key for one in results if one.outcome is end] for end in Outcome}
         given_up: set[UUID] = set()
         async with self._database.transaction() as session:
             if over := rows[Outcome.SENT] + rows[Outcome.REFUSED]:
                 await self._done(session, over)
-            for end, uncounted in ((Outcome.LATER, 1), (Outcome.UNKNOWN, 0)):
+            for end, refund_attempt in ((Outcome.LATER, True), (Outcome.UNKNOWN, False)):
                 if rows[end]:
-                    given_up.update(await self._again(session, rows[end], uncounted))
+                    given_up.update(await self._reschedule(session, rows[end], refund_attempt=refund_attempt))
             await failures.record(session, self.name, results, given_up)
-        return [None] * len(results)
+            ended = [one for one in results if one.claimed.id in given_up and one.is_given_back]
+            await failures.give_up(session, self.name, [one._replace(reason=outcome.EXPIRED) for one in ended])
+        return [one.claimed.id in given_up for one in results]
 
 
-def _given_up(row: MailRow) -> GivenUp:
+def _gave_up(row: MailRow) -> Result:
+    """The result of a row that was given up when it was to be claimed."""
     reason = outcome.TOO_MANY_SENDINGS if row.mail_count >= MOST_SENDINGS else outcome.EXPIRED
-    return GivenUp(row.id, row.kind, reason, row.mail_count)
+    return Result(ClaimedMail(row, None, row.id, row.kind, row.mail_count), Outcome.REFUSED, reason)
 
 
 def _unless_broken(call: Callable[..., T], *values: Any) -> T | _Broken:

@@ -14,7 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from app.kit.clock import now
 from app.kit.database.session import Database
 from app.kit.mail.sender import LEASE_SECONDS, MOST_SENDINGS
-from app.kit.mail.source import LeasedMails, MailDraft, MailRow, ReaderLimit, Taken
+from app.kit.mail.source import LeasedMails, MailDraft, MailRow, RecipientLimit, Taken
 from app.kit.mail.templates import MailTemplates
 from app.kit.text.locales import negotiate
 from app.petitions.models import Petition, PetitionText
@@ -52,8 +52,8 @@ _DONE = text(f"UPDATE signatures s SET mail_due_at = NULL, mail_since = NULL, du
 # A quarter of the time it has been due: a new mail is tried again soon, an old one seldom.
 _PAUSE = "least(greatest((now() - s.mail_since) / 4, interval '1 minute'), interval '6 hours')"
 _LIVES = "s.mail_since > now() - make_interval(days => CAST(:days AS integer))"
-_AGAIN = text(f"""
-    UPDATE signatures s SET mail_count = s.mail_count - CAST(:uncounted AS smallint),
+_RESCHEDULE = text(f"""
+    UPDATE signatures s SET mail_count = s.mail_count - CAST(:refund AS smallint),
         mail_due_at = CASE WHEN {_LIVES} THEN now() + {_PAUSE} END,
         mail_since = CASE WHEN {_LIVES} THEN s.mail_since END,
         due_mail = CASE WHEN {_LIVES} THEN s.due_mail END
@@ -93,7 +93,7 @@ class SignatureMails(LeasedMails[_Opened, dict[UUID, _Petition]]):
     name = "signatures"
 
     def __init__(
-        self, database: Database, settings: SigningSettings, templates: MailTemplates, limit: ReaderLimit
+        self, database: Database, settings: SigningSettings, templates: MailTemplates, limit: RecipientLimit
     ) -> None:
         """With the limiter of all the worker's mails."""
         super().__init__(database, settings, templates, limit)
@@ -139,10 +139,12 @@ class SignatureMails(LeasedMails[_Opened, dict[UUID, _Petition]]):
     async def _done(self, session: AsyncSession, rows: Sequence[MailRow]) -> None:
         await session.execute(_DONE, _columns(rows))
 
-    async def _again(self, session: AsyncSession, rows: Sequence[MailRow], uncounted: int) -> Collection[UUID]:
+    async def _reschedule(
+        self, session: AsyncSession, rows: Sequence[MailRow], *, refund_attempt: bool
+    ) -> Collection[UUID]:
         """For as long as links last."""
-        values = _columns(rows) | {"uncounted": uncounted, "days": LINK_LASTS.days}
-        return [row.id for row in await session.execute(_AGAIN, values) if row.is_over]
+        values = _columns(rows) | {"refund": int(refund_attempt), "days": LINK_LASTS.days}
+        return [row.id for row in await session.execute(_RESCHEDULE, values) if row.is_over]
 
 
 def _columns(rows: Sequence[MailRow]) -> dict[str, Any]:

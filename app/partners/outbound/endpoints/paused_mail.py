@@ -35,7 +35,7 @@ _CLAIM = text("""
 """)
 # Only if it has not been claimed again, nor paused once more.
 _SETTLE = text("""
-    UPDATE webhook_endpoints AS e SET mail_due_at = :due, mail_count = e.mail_count - :uncounted
+    UPDATE webhook_endpoints AS e SET mail_due_at = :due, mail_count = e.mail_count - :refund
     FROM unnest(CAST(:ids AS uuid[]), CAST(:counts AS integer[])) AS n (id, mail_count)
     WHERE e.id = n.id AND e.mail_count = n.mail_count
 """)
@@ -75,10 +75,12 @@ class EndpointMails(LeasedMails[_Opened, None]):
         return MailDraft(config.contact, config.contact_locale or "", values, message_id)
 
     async def _done(self, session: AsyncSession, rows: Sequence[MailRow]) -> None:
-        await session.execute(_SETTLE, _columns(rows) | {"due": None, "uncounted": 0})
+        await session.execute(_SETTLE, _columns(rows) | {"due": None, "refund": 0})
 
-    async def _again(self, session: AsyncSession, rows: Sequence[MailRow], uncounted: int) -> Collection[UUID]:
-        await session.execute(_SETTLE, _columns(rows) | {"due": now() + _PAUSE, "uncounted": uncounted})
+    async def _reschedule(
+        self, session: AsyncSession, rows: Sequence[MailRow], *, refund_attempt: bool
+    ) -> Collection[UUID]:
+        await session.execute(_SETTLE, _columns(rows) | {"due": now() + _PAUSE, "refund": int(refund_attempt)})
         return ()
 
 
