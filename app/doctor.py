@@ -159,7 +159,7 @@ async def _sweep_failures(session: AsyncSession) -> list[Finding]:
     failing = (await session.scalars(select(SweepFailure).order_by(SweepFailure.sweep))).all()
     if not failing:
         return [Finding("sweeps", "ok", "None is failing.")]
-    advice = "The worker's log says where (`sweep failed`)."
+    advice = "The worker's log says where (`sweep failed`, `a job was interrupted`)."
     return [
         Finding("sweeps", "wrong", f"{one.sweep} fails since {_told(one.first_failed_at)}: {one.reason}.", advice)
         for one in failing

@@ -31,6 +31,7 @@ _LOCK_SPACE = 0x73776565
 FULL_BATCH = 500
 _MOST_AT_ONCE = 20
 _KEPT = timedelta(days=30)
+_UNREACHABLE = "database-unreachable"
 # By the beginning of PostgreSQL's error code.
 _REASONS = {
     "55P03": "lock-timeout",
@@ -65,15 +66,16 @@ _LOCK = text("SELECT pg_try_advisory_xact_lock(:space, :number)")
 
 async def sweep_once(database: Database, sweeps: Sequence[Sweep], ending: asyncio.Event | None = None) -> None:
     """One round of all sweeps, each in transactions of its own; a backlog is worked off over several rounds."""
-    failing = await _failing(database)
+    failing = await failing_names(database)
     for sweep in sweeps:
         began = time.perf_counter()
         try:
             has_run = await _run(database, sweep, ending)
-            if has_run and sweep.name in failing:
-                await _execute(database, _FORGET, sweep=sweep.name)
         except Exception as error:  # noqa: BLE001 - the next round tries again
-            await _record(database, sweep.name, error, time.perf_counter() - began)
+            await record_failure(database, sweep.name, error, time.perf_counter() - began)
+            continue
+        if has_run and sweep.name in failing:
+            await forget_failure(database, sweep.name)
 
 
 async def _run(database: Database, sweep: Sweep, ending: asyncio.Event | None) -> bool:
@@ -106,22 +108,37 @@ def _lock_of(sweep: Sweep) -> int:
     return zlib.crc32((sweep.lock_name or sweep.name).encode()) - (1 << 31)
 
 
-async def _record(database: Database, name: str, error: Exception, seconds: float) -> None:
+async def record_failure(
+    database: Database, name: str, error: Exception, seconds: float, *, event: str = "sweep failed"
+) -> None:
+    """Log and count the failure of a sweep, or of other work that is done in rounds, and keep its reason."""
     reason = reason_of(error)
     metrics.sweep_failures.labels(name).inc()
-    log.warning("sweep failed", sweep=name, seconds=round(seconds, 4), end="failed", reason=reason, **failure_of(error))
+    log.warning(event, sweep=name, seconds=round(seconds, 4), end="failed", reason=reason, **failure_of(error))
+    # Without the database it stands in the log alone: another attempt to connect would hold up the round.
+    if reason == _UNREACHABLE:
+        return
     try:
         await _execute(database, _RECORD, sweep=name, reason=reason, now=now())
-    except Exception as unrecorded:  # noqa: BLE001 - without the database it stands in the log alone
+    except Exception as unrecorded:  # noqa: BLE001 - it was logged
         log.warning("sweep failure cannot be recorded", sweep=name, **failure_of(unrecorded))
+
+
+async def forget_failure(database: Database, name: str) -> None:
+    """Delete the failure of what has succeeded. If that fails, the next round that succeeds tries again."""
+    try:
+        await _execute(database, _FORGET, sweep=name)
+    except Exception as error:  # noqa: BLE001 - the work itself is done
+        log.warning("sweep failure cannot be forgotten", sweep=name, **failure_of(error))
 
 
 def reason_of(error: BaseException) -> str:
     """A short code for why a sweep failed; a driver's message quotes the row, and is not used."""
-    if is_unreachable(error):
-        return "database-unreachable"
     state = str(getattr(error.orig, "sqlstate", "") or "") if isinstance(error, DBAPIError) else ""
-    return next((reason for code, reason in _REASONS.items() if state.startswith(code)), "failed")
+    # First: a statement that took too long is of the same class as a database that is shutting down.
+    if known := next((reason for code, reason in _REASONS.items() if state.startswith(code)), None):
+        return known
+    return _UNREACHABLE if is_unreachable(error) else "failed"
 
 
 async def forget_sweep_failures(session: AsyncSession) -> Sequence[str]:
@@ -129,7 +146,8 @@ async def forget_sweep_failures(session: AsyncSession) -> Sequence[str]:
     return (await session.scalars(_FORGET_OLD, {"oldest": now() - _KEPT})).all()
 
 
-async def _failing(database: Database) -> set[str]:
+async def failing_names(database: Database) -> set[str]:
+    """The names of what has failed and not succeeded since."""
     try:
         async with database.transaction() as session:
             return set(await session.scalars(_FAILING))

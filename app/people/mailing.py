@@ -24,7 +24,7 @@ from app.kit.room_interface import KnowsPeople
 from app.organizations.models import Organization
 from app.people import queries
 from app.people.account import sign_ins
-from app.people.models import Consent
+from app.people.models import MAIL_SOURCE, Consent
 from app.people.sealing import (
     Details,
     SignInToken,
@@ -53,6 +53,7 @@ _CLAIM = text("""
     )) RETURNING id, kind, signer, sealed, mail_count
 """)
 _DELETE = text("DELETE FROM mails WHERE id = ANY(:ids)")
+_LOCK = text("SELECT id FROM mails WHERE id = ANY(:ids) ORDER BY id FOR UPDATE")
 # Only as many as were claimed for the first time: to be claimed again as if they had not been.
 _POSTPONE = text("UPDATE mails SET mail_count = 0, due_at = :later WHERE id = ANY(:ids) AND mail_count = 1")
 # Only if it has not been claimed again. A new mail is tried again soon, an old one seldom. A welcome keeps a count of
@@ -91,7 +92,7 @@ class _Known(NamedTuple):
 class PeopleMails(LeasedMails[_Opened, _Known]):
     """The mail source of this room, one per worker."""
 
-    name = "people"
+    name = MAIL_SOURCE
 
     def __init__(
         self,
@@ -179,6 +180,9 @@ class PeopleMails(LeasedMails[_Opened, _Known]):
     def _is_limited(self, row: MailRow) -> bool:
         """A welcome is counted when it is claimed for the first time, and never again; a link to sign in is not."""
         return bool(row.kind == "welcome" and row.mail_count == 1)
+
+    async def _lock_due(self, session: AsyncSession, rows: Sequence[MailRow]) -> Collection[UUID]:
+        return (await session.scalars(_LOCK, {"ids": [row.id for row in rows]})).all()
 
     def _lease_of(self, row: MailRow) -> float:
         return _LEASES[row.kind].total_seconds()

@@ -110,6 +110,10 @@ class PersonSession(Base):
     ended_at: Mapped[datetime | None]
 
 
+# The mail source that sends them, under whose name their failures are kept.
+MAIL_SOURCE = "people"
+
+
 class OutgoingMail(Base):
     """A mail that waits to be sent; the row is deleted when it has been. What it is about is sealed."""
 

@@ -12,9 +12,9 @@ from app.kit.mail.templates import MailTemplates
 from app.kit.room_interface import Room, Services, Sweep
 from app.kit.shutdown import on_shutdown
 from app.signatures import confirm_page, routes
-from app.signatures.background import runner
+from app.signatures.background import consents, mails, runner
 from app.signatures.background.consents import ConsentRecorder
-from app.signatures.background.mails import OLDEST_DUE, SignatureMails
+from app.signatures.background.mails import SignatureMails
 from app.signatures.background.milestones import mark_reached
 from app.signatures.background.withdrawal_messages import WithdrawalMessages
 from app.signatures.key_rotation import INVALIDATIONS, SIGNATURES
@@ -80,5 +80,6 @@ ROOM = Room(
     sweeps=_sweeps,
     background=[runner.work],
     mail_sources=_mail_sources,
-    oldest_due={"signatures' mails": OLDEST_DUE},
+    # Of withdrawals that are to be told no column says since when.
+    oldest_due={"signatures' mails": mails.OLDEST_DUE, "consents": consents.OLDEST_DUE, runner.NAME: runner.OLDEST_DUE},
 )

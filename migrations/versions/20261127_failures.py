@@ -28,7 +28,7 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("source", "mail_id", name=op.f("pk_mail_failures")),
     )
     op.create_index("ix_mail_failures__group", "mail_failures", ["source", "kind", "state", "reason"])
-    op.create_index(op.f("ix_mail_failures__last_failed_at"), "mail_failures", ["last_failed_at"])
+    op.create_index("ix_mail_failures__state_last_failed_at", "mail_failures", ["state", "last_failed_at"])
     op.create_table(
         "sweep_failures",
         sa.Column("sweep", sa.Text(), nullable=False),

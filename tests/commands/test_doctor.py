@@ -75,6 +75,8 @@ async def test_when_nothing_is_missing_all_is_well(known: dict[str, str], mailbo
         "sweeps",
         "due: apply_scheduled_transitions",
         "due: signatures' mails",
+        "due: consents",
+        "due: runner",
         "due: people's mails",
         "due: endpoints' mails",
         "due: fan_out",

@@ -10,6 +10,7 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 from structlog.testing import capture_logs
 
+from app.kit import sweeps
 from app.kit.database.session import Database
 from app.kit.room_interface import Sweep
 from app.kit.sweeps import FULL_BATCH, forget_sweep_failures, sweep_once
@@ -45,6 +46,7 @@ def failures() -> float:
         ("SELECT nothing_of_this_name", "schema-behind"),
         ("SELECT 1 / 0", "refused"),
         ("DO $$ BEGIN RAISE 'amina@example.org' USING ERRCODE = '55P03'; END $$", "lock-timeout"),
+        ("DO $$ BEGIN RAISE 'amina@example.org' USING ERRCODE = '57014'; END $$", "statement-timeout"),
         ("DO $$ BEGIN RAISE 'amina@example.org'; END $$", "failed"),
     ],
 )
@@ -54,10 +56,10 @@ async def test_a_failure_is_logged_counted_and_kept_until_the_sweep_succeeds(
     before, moody.statement = failures(), statement
     other = Moody()
     other.changed = [1, 2]
-    sweeps = [Sweep("moody", moody), Sweep("other", other)]
+    both = [Sweep("moody", moody), Sweep("other", other)]
     with capture_logs() as logs:
-        await sweep_once(database, sweeps)
-        await sweep_once(database, sweeps)
+        await sweep_once(database, both)
+        await sweep_once(database, both)
     failed = [log for log in logs if log["event"] == "sweep failed"]
     assert [(log["sweep"], log["end"], log["reason"]) for log in failed] == [("moody", "failed", reason)] * 2
     assert "amina" not in repr(logs)
@@ -67,7 +69,7 @@ async def test_a_failure_is_logged_counted_and_kept_until_the_sweep_succeeds(
     kept = "SELECT sweep, reason, first_failed_at < last_failed_at FROM sweep_failures"
     assert [tuple(row) for row in await run(database, kept)] == [("moody", reason, True)]
     moody.statement = "SELECT 1"
-    await sweep_once(database, sweeps)
+    await sweep_once(database, both)
     assert await run(database, kept) == []
 
 
@@ -112,6 +114,30 @@ async def test_a_sweep_that_ran_before_another_worker_took_over_has_succeeded(da
         assert len(taking) == 1
     finally:
         await other.close()
+    assert await run(database, "SELECT 1 FROM sweep_failures") == []
+
+
+async def test_a_sweep_whose_failure_cannot_be_forgotten_has_succeeded(
+    database: Database, moody: Moody, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    moody.statement = "SELECT 1 / 0"
+    await sweep_once(database, [Sweep("moody", moody)])
+    moody.statement, before = "SELECT 1", failures()
+    monkeypatch.setattr(sweeps, "_FORGET", text("DELETE FROM nothing_of_this_name WHERE sweep = :sweep"))
+    with capture_logs() as logs:
+        await sweep_once(database, [Sweep("moody", moody)])
+    assert [log["event"] for log in logs] == ["sweep failure cannot be forgotten"]
+    assert failures() == before
+    assert [row.reason for row in await run(database, "SELECT reason FROM sweep_failures")] == ["refused"]
+
+
+async def test_when_the_database_is_out_of_reach_it_is_not_asked_to_keep_that(database: Database) -> None:
+    async def unreachable(_session: AsyncSession) -> Sequence[int]:
+        raise ConnectionRefusedError
+
+    with capture_logs() as logs:
+        await sweep_once(database, [Sweep("moody", unreachable)])
+    assert [(log["event"], log["reason"]) for log in logs] == [("sweep failed", "database-unreachable")]
     assert await run(database, "SELECT 1 FROM sweep_failures") == []
 
 

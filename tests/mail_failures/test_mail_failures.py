@@ -14,11 +14,12 @@ from structlog.testing import capture_logs
 from app.kit.abuse.rate_limits import open_limiter
 from app.kit.database.session import Database
 from app.kit.mail.failures import forget_mail_failures
-from app.kit.mail.outcome import Outcome, SendResult
+from app.kit.mail.outcome import Outcome, SendResult, advice_on
 from app.kit.mail.sender import ClaimedMail, Result
 from app.kit.mail.templates import MailTemplates
 from app.settings import Settings
 from app.signatures.background.mails import SignatureMails
+from app.signatures.signing.sealing import identity
 from tests.support.application import running_worker
 from tests.support.databases import run
 from tests.support.factories import insert_petition, people_like, person
@@ -122,6 +123,77 @@ async def test_a_mail_that_is_given_back_when_it_is_too_old_has_expired(
     assert await kept(database) == [("confirm_signature", "failed", "expired", 1)]
 
 
+async def test_to_settle_again_changes_nothing(sign: Sign, source: SignatureMails, database: Database) -> None:
+    """As the sender does when it has not heard whether the first time was committed."""
+    await sign()
+    await try_once(source, database, SendResult(Outcome.LATER, "smtp-timeout"))
+    await run(database, "UPDATE signatures SET mail_since = now() - interval '31 days'")
+    await make_due(database)
+    (claimed,) = (await source.claim(10)).mails
+    results = [Result(claimed, Outcome.UNKNOWN, "smtp-connection-lost")]
+    assert await source.settle(results) == [True]
+    before = await run(database, "SELECT * FROM mail_failures")
+    await source.settle(results)
+    assert await run(database, "SELECT * FROM mail_failures") == before
+    assert await kept(database) == [("confirm_signature", "failed", "smtp-connection-lost", 1)]
+
+
+async def test_what_was_confirmed_while_its_mail_was_on_its_way_has_not_failed(
+    sign: Sign, source: SignatureMails, database: Database
+) -> None:
+    await sign()
+    (claimed,) = (await source.claim(10)).mails
+    await run(database, "UPDATE signatures SET mail_due_at = NULL, mail_since = NULL, due_mail = NULL")
+    for end in (Outcome.UNKNOWN, Outcome.UNREADABLE):
+        await source.settle([Result(claimed, end, "smtp-connection-lost")])
+    assert await kept(database) == []
+
+
+@pytest.mark.parametrize(("state", "left"), [("waiting", []), ("failed", ["failed"])])
+async def test_a_sixth_mail_is_not_needed_and_no_failure(
+    sign: Sign, source: SignatureMails, database: Database, state: str, left: list[str]
+) -> None:
+    """Five were sent: nobody is sent more. That an earlier one was refused stays on record."""
+    await sign()
+    ((id_,),) = await run(database, "UPDATE signatures SET mail_count = 5 RETURNING id")
+    with capture_logs() as logs:
+        assert await source.claim(10) == ([], 1)
+    assert [(log["event"], log["log_level"], log["attempt"]) for log in logs] == [("mail not needed", "info", 5)]
+    assert await kept(database) == []
+    earlier = {"source": "signatures", "kind": "confirm_signature", "mail_id": id_, "state": state, "reason": "x"}
+    await run(database, _PUT, **earlier, first=FIRST, last=LAST)
+    again = "UPDATE signatures SET due_mail = 'already_signed', mail_due_at = now(), mail_since = now()"
+    await run(database, again)
+    assert await source.claim(10) == ([], 1)
+    assert [row[1] for row in await kept(database)] == left
+
+
+async def test_a_mail_that_nobody_tried_in_its_last_attempt_has_failed(
+    sign: Sign, source: SignatureMails, database: Database
+) -> None:
+    """Each worker that claimed it was killed."""
+    await sign()
+    for _ in range(5):
+        await make_due(database)
+        assert len((await source.claim(10)).mails) == 1
+    await make_due(database)
+    assert (await source.claim(10)).mails == []
+    assert await kept(database) == [("confirm_signature", "failed", "too-many-sendings", 5)]
+
+
+async def test_what_another_version_has_written_has_a_reason_of_its_own(
+    sign: Sign, source: SignatureMails, database: Database, settings: Settings
+) -> None:
+    await sign()
+    ((petition_id, signer),) = await run(database, "SELECT petition_id, signer FROM signatures")
+    # The same key and identity, but no record that this version knows.
+    sealed = settings.key_ring.seal(b"{", identity(petition_id, signer))
+    await run(database, "UPDATE signatures SET sealed = :sealed", sealed=sealed)
+    (claimed,) = (await source.claim(10)).mails
+    assert claimed.unsent == SendResult(Outcome.UNREADABLE, "record-unknown")
+    assert "version" in advice_on("record-unknown")
+
+
 async def test_rows_that_cannot_be_read_cost_no_other_row_a_sending(
     sign: Sign, database: Database, settings: Settings
 ) -> None:
@@ -149,10 +221,20 @@ async def test_rows_that_cannot_be_read_cost_no_other_row_a_sending(
     assert not [log for log in logs if log["event"] == "dispatching failed"]
 
 
-async def test_failures_are_forgotten_after_thirty_days(sign: Sign, source: SignatureMails, database: Database) -> None:
+@pytest.mark.parametrize(
+    ("result", "young", "old"),
+    [
+        (SendResult(Outcome.REFUSED, "smtp-refused-recipient-550"), "29 days", "31 days"),
+        # Longer than any source waits between two attempts: its mail is not due any more.
+        (SendResult(Outcome.LATER, "smtp-timeout"), "6 hours", "8 hours"),
+    ],
+)
+async def test_old_failures_are_forgotten(
+    sign: Sign, source: SignatureMails, database: Database, result: SendResult, young: str, old: str
+) -> None:
     await sign()
-    await try_once(source, database, SendResult(Outcome.LATER, "smtp-timeout"))
-    for age, left in (("29 days", 1), ("31 days", 0)):
+    await try_once(source, database, result)
+    for age, left in ((young, 1), (old, 0)):
         await run(database, f"UPDATE mail_failures SET last_failed_at = now() - interval '{age}'")
         async with database.transaction() as session:
             await forget_mail_failures(session)

@@ -5,8 +5,13 @@ from uuid import UUID
 
 import httpx
 from pydantic import SecretStr
+from structlog.testing import capture_logs
 
 from app.kit.database.session import Database
+from app.kit.mail.outcome import Outcome
+from app.kit.mail.sender import Result
+from app.kit.mail.templates import MailTemplates
+from app.partners.outbound.endpoints.paused_mail import EndpointMails
 from app.settings import Settings
 from tests.support.application import running_worker
 from tests.support.databases import run, wait_until
@@ -70,6 +75,31 @@ async def test_an_endpoint_at_which_nothing_was_taken_for_a_day_is_paused_and_it
             await wait_until(database, "SELECT bool_and(state = 'delivered') FROM webhook_messages")
             assert len(receiver.received) == tried + 2
             assert mailbox.counts() == {"ops@example.org": 1}
+
+
+async def test_who_activates_an_endpoint_need_not_be_told_and_no_mail_has_failed(
+    database: Database, settings: Settings
+) -> None:
+    paused = "UPDATE webhook_endpoints SET state = 'paused', mail_due_at = now(), mail_count = 0"
+    source = EndpointMails(database, settings, MailTemplates())
+    await insert_endpoint(database, settings, "https://hooks.example.org/", contact="ops@example.org")
+    await run(database, paused)
+    (claimed,) = (await source.claim(10)).mails
+    await source.settle([Result(claimed, Outcome.LATER, "smtp-timeout")])
+    assert len(await run(database, "SELECT 1 FROM mail_failures")) == 1
+    # Activated without this version's knowledge, and due.
+    await run(database, "UPDATE webhook_endpoints SET state = 'active', mail_due_at = now()")
+    with capture_logs() as logs:
+        assert await source.claim(10) == ([], 1)
+    assert [(log["event"], log["log_level"]) for log in logs] == [("mail not needed", "info")]
+    assert await run(database, "SELECT 1 FROM mail_failures") == []
+    await run(database, paused)
+    (claimed,) = (await source.claim(10)).mails
+    await run(database, "UPDATE webhook_endpoints SET state = 'active', mail_due_at = NULL")
+    for end in (Outcome.LATER, Outcome.UNREADABLE):
+        await source.settle([Result(claimed, end, "smtp-timeout")])
+    assert await run(database, "SELECT 1 FROM mail_failures") == []
+    assert [tuple(row) for row in await run(database, "SELECT mail_due_at FROM webhook_endpoints")] == [(None,)]
 
 
 async def test_nobody_is_told_where_nobody_is_named(database: Database, settings: Settings) -> None:

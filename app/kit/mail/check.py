@@ -11,10 +11,13 @@ from app.kit.mail.outcome import Outcome
 async def check_transport(transport: MailTransport, ending: asyncio.Event) -> None:
     """Log and count it if no mail could be sent; a check under way is cut short when `ending` is set."""
     check, ended = asyncio.create_task(_reason_against(transport)), asyncio.create_task(ending.wait())
-    await asyncio.wait([check, ended], return_when=asyncio.FIRST_COMPLETED)
-    for task in (check, ended):
-        task.cancel()
-    await asyncio.gather(check, ended, return_exceptions=True)
+    try:
+        await asyncio.wait([check, ended], return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        # Whoever cancels this check ends both tasks, too.
+        for task in (check, ended):
+            task.cancel()
+        await asyncio.gather(check, ended, return_exceptions=True)
     if check.cancelled() or check.result() is None:
         return
     metrics.mail_failures.labels("check", check.result()).inc()

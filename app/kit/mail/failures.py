@@ -20,14 +20,17 @@ from app.kit.mail.sender import Result
 
 STATES = ("waiting", "failed")
 BATCH = 500
-_KEPT = timedelta(days=30)
+# No source waits for more than six hours between two attempts. Behind an older failure that waits stands a mail that is
+# not due any more (confirmed by now, withdrawn, activated), or one that has been given back unbegun ever since: its
+# next failure is recorded anew.
+_KEPT = {"waiting": timedelta(hours=7), "failed": timedelta(days=30)}
 
 
 class MailFailure(Base):
     """Why one mail was not sent when it was last tried.
 
     `waiting`: it is tried again. `failed`: it never will be. The row is deleted when the mail is sent or not needed any
-    more, and 30 days after the last failure.
+    more, when its recipient is erased, and so long after the last failure: 7 hours if it waits, else 30 days.
     """
 
     __tablename__ = "mail_failures"
@@ -35,6 +38,8 @@ class MailFailure(Base):
         CheckConstraint(f"state IN {STATES}", name="state"),
         # Staff read how many there are of each.
         Index("ix_mail_failures__group", "source", "kind", "state", "reason"),
+        # Old ones are deleted, sooner while they wait.
+        Index("ix_mail_failures__state_last_failed_at", "state", "last_failed_at"),
     )
 
     source: Mapped[str] = mapped_column(primary_key=True)
@@ -44,7 +49,7 @@ class MailFailure(Base):
     reason: Mapped[str]
     attempt: Mapped[int] = mapped_column(SmallInteger)
     first_failed_at: Mapped[datetime]
-    last_failed_at: Mapped[datetime] = mapped_column(index=True)
+    last_failed_at: Mapped[datetime]
 
 
 # If the failure on record was final, this is a new mail under the same id: its failures begin anew.
@@ -63,6 +68,10 @@ _RECORD = text("""
         last_failed_at = excluded.last_failed_at
 """)
 _DELETE = text("DELETE FROM mail_failures WHERE source = :source AND mail_id = ANY(:ids)")
+# Not the final failure of an earlier mail under the same id.
+_DELETE_WAITING = text("""
+    DELETE FROM mail_failures WHERE source = :source AND mail_id = ANY(:ids) AND state = 'waiting'
+""")
 # If a reason is on record it says more than that there was no further attempt.
 _GIVE_UP = text("""
     INSERT INTO mail_failures (source, mail_id, kind, state, reason, attempt, first_failed_at, last_failed_at)
@@ -73,23 +82,29 @@ _GIVE_UP = text("""
     ORDER BY n.mail_id
     ON CONFLICT (source, mail_id) DO UPDATE SET state = 'failed'
 """)
+# Materialized, so that it is run once: a plan may run a subquery of IN for each row, each time locking others.
 _FORGET = text("""
-    DELETE FROM mail_failures WHERE (source, mail_id) IN (
-        SELECT source, mail_id FROM mail_failures WHERE last_failed_at < :oldest ORDER BY last_failed_at LIMIT :limit
-        FOR UPDATE SKIP LOCKED
-    ) RETURNING mail_id
+    WITH old AS MATERIALIZED (
+        SELECT source, mail_id FROM mail_failures WHERE state = :state AND last_failed_at < :oldest
+        ORDER BY last_failed_at LIMIT :limit FOR UPDATE SKIP LOCKED
+    )
+    DELETE FROM mail_failures AS f USING old WHERE f.source = old.source AND f.mail_id = old.mail_id
+    RETURNING f.mail_id
 """)
 
 
 async def record(session: AsyncSession, source: str, results: Sequence[Result], given_up: Collection[UUID]) -> None:
     """Keep the reasons of those that failed, and forget those of mails that are over; `given_up`: not tried again."""
-    failed = {one.claimed.id: one for one in results if one.reason not in {None, NOT_NEEDED}}
+    failed = {one.claimed.id: one for one in results if is_failure(one)}
     if failed:
         states = {"states": [_state_of(one, given_up) for one in failed.values()]}
         await session.execute(_RECORD, _columns(source, list(failed.values())) | states)
-    over = [one.claimed.id for one in results if _is_over(one)]
-    if over:
-        await session.execute(_DELETE, {"source": source, "ids": sorted(over)})
+    await forget(session, source, [one.claimed.id for one in results if _is_over(one)])
+
+
+def is_failure(result: Result) -> bool:
+    """Whether there is a reason to keep: it was tried, and neither sent nor found to be needless."""
+    return result.reason not in {None, NOT_NEEDED}
 
 
 def _is_over(result: Result) -> bool:
@@ -124,6 +139,22 @@ async def give_up(session: AsyncSession, source: str, results: Sequence[Result])
         await session.execute(_GIVE_UP, _columns(source, results))
 
 
+async def forget(session: AsyncSession, source: str, ids: Collection[UUID]) -> None:
+    """Delete the failures of these mails: they are sent, or their recipient is erased."""
+    if ids:
+        await session.execute(_DELETE, {"source": source, "ids": sorted(ids)})
+
+
+async def forget_waiting(session: AsyncSession, source: str, ids: Collection[UUID]) -> None:
+    """Delete the failures of these mails that were to be tried again, and need not be."""
+    if ids:
+        await session.execute(_DELETE_WAITING, {"source": source, "ids": sorted(ids)})
+
+
 async def forget_mail_failures(session: AsyncSession) -> Sequence[UUID]:
-    """Delete up to `BATCH` failures that are older than 30 days; the ids of their mails."""
-    return (await session.scalars(_FORGET, {"oldest": now() - _KEPT, "limit": BATCH})).all()
+    """Delete up to `BATCH` failures of each state that are too old; the ids of their mails."""
+    forgotten: list[UUID] = []
+    for state, kept in _KEPT.items():
+        values = {"state": state, "oldest": now() - kept, "limit": BATCH}
+        forgotten += await session.scalars(_FORGET, values)
+    return forgotten

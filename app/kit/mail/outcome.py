@@ -42,6 +42,7 @@ OUTBOX_UNWRITABLE = "outbox-unwritable"
 MAIL_INVALID = "mail-invalid"
 TEMPLATE_BROKEN = "template-broken"
 UNREADABLE = "unreadable"
+RECORD_UNKNOWN = "record-unknown"
 UNWRITABLE = "unwritable"
 # There is nothing to send after all: the link has expired, the consent was taken back, nobody is named.
 NOT_NEEDED = "not-needed"
@@ -61,6 +62,7 @@ _ADVICE = {
     OUTBOX_UNWRITABLE: "The folder in MULTITUDE_OUTBOX_DIR cannot be written to.",
     TEMPLATE_BROKEN: "A file in MULTITUDE_MAIL_TEXTS_DIR cannot be rendered: the worker's log names its place.",
     UNREADABLE: "A key is missing from MULTITUDE_SECRET_KEYS: bring it back.",
+    RECORD_UNKNOWN: "Another version wrote what this one cannot read: let all workers be of the newest version.",
     UNWRITABLE: "A mail cannot be written: the worker's log says where in the code.",
 }
 

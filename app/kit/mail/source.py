@@ -14,6 +14,7 @@ from uuid import UUID
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.kit.clock import now
+from app.kit.crypto.sealed_records import RecordUnreadableError
 from app.kit.crypto.sealing import SealBrokenError
 from app.kit.database.session import Database
 from app.kit.logs import failure_of
@@ -42,10 +43,14 @@ class RecipientLimit(Protocol):
 
 
 class Taken(NamedTuple):
-    """The rows that were claimed, and those that were given up: tried often enough, or too old."""
+    """The rows that were claimed, and those that are due no more.
+
+    `given_up`: they were to be sent, and were tried often enough or are too old. `not_needed`: nothing was to be sent.
+    """
 
     rows: Sequence[MailRow]
     given_up: Sequence[MailRow]
+    not_needed: Sequence[MailRow] = ()
 
 
 class MailDraft(NamedTuple):
@@ -113,6 +118,13 @@ class LeasedMails(ABC, Generic[Opened, Known]):
         `refund_attempt`: this attempt does not count.
         """
 
+    @abstractmethod
+    async def _lock_due(self, session: AsyncSession, rows: Sequence[MailRow]) -> Collection[UUID]:
+        """Lock those of these rows that wait to be settled, and return their ids.
+
+        The others have been settled, or are gone: confirmed meanwhile, or erased.
+        """
+
     def _lease_of(self, row: MailRow) -> float:  # noqa: ARG002 - a room may say otherwise
         """The seconds of the lease that a row was claimed under."""
         return LEASE_SECONDS
@@ -132,16 +144,19 @@ class LeasedMails(ABC, Generic[Opened, Known]):
         """
         moment = now()
         async with self._database.transaction() as session:
-            rows, given_up = await self._take(session, limit, moment)
-            ended = [_gave_up(row) for row in given_up]
-            await failures.give_up(session, self.name, ended)
+            taken = await self._take(session, limit, moment)
+            rows, given_up = taken.rows, [_gave_up(row) for row in taken.given_up]
+            await failures.give_up(session, self.name, given_up)
+            await failures.forget_waiting(session, self.name, [row.id for row in taken.not_needed])
             opened = [_unless_broken(self._open, row) for row in rows]
             known = await self._look_up(session, [one for one in opened if not isinstance(one, _Broken)], moment)
             failed = await failures.failed_before(session, self.name, [row.id for row in rows])
-        for one in ended:
+        for row in taken.not_needed:
+            log_result(self.name, _ended(row, outcome.NOT_NEEDED))
+        for one in given_up:
             log_result(self.name, one, is_given_up=True)
         claimed = [self._claimed(row, one, known, failed) for row, one in zip(rows, opened, strict=True)]
-        return Claim(await self._postpone_over_limit(claimed), len(rows) + len(given_up))
+        return Claim(await self._postpone_over_limit(claimed), sum(map(len, taken)))
 
     def _claimed(self, row: MailRow, opened: Opened | _Broken, known: Known, failed: Collection[UUID]) -> ClaimedMail:
         mail = opened if isinstance(opened, _Broken) else _unless_broken(self._mail, row, opened, known)
@@ -188,17 +203,21 @@ class LeasedMails(ABC, Generic[Opened, Known]):
     async def settle(self, results: Sequence[Result]) -> Sequence[bool]:
         """Record these results in one transaction; of each, whether its mail was given up.
 
-        An unreadable row keeps its lease: only the reason is kept.
+        An unreadable row keeps its lease: only the reason is kept. No failure is kept of a row that is settled already
+        or gone: so this is harmless to repeat, and nothing is kept of somebody who was erased meanwhile.
         """
         rows = {end: [one.claimed.key for one in results if one.outcome is end] for end in Outcome}
         given_up: set[UUID] = set()
         async with self._database.transaction() as session:
+            failed = {one.claimed.id: one.claimed.key for one in results if failures.is_failure(one)}
+            gone = failed.keys() - (await self._lock_due(session, list(failed.values())) if failed else ())
             if over := rows[Outcome.SENT] + rows[Outcome.REFUSED]:
                 await self._done(session, over)
             for end, refund_attempt in ((Outcome.LATER, True), (Outcome.UNKNOWN, False)):
                 if rows[end]:
                     given_up.update(await self._reschedule(session, rows[end], refund_attempt=refund_attempt))
-            await failures.record(session, self.name, results, given_up)
+            kept = [one for one in results if not (failures.is_failure(one) and one.claimed.id in gone)]
+            await failures.record(session, self.name, kept, given_up)
             ended = [one for one in results if one.claimed.id in given_up and one.is_given_back]
             await failures.give_up(session, self.name, [one._replace(reason=outcome.EXPIRED) for one in ended])
         return [one.claimed.id in given_up for one in results]
@@ -206,7 +225,10 @@ class LeasedMails(ABC, Generic[Opened, Known]):
 
 def _gave_up(row: MailRow) -> Result:
     """The result of a row that was given up when it was to be claimed."""
-    reason = outcome.TOO_MANY_SENDINGS if row.mail_count >= MOST_SENDINGS else outcome.EXPIRED
+    return _ended(row, outcome.TOO_MANY_SENDINGS if row.mail_count >= MOST_SENDINGS else outcome.EXPIRED)
+
+
+def _ended(row: MailRow, reason: str) -> Result:
     return Result(ClaimedMail(row, None, row.id, row.kind, row.mail_count), Outcome.REFUSED, reason)
 
 
@@ -218,6 +240,8 @@ def _unless_broken(call: Callable[..., T], *values: Any) -> T | _Broken:
         return _Broken(SendResult(Outcome.REFUSED, outcome.MAIL_INVALID), failure_of(error))
     except MailTemplateError as error:
         return _Broken(SendResult(Outcome.UNREADABLE, outcome.TEMPLATE_BROKEN), failure_of(error))
+    except RecordUnreadableError as error:
+        return _Broken(SendResult(Outcome.UNREADABLE, outcome.RECORD_UNKNOWN), failure_of(error))
     except SealBrokenError as error:
         return _Broken(SendResult(Outcome.UNREADABLE, outcome.UNREADABLE), failure_of(error))
     except Exception as error:  # noqa: BLE001 - whatever is wrong with one row must not cost the others

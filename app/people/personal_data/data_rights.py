@@ -12,15 +12,17 @@ from app.kit.clock import now
 from app.kit.crypto.sealing import KeyRing
 from app.kit.database.outbox import NewMessage, publish
 from app.kit.database.session import Database
+from app.kit.mail import failures
 from app.kit.room_interface import ErasureChoice, PersonalDataStore
 from app.people import queries
-from app.people.models import Consent, OutgoingMail, Person, PersonSession, SignIn
+from app.people.models import MAIL_SOURCE, Consent, OutgoingMail, Person, PersonSession, SignIn
 from app.people.presenters import show_consents
 from app.people.pseudonyms import person_id
 from app.people.sealing import open_details
 
 # In this order: the deletion waits for a sign-in being used and a session that is writing, and deletes what they wrote.
-_TABLES = (SignIn, PersonSession, Person, OutgoingMail)
+# Their mails come after these.
+_TABLES = (SignIn, PersonSession, Person)
 PERSON_ERASED = "person.erased"
 
 
@@ -73,6 +75,8 @@ async def erase(
     async with database.transaction() as session:
         for table in _TABLES:
             await session.execute(delete(table).where(table.signer == signer))
+        mails = delete(OutgoingMail).where(OutgoingMail.signer == signer).returning(OutgoingMail.id)
+        await failures.forget(session, MAIL_SOURCE, (await session.scalars(mails)).all())
         notified = await _erase_entries(session, signer)
         await publish(session, [erased(ring, organization_id, signer) for organization_id in sorted(notified)])
 

@@ -30,6 +30,13 @@ _DUE = text(f"""
     WHERE consents_due AND state = 'confirmed' AND id > :after
     ORDER BY id LIMIT {BATCH} FOR UPDATE SKIP LOCKED
 """)
+# When the oldest consent that waits became due; NULL when none is. No column says since when a signature counts, only
+# when it was given, which may be days earlier: so those that a link has confirmed are left out here, and one that was
+# released or restored just now looks older than it is until the sweep has come.
+OLDEST_DUE = text("""
+    SELECT signed_at FROM signatures WHERE consents_due AND state = 'confirmed' AND proven IS NOT TRUE
+    ORDER BY id LIMIT 1
+""")
 _BEGINNING = UUID(int=0)
 _RECORDED = text("""
     UPDATE signatures s SET consents_due = NULL, sealed = n.sealed

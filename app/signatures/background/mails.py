@@ -22,33 +22,35 @@ from app.signatures.service import LINK_LASTS
 from app.signatures.settings import SigningSettings
 from app.signatures.signing.sealing import Personal, unseal, write_link
 
-# Whoever has had all their mails gets no further one: the row is given up. The limit is written into the statement: of
-# a parameter the planner expects a tenth of the table, and reads all of it.
+# Whoever has had all their mails gets no further one. The limit is written into the statement: of a parameter the
+# planner expects a tenth of the table, and reads all of it. Materialized, so that what is due is looked up once: a plan
+# may run a subquery for each row, each time claiming others.
 _CLAIM = """
+    WITH due AS MATERIALIZED (
+        SELECT petition_id, signer, coalesce(mail_count, 0) < CAST(:most AS integer) AS goes, due_mail AS kind,
+            mail_due_at = mail_since AS first
+        FROM signatures
+        WHERE mail_due_at <= now() ORDER BY mail_due_at LIMIT {limit:d} FOR UPDATE SKIP LOCKED
+    )
     UPDATE signatures s SET
         mail_due_at = CASE WHEN due.goes THEN now() + make_interval(secs => CAST(:lease AS integer)) END,
         mail_since = CASE WHEN due.goes THEN s.mail_since END,
         due_mail = CASE WHEN due.goes THEN s.due_mail END,
         mail_count = coalesce(s.mail_count, 0) + CAST(due.goes AS integer)
-    FROM (
-        SELECT petition_id, signer, coalesce(mail_count, 0) < CAST(:most AS integer) AS goes, due_mail AS kind,
-            mail_due_at = mail_since AS first
-        FROM signatures
-        WHERE mail_due_at <= now() ORDER BY mail_due_at LIMIT {limit:d} FOR UPDATE SKIP LOCKED
-    ) AS due
-    WHERE s.petition_id = due.petition_id AND s.signer = due.signer
+    FROM due WHERE s.petition_id = due.petition_id AND s.signer = due.signer
     RETURNING s.petition_id, s.signer, s.id, due.kind, s.mail_count, s.mail_since, s.sealed, due.first, due.goes
 """
 # Only if it is still the mail that was claimed: another may be due by now.
 _STILL = """
-    FROM unnest(
+    unnest(
         CAST(:petition_ids AS uuid[]), CAST(:signers AS bytea[]), CAST(:ids AS uuid[]), CAST(:counts AS smallint[]),
         CAST(:since AS timestamptz[])
     ) AS n (petition_id, signer, id, mail_count, mail_since)
     WHERE s.petition_id = n.petition_id AND s.signer = n.signer AND s.id = n.id
     AND s.mail_count = n.mail_count AND s.mail_since = n.mail_since
 """
-_DONE = text(f"UPDATE signatures s SET mail_due_at = NULL, mail_since = NULL, due_mail = NULL {_STILL}")
+_DONE = text(f"UPDATE signatures s SET mail_due_at = NULL, mail_since = NULL, due_mail = NULL FROM {_STILL}")
+_LOCK = text(f"SELECT s.id FROM signatures s, {_STILL} ORDER BY s.petition_id, s.signer FOR NO KEY UPDATE OF s")
 # A quarter of the time it has been due: a new mail is tried again soon, an old one seldom.
 _PAUSE = "least(greatest((now() - s.mail_since) / 4, interval '1 minute'), interval '6 hours')"
 _LIVES = "s.mail_since > now() - make_interval(days => CAST(:days AS integer))"
@@ -57,13 +59,13 @@ _RESCHEDULE = text(f"""
         mail_due_at = CASE WHEN {_LIVES} THEN now() + {_PAUSE} END,
         mail_since = CASE WHEN {_LIVES} THEN s.mail_since END,
         due_mail = CASE WHEN {_LIVES} THEN s.due_mail END
-    {_STILL} RETURNING s.id, s.mail_due_at IS NULL AS is_over
+    FROM {_STILL} RETURNING s.id, s.mail_due_at IS NULL AS is_over
 """)
 # Due anew in an hour, as if it had not been due before.
 _POSTPONE = text(f"""
     UPDATE signatures s SET mail_count = s.mail_count - 1,
         mail_due_at = now() + interval '1 hour', mail_since = now() + interval '1 hour'
-    {_STILL}
+    FROM {_STILL}
 """)
 # When the mail that is due longest became due; NULL when none is.
 OLDEST_DUE = text("SELECT mail_due_at FROM signatures WHERE mail_due_at <= now() ORDER BY mail_due_at LIMIT 1")
@@ -102,7 +104,13 @@ class SignatureMails(LeasedMails[_Opened, dict[UUID, _Petition]]):
     async def _take(self, session: AsyncSession, limit: int, moment: datetime) -> Taken:  # noqa: ARG002
         values = {"most": MOST_SENDINGS, "lease": LEASE_SECONDS}
         rows = (await session.execute(text(_CLAIM.format(limit=limit)), values)).all()
-        return Taken([row for row in rows if row.goes], [row for row in rows if not row.goes])
+        ended = [row for row in rows if not row.goes]
+        return Taken(
+            [row for row in rows if row.goes],
+            given_up=[row for row in ended if not row.first],
+            # Never tried: its recipient has had five others.
+            not_needed=[row for row in ended if row.first],
+        )
 
     def _open(self, row: MailRow) -> _Opened:
         return _Opened(row, unseal(self._ring, row.petition_id, row.signer, row.sealed))
@@ -145,6 +153,9 @@ class SignatureMails(LeasedMails[_Opened, dict[UUID, _Petition]]):
         """For as long as links last."""
         values = _columns(rows) | {"refund": int(refund_attempt), "days": LINK_LASTS.days}
         return [row.id for row in await session.execute(_RESCHEDULE, values) if row.is_over]
+
+    async def _lock_due(self, session: AsyncSession, rows: Sequence[MailRow]) -> Collection[UUID]:
+        return (await session.scalars(_LOCK, _columns(rows))).all()
 
 
 def _columns(rows: Sequence[MailRow]) -> dict[str, Any]:

@@ -14,10 +14,12 @@ from app.kit.crypto.sealing import KeyRing, SealBrokenError
 from app.kit.database.outbox import NewMessage, publish
 from app.kit.database.session import Database
 from app.kit.logs import failure_of, log
+from app.kit.mail import failures
 from app.kit.problems import NotFound
 from app.kit.room_interface import ErasureChoice, Services
 from app.kit.text.fields import as_id
 from app.people.personal_data.data_rights import erased
+from app.signatures.background.mails import SignatureMails
 from app.signatures.engine.transitions import Erasure, Withdrawal
 from app.signatures.schemas import OwnSignatureView
 from app.signatures.services import SigningServices
@@ -93,6 +95,10 @@ class SignatureStore:
             await publish(session, _erasure_messages(self.services.key_ring, signer, rows))
         erasures = [Erasure(row.petition_id, signer, choice == "keep") for row in rows]
         await asyncio.gather(*map(self.services.of(SigningServices).engine.submit, erasures))
+        # Afterwards: no failure of a mail in flight is recorded any more.
+        attempts = {id_ for row in rows for id_ in (row.id, *(row.superseded_attempt_ids or ()))}
+        async with self.services.database.transaction() as session:
+            await failures.forget(session, SignatureMails.name, attempts)
 
 
 def _erasure_messages(ring: KeyRing, signer: bytes, rows: Iterable[Any]) -> list[NewMessage]:

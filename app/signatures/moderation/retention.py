@@ -48,6 +48,9 @@ _STALLED = text(f"""
 """)
 _LOGGED_EVERY = timedelta(hours=1)
 DUE = f"EXISTS (SELECT 1 FROM petitions p WHERE {_HAS_COME})"
+OLDEST_DUE = (
+    f"SELECT CAST(min(p.personal_data_until) AS timestamp) AT TIME ZONE 'UTC' FROM petitions p WHERE {_HAS_COME}"
+)
 
 _DRY_RUN = text(f"""
     SELECT state, consents, count(*) FROM (

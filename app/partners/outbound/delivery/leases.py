@@ -18,7 +18,7 @@ MESSAGES = 200
 # costs two looks into an index, however much has been delivered to it or waits behind another: an EXISTS with an OR in
 # it read all that is due, or all of the table.
 _LEASE = text("""
-    UPDATE webhook_endpoints SET leased_until = :lease WHERE id IN (
+    UPDATE webhook_endpoints SET leased_until = :lease WHERE id = ANY (ARRAY(
         SELECT e.id FROM webhook_endpoints e
         CROSS JOIN LATERAL (
             (SELECT m.id FROM webhook_messages m
@@ -34,7 +34,7 @@ _LEASE = text("""
         WHERE e.state = 'active' AND (e.leased_until IS NULL OR e.leased_until <= :now)
             AND (e.failing_since IS NOT NULL) = :failing
         ORDER BY e.leased_until NULLS FIRST LIMIT :limit FOR NO KEY UPDATE OF e SKIP LOCKED
-    ) RETURNING id, coalesce(ordered_due_at > :now, false) AS is_waiting
+    )) RETURNING id, coalesce(ordered_due_at > :now, false) AS is_waiting
 """)
 # Messages whose order is kept never change `due_at`: what is due longest was made first.
 _TAKE = text("""

@@ -22,7 +22,7 @@ _PAUSE = timedelta(minutes=5)
 _GIVE_UP = text("""
     UPDATE webhook_endpoints SET mail_due_at = NULL
     WHERE mail_due_at <= :now AND (state <> 'paused' OR mail_count >= :most)
-    RETURNING id, 'endpoint_paused' AS kind, mail_count
+    RETURNING id, 'endpoint_paused' AS kind, mail_count, state = 'paused' AS is_paused
 """)
 # An array, made once: a plan may run a subquery of IN for each row, each time claiming others (seen: LIMIT 1, 5 rows).
 _CLAIM = text("""
@@ -33,11 +33,14 @@ _CLAIM = text("""
         FOR NO KEY UPDATE SKIP LOCKED
     )) RETURNING e.id, 'endpoint_paused' AS kind, e.label, e.sealed, e.mail_count, o.name
 """)
-# Only if it has not been claimed again, nor paused once more.
-_SETTLE = text("""
-    UPDATE webhook_endpoints AS e SET mail_due_at = :due, mail_count = e.mail_count - :refund
-    FROM unnest(CAST(:ids AS uuid[]), CAST(:counts AS integer[])) AS n (id, mail_count)
-    WHERE e.id = n.id AND e.mail_count = n.mail_count
+# Only if it has not been claimed again, nor activated, nor paused once more.
+_STILL = """
+    unnest(CAST(:ids AS uuid[]), CAST(:counts AS integer[])) AS n (id, mail_count)
+    WHERE e.id = n.id AND e.mail_count = n.mail_count AND e.mail_due_at IS NOT NULL
+"""
+_LOCK = text(f"SELECT e.id FROM webhook_endpoints AS e, {_STILL} ORDER BY e.id FOR NO KEY UPDATE OF e")
+_SETTLE = text(f"""
+    UPDATE webhook_endpoints AS e SET mail_due_at = :due, mail_count = e.mail_count - :refund FROM {_STILL}
 """)
 # When the mail that is due longest became due; NULL when none is.
 OLDEST_DUE = text("SELECT min(mail_due_at) FROM webhook_endpoints WHERE mail_due_at <= now()")
@@ -58,7 +61,11 @@ class EndpointMails(LeasedMails[_Opened, None]):
     async def _take(self, session: AsyncSession, limit: int, moment: datetime) -> Taken:
         given_up = (await session.execute(_GIVE_UP, {"now": moment, "most": MOST_SENDINGS})).all()
         rows = (await session.execute(_CLAIM, {"now": moment, "lease": moment + _LEASE, "limit": limit})).all()
-        return Taken(rows, given_up)
+        return Taken(
+            rows,
+            given_up=[row for row in given_up if row.is_paused],
+            not_needed=[row for row in given_up if not row.is_paused],
+        )
 
     def _open(self, row: MailRow) -> _Opened:
         return _Opened(row, open_config(self._ring, row.id, row.sealed))
@@ -82,6 +89,9 @@ class EndpointMails(LeasedMails[_Opened, None]):
     ) -> Collection[UUID]:
         await session.execute(_SETTLE, _columns(rows) | {"due": now() + _PAUSE, "refund": int(refund_attempt)})
         return ()
+
+    async def _lock_due(self, session: AsyncSession, rows: Sequence[MailRow]) -> Collection[UUID]:
+        return (await session.scalars(_LOCK, _columns(rows))).all()
 
 
 def _columns(rows: Iterable[MailRow]) -> dict[str, object]:
