@@ -21,8 +21,8 @@ from app.rooms import ROOMS
 from app.settings import Settings
 from tests.support.settings import settings_for
 
-# The client asks with each request whether trio runs, by trying to import what is not there: a search through all of the
-# path, as long as a tenth of a short request.
+# With each request the client asks whether trio runs, by trying to import what is not there: a search through all of
+# the path, as long as a tenth of a short request.
 if importlib.util.find_spec("sniffio") is None:
     sys.modules["sniffio"] = None  # type: ignore[assignment]
 
