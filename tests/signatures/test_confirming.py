@@ -306,7 +306,7 @@ async def test_a_mail_server_in_trouble_costs_nobody_their_mail(
     mailbox.answer("person.2@example.org", "drop", times=1, at_data=True)
     await asyncio.gather(*(sign(client, body) for body in people_like(4)))
     await mailbox.arrived(1)
-    # Those to be tried again are due in a minute, while what is being sent is leased for twenty: the clock is put forward
+    # Those to be tried again are due in a minute; what is being sent is leased for twenty. The clock is put forward
     # only when nothing is being sent.
     again = "mail_due_at BETWEEN now() + interval '10 seconds' AND now() + interval '10 minutes'"
     await wait_until(
