@@ -32,8 +32,10 @@ class SigningServices:
 
     async def close(self) -> None:
         """Settle everything that was taken, then close the pool."""
-        await self.engine.close()
-        await self.database.close()
+        try:
+            await self.engine.close()
+        finally:
+            await self.database.close()
 
 
 def open_signing_services(

@@ -72,6 +72,8 @@ class Served:
         self.socket.listen()
         self.thread = threading.Thread(target=self.server.run, kwargs={"sockets": [self.socket]})
         self.connection = requests.Session()
+        # Otherwise each request looks through the whole environment for a proxy.
+        self.connection.trust_env = False
 
     @property
     def url(self) -> str:

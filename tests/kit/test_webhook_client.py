@@ -2,7 +2,9 @@
 
 import asyncio
 import gc
+import socket
 import ssl
+import struct
 import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
@@ -288,6 +290,39 @@ async def test_where_an_answer_is_cut_on_its_way_makes_no_difference(said: bytes
         for end in range(len(said)):
             got = await out.post(receiver.url(), {}, b"")
             assert (got.status_code, got.error) == (204, None), end
+
+
+@pytest.mark.parametrize("said", POISONS[:-1])
+async def test_what_follows_an_answer_later_is_not_the_next_one(said: bytes) -> None:
+    """Wherever it is cut: the head alone, or the whole answer, may have been read before the rest comes."""
+    end = 0
+
+    async def in_two(_received: object) -> bytes:
+        for writer in receiver._writers:
+            writer.write(said[:end])
+        await asyncio.sleep(0.005)
+        return said[end:]
+
+    async with receiving(in_two) as receiver, posting() as out:
+        for end in range(0, len(said), 3):
+            got = await out.post(receiver.url(), {}, b"")
+            assert (got.status_code, got.body in {b"", b"ok"}) == (int(said[9:12]), True), end
+            assert len(receiver.received) - receiver.connections <= 1, end
+
+
+async def test_a_body_without_an_end_of_its_own_that_a_reset_cuts_is_a_failure() -> None:
+    async def reset(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 200 OK\r\n\r\npartial")
+        await writer.drain()
+        linger = struct.pack("ii", 1, 0)
+        writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
+        writer.close()
+
+    server = await asyncio.start_server(reset, "127.0.0.1", 0)
+    async with server, posting() as out:
+        got = await out.post(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/", {}, b"")
+        assert got.error == "connection"
 
 
 async def test_what_comes_unasked_is_not_the_next_answer() -> None:

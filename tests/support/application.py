@@ -1,6 +1,8 @@
 """The API and the worker in this process, on settings of the test's own."""
 
 import asyncio
+import importlib.util
+import sys
 from collections import deque
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -18,6 +20,11 @@ from app.main import create_api, wrap_middleware
 from app.rooms import ROOMS
 from app.settings import Settings
 from tests.support.settings import settings_for
+
+# With each request the client asks whether trio runs, by trying to import what is not there: a search through all of
+# the path, as long as a tenth of a short request.
+if importlib.util.find_spec("sniffio") is None:
+    sys.modules["sniffio"] = None  # type: ignore[assignment]
 
 
 class Served(NamedTuple):

@@ -20,7 +20,7 @@ from tests.support.commands import Forker
 
 ROOT = Path(__file__).parents[2]
 # Seconds until a program must have done what is waited for; none needs a tenth of it on an idle machine.
-PATIENCE = 60
+PATIENCE = 120
 # Whether the test that runs may start programs, which those of some tiers may not.
 may_start = True
 _FORKER = Forker()

@@ -49,7 +49,7 @@ class BoundedHandler(ResponseHandler):
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         super().__init__(loop)
         self._opened_at = time.monotonic()
-        self._end = loop.call_later(LIFETIME, self._expire)
+        self._end: asyncio.TimerHandle | None = None
         self._request_count = 0
         self._byte_count = 0
         # The latest head of the response that is awaited, and the body once the final one is there.
@@ -64,6 +64,12 @@ class BoundedHandler(ResponseHandler):
     @property
     def _is_old(self) -> bool:
         return time.monotonic() - self._opened_at >= LIFETIME
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Begin the life of an open connection; one whose TLS failed has no end that would be told."""
+        super().connection_made(transport)
+        self._opened_at = time.monotonic()
+        self._end = asyncio.get_running_loop().call_later(LIFETIME, self._expire)
 
     def set_response_params(self, **params: Any) -> None:
         """Begin to await a response."""
@@ -112,6 +118,9 @@ class BoundedHandler(ResponseHandler):
                 self._body = body
                 if self._head.code in _BODILESS and any(name in self._head.headers for name in _FRAMING):
                     self.force_close()
+        else:
+            # A response behind the one that was asked for. The pool may have this connection already.
+            self.force_close()
         super().feed_data(data, size)
 
     def _give_up(self) -> None:
@@ -138,7 +147,8 @@ class BoundedHandler(ResponseHandler):
 
     def is_connected(self) -> bool:
         """Whether it may be used again."""
-        return super().is_connected() and not self._is_old
+        # aiohttp gives a connection back as soon as the body is there, before what follows it was looked at.
+        return super().is_connected() and not self._is_old and not self._should_close
 
     @property
     def should_close(self) -> bool:
@@ -158,7 +168,11 @@ class BoundedHandler(ResponseHandler):
 
     def connection_lost(self, exc: BaseException | None) -> None:
         # The timer would keep the connection, and what that has read, in memory until then.
-        self._end.cancel()
+        if self._end is not None:
+            self._end.cancel()
+        # A body that has no other end than that of the connection is whole only if that was an orderly one.
+        if exc is not None and self._payload is not None and not self._payload.is_eof():
+            self._payload.set_exception(ClientConnectionError())
         super().connection_lost(exc)
 
     def _expire(self) -> None:

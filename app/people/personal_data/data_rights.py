@@ -9,9 +9,10 @@ from sqlalchemy import delete, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.kit.clock import now
-from app.kit.crypto.sealing import KeyRing
+from app.kit.crypto.sealing import KeyRing, SealBrokenError
 from app.kit.database.outbox import NewMessage, publish
 from app.kit.database.session import Database
+from app.kit.logs import failure_of, log
 from app.kit.mail import failures
 from app.kit.room_interface import ErasureChoice, PersonalDataStore
 from app.people import queries
@@ -52,7 +53,12 @@ async def _person(session: AsyncSession, ring: KeyRing, signer: bytes) -> dict[s
     if row is None:
         return None
     times = {"created_at": row.created_at, "updated_at": row.updated_at, "looked_at": row.looked_at}
-    return asdict(open_details(ring, signer, row.sealed)) | times
+    try:
+        return asdict(open_details(ring, signer, row.sealed)) | times
+    except SealBrokenError as error:
+        # The rest of the export does not depend on it.
+        log.error("a person cannot be read", **failure_of(error))
+        return {"unreadable": True} | times
 
 
 async def _rows(

@@ -11,8 +11,7 @@ from itertools import chain, islice
 from app.kit.database.group_commit import GroupCommit
 from app.kit.database.session import is_refusal
 from app.signatures.engine import insert
-from app.signatures.engine.insert import Committed, Outcome, Signing
-from app.signatures.engine.lanes import Lane
+from app.signatures.engine.insert import Outcome, Signing
 
 # Signatures in one transaction: enough that its commit costs nothing per signature, few enough that a person who is in
 # it and signs here at the same moment waits a fraction of a second.
@@ -23,14 +22,14 @@ _SMALL = 20
 _LARGE_QUEUE_LIMIT, _SMALL_QUEUE_LIMIT = 32, 512
 
 Part = Sequence[Signing]
-Write = Callable[[Callable[[Lane], Awaitable[Committed]]], Awaitable[Sequence[Outcome]]]
+Write = Callable[..., Awaitable[Sequence[Outcome]]]
 
 
 class BulkQueues:
     """Two group-commit queues, of large parts and of small ones, which take turns."""
 
     def __init__(self, write: Write, patience: float) -> None:
-        """`write` runs a verb on the lane of these queues, one at a time, and claims a new lane if that one is lost."""
+        """`write` runs a verb, with its arguments, on the lane of these queues; it claims a new one if that is lost."""
         self._write = write
         self._turn = asyncio.Lock()
         self._large: GroupCommit[Part, Sequence[Outcome]] = GroupCommit(
@@ -72,5 +71,5 @@ class BulkQueues:
     async def _commit(self, parts: Sequence[Part]) -> Sequence[Sequence[Outcome]]:
         together = list(chain.from_iterable(parts))
         async with self._turn:
-            outcomes = iter(await self._write(lambda lane: insert.sign(lane, together, insert.FROM_PARTNER)))
+            outcomes = iter(await self._write(insert.sign, together, insert.FROM_PARTNER))
         return [list(islice(outcomes, len(part))) for part in parts]

@@ -37,11 +37,11 @@ class LaneWriter:
         """Split the batch by kind and commit each kind in a transaction of its own; an outcome per item, in order."""
         return await self._guarded(lambda lane: self._commit_by_verb(lane, items))
 
-    async def write(self, verb: Callable[[Lane], Awaitable[Committed]]) -> Sequence[Outcome]:
+    async def write(self, verb: Callable[..., Awaitable[Committed]], *arguments: object) -> Sequence[Outcome]:
         """One verb's own transaction; an outcome per item, in order."""
 
         async def write(lane: Lane) -> Sequence[Outcome]:
-            return self._noted(lane, await verb(lane))
+            return self._noted(lane, await verb(lane, *arguments))
 
         return await self._guarded(write)
 

@@ -124,7 +124,7 @@ def _exported(ring: KeyRing, signer: bytes, row: Any) -> Json:
 def _personal(ring: KeyRing, signer: bytes, row: Any) -> Json:
     """The personal fields; of a row that cannot be read, only that it is so. The other rows are exported."""
     try:
-        personal = unseal(ring, row.petition_id, signer, row.sealed) if row.sealed else Personal()
+        personal = unseal(ring, row.petition_id, signer, row.sealed) if row.sealed else Personal(email="")
     except SealBrokenError as error:
         log.error("a signature cannot be read", signature=str(row.id), **failure_of(error))
         return {"unreadable": True}

@@ -45,8 +45,13 @@ if TYPE_CHECKING:
 else:
     Personal = dataclasses.make_dataclass(
         "Personal",
-        [(name, Annotated[str, Field(alias=short)], "") for name, short in SHORT_NAMES.items()],
+        # A record without an address is nobody's.
+        [
+            (name, Annotated[str, Field(alias=short)], *([""] if name != "email" else []))
+            for name, short in sorted(SHORT_NAMES.items(), key=lambda item: item[0] != "email")
+        ],
         frozen=True,
+        kw_only=True,
         slots=True,
     )
 

@@ -7,6 +7,7 @@ from datetime import datetime, timedelta
 from typing import NamedTuple
 from uuid import UUID
 
+from app.kit.crypto.sealed_records import RecordUnreadableError
 from app.kit.crypto.sealing import KeyRing, SealBrokenError
 from app.kit.logs import failure_of, log
 from app.partners.models import WebhookEndpoint
@@ -62,9 +63,10 @@ def new_secret() -> Secret:
     return Secret(PREFIX + base64.b64encode(secrets.token_bytes(_SECRET_BYTES)).decode())
 
 
-def seal_config(ring: KeyRing, endpoint_id: UUID, config: EndpointConfig) -> bytes:
-    """Sealed for the endpoint's row."""
-    said = {
+def seal_config(ring: KeyRing, endpoint_id: UUID, config: EndpointConfig, former: bytes = b"") -> bytes:
+    """Sealed for the endpoint's row, in the place of `former`: what a newer version has said there is kept."""
+    kept = json.loads(ring.open(former, endpoints_identity(endpoint_id))) if former else {}
+    said = kept | {
         "url": config.url,
         "secrets": [[secret.text, secret.until and secret.until.isoformat()] for secret in config.secrets],
         "contact": config.contact,
@@ -75,9 +77,15 @@ def seal_config(ring: KeyRing, endpoint_id: UUID, config: EndpointConfig) -> byt
 
 def open_config(ring: KeyRing, endpoint_id: UUID, sealed: bytes) -> EndpointConfig:
     """An endpoint's config; SealBrokenError."""
-    said = json.loads(ring.open(sealed, endpoints_identity(endpoint_id)))
-    secrets_ = tuple(Secret(text, until and datetime.fromisoformat(until)) for text, until in said["secrets"])
-    return EndpointConfig(said["url"], secrets_, said["contact"], said["contact_locale"])
+    plain = ring.open(sealed, endpoints_identity(endpoint_id))
+    try:
+        said = json.loads(plain)
+        # Only the first two of a secret are known here: a newer version may say more of it.
+        secrets_ = tuple(Secret(text, until and datetime.fromisoformat(until)) for text, until, *_ in said["secrets"])
+        return EndpointConfig(said["url"], secrets_, said.get("contact"), said.get("contact_locale"))
+    except (ValueError, TypeError, LookupError):
+        # `from None`: what was raised may quote the address.
+        raise RecordUnreadableError from None
 
 
 def config_of(ring: KeyRing, endpoint: WebhookEndpoint) -> EndpointConfig:

@@ -123,7 +123,7 @@ async def change(
     sealed = {name: changes.pop(name) for name in _SEALED if name in changes}
     if sealed:
         config = config._replace(**sealed)
-        endpoint.sealed = seal_config(ring, endpoint.id, config)
+        endpoint.sealed = seal_config(ring, endpoint.id, config, endpoint.sealed)
     if "types" in changes:
         changes["types"] = sorted(changes["types"])
     for name, value in changes.items():
@@ -151,7 +151,7 @@ async def _reset_failures(session: AsyncSession, endpoint: WebhookEndpoint) -> N
 async def renew_secret(session: AsyncSession, ring: KeyRing, endpoint: WebhookEndpoint) -> Secret:
     """A new secret; the former signs beside it for 24 hours."""
     config = open_config(ring, endpoint.id, endpoint.sealed).renewed(now())
-    endpoint.sealed = seal_config(ring, endpoint.id, config)
+    endpoint.sealed = seal_config(ring, endpoint.id, config, endpoint.sealed)
     await session.flush()
     return config.secrets[0]
 
