@@ -135,7 +135,7 @@ async def _keys(settings: Settings, session: AsyncSession) -> Finding:
     if known not in {None, fingerprint}:
         advice = "Find the keys that the database was filled with; never remove the fingerprint."
         return Finding("keys", "wrong", " ".join((KeyRingMismatchError.__doc__ or "").split()), advice)
-    return Finding("keys", "ok", "The key ring is the one that the database was filled with.")
+    return Finding("keys", "ok", "The digest key is the one that the database was filled with.")
 
 
 async def _mail_failures(session: AsyncSession) -> list[Finding]:

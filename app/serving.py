@@ -53,7 +53,7 @@ def serve(settings: Settings, host: str, port: int, workers: int) -> None:
     """Serve until SIGTERM or SIGINT; what was taken is committed and answered first."""
     export_settings(settings)
     logs.configure(settings.log_level, settings.log_format)
-    _bound_socket(host, port, shared=False).close()
+    check_address(host, port)
     logs.log.info("serving", host=host, port=port, workers=workers)
     if workers == 1:
         # After an orderly end uvicorn raises the signal again: with the default handler that would kill this process.
@@ -92,6 +92,11 @@ def _bound_socket(host: str, port: int, *, shared: bool = True) -> socket.socket
     except OSError as error:
         raise AddressTakenError(f"Cannot listen at {host}:{port}: {error.strerror}.") from None
     return bound
+
+
+def check_address(host: str, port: int) -> None:
+    """AddressTakenError when nobody can listen there, or somebody does already."""
+    _bound_socket(host, port, shared=False).close()
 
 
 class AddressTakenError(OperatorError):

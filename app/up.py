@@ -103,11 +103,14 @@ def _public_url_of(url: str) -> str:
 class _Worker:
     """The worker, in a process of its own so that its work never delays a signature."""
 
-    def __init__(self) -> None:
+    def __init__(self, data_dir: Path) -> None:
+        # Its own: in the current folder there may be the keys and the mail server of another service.
+        self._data_dir = data_dir.resolve()
         self.restart()
 
     def restart(self) -> None:
-        command = [sys.executable, "-m", "app.cli", "worker", "--parent", str(os.getpid())]
+        own = ["--parent", str(os.getpid()), "--data-dir", str(self._data_dir)]
+        command = [sys.executable, "-m", "app.cli", "worker", *own]
         self.process = subprocess.Popen(command, start_new_session=True)
 
     def stop(self) -> None:
@@ -139,11 +142,16 @@ def make_ready(settings: Settings) -> FirstStart | None:
 
 
 def run(
-    settings: Settings, host: str, port: int, postgres: EmbeddedPostgres | None, announce: Callable[[], None]
+    settings: Settings,
+    host: str,
+    port: int,
+    data_dir: Path,
+    postgres: EmbeddedPostgres | None,
+    announce: Callable[[], None],
 ) -> None:
     """Serve the API in this process, with the worker beside it; `announce` when it answers."""
     export_settings(settings)
-    worker = _Worker()
+    worker = _Worker(data_dir)
     companions: list[_Companion] = [worker] if postgres is None else [postgres, worker]
     server = _Supervisor(uvicorn.Config(create_app(settings), **options(host, port)), companions, announce)
     try:
@@ -182,9 +190,17 @@ class _Supervisor(uvicorn.Server):
         while not self.should_exit:
             for companion in self._companions:
                 if companion.process.poll() is not None:
-                    log.warning("companion ended, starting it again", companion=type(companion).__name__)
+                    log.warning(
+                        "companion ended, starting it again",
+                        companion=_name_of(companion),
+                        exit_status=companion.process.returncode,
+                    )
                     try:
                         companion.restart()
                     except (OperatorError, OSError) as error:
-                        log.error("companion did not start", companion=type(companion).__name__, reason=str(error))
+                        log.error("companion did not start", companion=_name_of(companion), reason=str(error))
             await asyncio.sleep(_CHECK_EVERY)
+
+
+def _name_of(companion: _Companion) -> str:
+    return "worker" if isinstance(companion, _Worker) else "postgresql"

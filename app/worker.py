@@ -22,6 +22,7 @@ from app.kit.mail.sender import MailSender
 from app.kit.mail.settings import MailSettings
 from app.kit.mail.smtp import open_transport
 from app.kit.mail.templates import MailTemplates
+from app.kit.problems import OperatorError
 from app.kit.room_interface import Room, Services, Sweep, open_services
 from app.kit.sweeps import sweep_once
 from app.kit.waiting import wait_for_event
@@ -92,8 +93,16 @@ def run(settings: Settings) -> None:
     """Work until SIGTERM or SIGINT; the round under way is finished first."""
     logs.configure(settings.log_level, settings.log_format)
     if settings.worker_metrics_port is not None:
-        start_http_server(settings.worker_metrics_port, "127.0.0.1")
+        _serve_metrics(settings.worker_metrics_port)
     uvloop.run(_until_signal(settings))
+
+
+def _serve_metrics(port: int) -> None:
+    try:
+        start_http_server(port, "127.0.0.1")
+    except OSError as error:
+        advice = "Set another MULTITUDE_WORKER_METRICS_PORT."
+        raise OperatorError(f"Cannot listen at 127.0.0.1:{port}: {error.strerror}. {advice}") from None
 
 
 async def _until_signal(settings: Settings) -> None:

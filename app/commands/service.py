@@ -28,6 +28,8 @@ def up(host: Host = "127.0.0.1", port: Port = 8000, data_dir: DataDir = DEFAULT_
     # `kill` ends everything in order from the first moment on, as Ctrl-C does.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
+        # First: the owner's key of the first start is shown once, by a service that listens.
+        serving.check_address(host, port)
         upping.prepare_folder(data_dir)
         with upping.database_of(data_dir) as postgres:
             url = url_of(host, port)
@@ -36,7 +38,7 @@ def up(host: Host = "127.0.0.1", port: Port = 8000, data_dir: DataDir = DEFAULT_
             check_keys(settings)
             first = upping.make_ready(settings)
             announce = partial(_welcome, first, url, _mails_of(settings, url))
-            upping.run(settings, host, port, postgres, announce)
+            upping.run(settings, host, port, data_dir, postgres, announce)
     except KeyboardInterrupt:
         return
 

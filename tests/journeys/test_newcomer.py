@@ -3,14 +3,17 @@
 import json
 import re
 import shutil
+import socket
 import subprocess
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
 import pytest
 
-from tests.support.services import Service, open_folder
+from tests.support.services import PATIENCE, Service, command, open_folder
+from tests.support.smtp import SmtpServer
 
 pytestmark = pytest.mark.process
 
@@ -76,3 +79,32 @@ def _use_the_owners_key(url: str, key: str) -> None:
     body = {"slug": "mine", "title": "My campaign", "goal": "A start"}
     assert httpx.post(f"{url}/v1/campaigns", json=body).status_code == 401
     assert httpx.post(f"{url}/v1/campaigns", json=body, headers={"authorization": f"Bearer {key}"}).status_code == 201
+
+
+def test_whatever_is_tried_first_the_owners_key_is_shown(folder: Path) -> None:
+    """Nothing is made before it is known that the service can listen: the key is shown once."""
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        told = command("up", "--data-dir", str(folder / "data"), "--port", str(taken.getsockname()[1]))
+    assert (told.returncode, "Cannot listen" in told.stderr) == (1, True)
+    with Service("up", "--data-dir", str(folder / "data")) as service:
+        service.wait_until_ready()
+        assert "owner key" in service.output()
+
+
+def test_a_service_reads_no_settings_of_another_that_lies_where_it_is_started(folder: Path) -> None:
+    other = folder / ".multitude"
+    other.mkdir()
+    (other / "service.env").write_text(f"MULTITUDE_DIGEST_KEY={'another-service-s-digest-key-' * 2}\n")
+    with SmtpServer() as mailbox:
+        service = Service("up", "--data-dir", str(folder / "own"), settings={"SMTP_URL": mailbox.url})
+        service.cwd = folder
+        with service:
+            service.wait_until_ready()
+            # The worker looks at the mail server when it has started.
+            until = time.monotonic() + PATIENCE
+            while not mailbox.connections and "companion ended" not in service.errors():
+                assert time.monotonic() < until
+                time.sleep(0.05)
+            assert "companion ended" not in service.errors()

@@ -71,6 +71,9 @@ def command(*words: str, patience: float = PATIENCE, **settings: str) -> "subpro
 class Server:
     """A server and all it starts, and what they print; a context manager that leaves none of them behind."""
 
+    # Where it is started.
+    cwd = ROOT
+
     def __init__(self, arguments: Sequence[str], *, port: int, ready: str, settings: Mapping[str, str]) -> None:
         self.port = port
         self.url = f"http://127.0.0.1:{port}"
@@ -101,7 +104,7 @@ class Server:
         assert may_start, "a test that starts programs is of the tier `process`"
         self._process = subprocess.Popen(
             self.arguments,
-            cwd=ROOT,
+            cwd=self.cwd,
             env=environment(**self._settings),
             stdin=subprocess.DEVNULL,
             stdout=self._output,
