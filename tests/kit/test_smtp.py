@@ -120,6 +120,8 @@ async def test_a_refused_recipient_is_not_tried_again_and_holds_up_nobody(mailbo
 @pytest.mark.parametrize(
     ("answer", "reason"),
     [
+        ("banana, says <person.1@example.org>", "smtp-protocol"),
+        ("099 what?", "smtp-protocol"),
         ("451 4.3.0 amina@example.org later", "smtp-try-later-451"),
         ("421 4.3.2 closing", "smtp-try-later-421"),
         ("530 5.7.0 log in first", "smtp-auth-failed"),

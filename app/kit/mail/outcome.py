@@ -31,6 +31,7 @@ TRY_LATER = "smtp-try-later"
 # The server did not let us in.
 AUTH_FAILED = "smtp-auth-failed"
 UNSUPPORTED = "smtp-unsupported"
+PROTOCOL = "smtp-protocol"
 NO_UTF8 = "smtp-no-utf8"
 TLS_FAILED = "smtp-tls-failed"
 CONNECT_FAILED = "smtp-connect-failed"
@@ -55,6 +56,7 @@ _ADVICE = {
     REFUSED_US: "The mail server does not take mails from us: ask it to let MULTITUDE_MAIL_FROM send.",
     TRY_LATER: "The mail server asks to come again later: it is busy, or over a limit of yours.",
     UNSUPPORTED: "The mail server offers no login, or no STARTTLS: choose another scheme or port in SMTP_URL.",
+    PROTOCOL: "What answers at the host and port of SMTP_URL does not speak SMTP, or not as it should.",
     TLS_FAILED: "The mail server's certificate is not valid for the host in SMTP_URL.",
     CONNECT_FAILED: "Nothing answers at the host and port of SMTP_URL.",
     CONNECTION_LOST: "The mail server closed the connection: look at its log.",

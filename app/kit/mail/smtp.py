@@ -38,6 +38,8 @@ _AUTH = {530, 534, 535, 538}
 _ABOUT_US = {500, 502, 503, 504, 521, *_AUTH}
 # Security and policy (RFC 3463, section 3.8): above all a relay that does not know us yet.
 _POLICY = re.compile(r"5\.7\.\d")
+# What RFC 5321 lets a server begin its answer with; the library gives -1 for what is no answer.
+_CODES = range(200, 600)
 _PERMANENT = 500
 _CLOSING = 421
 
@@ -245,6 +247,8 @@ def _reason(error: BaseException | None) -> str:
 
 
 def _reason_of_answer(error: SMTPResponseException) -> str:
+    if error.code not in _CODES:
+        return outcome.PROTOCOL
     if error.code < _PERMANENT:
         return f"{outcome.TRY_LATER}-{error.code}"
     if error.code in _AUTH or isinstance(error, SMTPAuthenticationError):
