@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from bench.scenarios import Bench
 from bench.servers import resident
 from tests.support.postgres import SqlDatabase
-from tests.support.services import worker
+from tests.support.services import environment, multitude
 
 # Seconds without anything new after which no more is expected, and seconds the worker has to end.
 _SILENCE, _PATIENCE = 20.0, 60.0
@@ -17,10 +17,15 @@ _SILENCE, _PATIENCE = 20.0, 60.0
 @contextlib.contextmanager
 def working(bench: Bench, database: SqlDatabase, **settings: str) -> Iterator[subprocess.Popen[bytes]]:
     """A worker for as long as the block lasts; it has ended in good order, or its status says otherwise."""
-    with worker(**bench.services.settings(database), **settings) as process:
+    chosen = environment(**bench.services.settings(database), **settings)
+    process = subprocess.Popen(multitude("worker"), env=chosen, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
         yield process
         process.terminate()
         process.wait(_PATIENCE)
+    finally:
+        process.kill()
+        process.wait()
 
 
 def watch(bench: Bench, process: subprocess.Popen[bytes], count: Callable[[], int], expected: int, what: str) -> float:

@@ -1,12 +1,12 @@
 """A worker that is killed while it delivers: nothing is lost, hardly anything comes twice, and order is kept."""
 
-import subprocess
 from contextlib import AbstractContextManager
 
 import pytest
 
 from app.kit.database.session import Database
 from app.settings import Settings
+from tests.support.commands import Running
 from tests.support.databases import run, wait_until
 from tests.support.services import kill_tree, worker
 from tests.support.webhooks import insert_endpoint, insert_messages, receiving
@@ -19,7 +19,7 @@ EACH = 150
 _DELIVERED = "SELECT bool_and(state = 'delivered') FROM webhook_messages"
 
 
-def started(settings: Settings) -> AbstractContextManager["subprocess.Popen[bytes]"]:
+def started(settings: Settings) -> AbstractContextManager[Running]:
     """A worker of its own process."""
     return worker(
         DATABASE_URL=settings.database_url.get_secret_value(),

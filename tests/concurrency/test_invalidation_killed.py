@@ -1,7 +1,6 @@
 """An invalidation goes on exactly where it was, whoever is killed, and whoever signs or works at the same time."""
 
 import asyncio
-import subprocess
 from collections.abc import AsyncIterator
 from contextlib import AbstractContextManager, asynccontextmanager
 from uuid import UUID
@@ -14,6 +13,7 @@ from app.signatures.background import runner
 from app.signatures.engine import chunks
 from app.signatures.engine.scan import ScanProgress
 from app.signatures.services import SigningServices
+from tests.support.commands import Running
 from tests.support.databases import run
 from tests.support.factories import person
 from tests.support.invalidations import AT, change_state, claimed_lane, draft_invalidation, prepared_signing, sign_all
@@ -30,7 +30,7 @@ PARTS = 20
 COUNTRIES = ("UG", "FR", "DE", "KE")
 
 
-def started(url: str) -> AbstractContextManager["subprocess.Popen[bytes]"]:
+def started(url: str) -> AbstractContextManager[Running]:
     """A real `multitude worker`, killed at the latest when the block ends."""
     return worker(DATABASE_URL=url, MULTITUDE_SECRET_KEYS=SECRET_KEYS, MULTITUDE_SWEEP_SECONDS="0.1")
 

@@ -1,7 +1,6 @@
 """A worker that is killed while it sends: everybody gets their mail, and hardly anybody twice."""
 
 import asyncio
-import subprocess
 from contextlib import AbstractContextManager
 
 import pytest
@@ -11,6 +10,7 @@ from app.settings import Settings
 from app.signatures import service
 from app.signatures.schemas import SigningBody
 from app.signatures.services import SigningServices
+from tests.support.commands import Running
 from tests.support.databases import run, wait_until
 from tests.support.factories import insert_petition, people_like
 from tests.support.services import kill_tree, worker
@@ -24,7 +24,7 @@ CONNECTIONS = 4
 _DUE = "SELECT count(*) = 0 FROM signatures WHERE due_mail IS NOT NULL"
 
 
-def started(settings: Settings, mailbox: SmtpServer) -> AbstractContextManager["subprocess.Popen[bytes]"]:
+def started(settings: Settings, mailbox: SmtpServer) -> AbstractContextManager[Running]:
     """A worker of its own process."""
     return worker(
         DATABASE_URL=settings.database_url.get_secret_value(),

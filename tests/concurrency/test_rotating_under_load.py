@@ -77,7 +77,9 @@ async def test_rotation_under_load_loses_nothing(
         begun.set()
 
     rotation = asyncio.create_task(key_rotation.reseal(database, connection, new.ring, SIGNATURES, tell))
-    await begun.wait()
+    beginning = asyncio.create_task(begun.wait())
+    await asyncio.wait([rotation, beginning], return_when=asyncio.FIRST_COMPLETED)
+    assert begun.is_set(), rotation
     assert settled < 2000
     rooms = (old, new)
     for start in range(0, 600, 100):

@@ -24,6 +24,46 @@ _ROOT = Path(__file__).parents[2]
 _MOST = 1 << 18
 
 
+class Running:
+    """A command that has been begun, to be waited for and killed as one of `subprocess` is."""
+
+    def __init__(self, told: socket.socket, words: Sequence[str]) -> None:
+        self._told = told
+        self._words = words
+        self.pid = int(told.recv(_MOST))
+        self.returncode: int | None = None
+
+    def poll(self) -> int | None:
+        """Its exit status, negative if a signal ended it; None while it runs."""
+        with suppress(subprocess.TimeoutExpired):
+            self.wait(0)
+        return self.returncode
+
+    def wait(self, timeout: float | None = None) -> int:
+        """Wait for its exit status; TimeoutExpired when it takes longer."""
+        if self.returncode is None:
+            self._told.settimeout(timeout)
+            try:
+                self.returncode = int(self._told.recv(_MOST))
+            except (TimeoutError, BlockingIOError):
+                raise subprocess.TimeoutExpired(list(self._words), timeout or 0) from None
+            self._told.close()
+        return self.returncode
+
+    def send_signal(self, number: int) -> None:
+        """Send it a signal, if it still runs."""
+        if self.poll() is None:
+            os.kill(self.pid, number)
+
+    def terminate(self) -> None:
+        """Ask it to end."""
+        self.send_signal(signal.SIGTERM)
+
+    def kill(self) -> None:
+        """End it."""
+        self.send_signal(signal.SIGKILL)
+
+
 class Forker:
     """The process that forks, begun by the first command, ended when whoever began it ends."""
 
@@ -32,20 +72,13 @@ class Forker:
         self._control: socket.socket | None = None
         self._process: subprocess.Popen[bytes] | None = None
 
-    def run(self, words: Sequence[str], environment: dict[str, str], files: Sequence[int], patience: float) -> int:
-        """Run a command with these files as its outputs; its exit status, negative if a signal ended it."""
+    def begin(self, words: Sequence[str], environment: dict[str, str], files: Sequence[int]) -> Running:
+        """Begin a command with these files as its outputs."""
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        with ours:
-            with theirs, self._lock:
-                asked = json.dumps({"words": words, "environment": environment}).encode()
-                socket.send_fds(self._begun(), [asked], [theirs.fileno(), *files])
-            pid = int(ours.recv(_MOST))
-            ours.settimeout(patience)
-            try:
-                return int(ours.recv(_MOST))
-            except TimeoutError:
-                os.kill(pid, signal.SIGKILL)
-                raise subprocess.TimeoutExpired(list(words), patience) from None
+        with theirs, self._lock:
+            asked = json.dumps({"words": words, "environment": environment}).encode()
+            socket.send_fds(self._begun(), [asked], [theirs.fileno(), *files])
+        return Running(ours, words)
 
     def _begun(self) -> socket.socket:
         if self._control is None:

@@ -16,7 +16,7 @@ from typing import IO, Self
 import httpx
 import psutil
 
-from tests.support.commands import Forker
+from tests.support.commands import Forker, Running
 
 ROOT = Path(__file__).parents[2]
 # Seconds until a program must have done what is waited for; none needs a tenth of it on an idle machine.
@@ -63,8 +63,11 @@ def command(*words: str, patience: float = PATIENCE, **settings: str) -> "subpro
     """Run a command of `multitude` to its end."""
     assert may_start, "a test that starts programs is of the tier `process`"
     with tempfile.TemporaryFile("w+") as output, tempfile.TemporaryFile("w+") as errors:
-        files = [output.fileno(), errors.fileno()]
-        status = _FORKER.run(words, environment(**settings), files, patience)
+        running = _FORKER.begin(words, environment(**settings), [output.fileno(), errors.fileno()])
+        try:
+            status = running.wait(patience)
+        finally:
+            running.kill()
         return subprocess.CompletedProcess(list(words), status, _read(output), _read(errors))
 
 
@@ -177,16 +180,11 @@ class Service(Server):
 
 
 @contextmanager
-def worker(**settings: str) -> Iterator["subprocess.Popen[bytes]"]:
+def worker(**settings: str) -> Iterator[Running]:
     """`multitude worker`, with these settings; killed with all it started when the block ends, unless it has ended."""
     assert may_start, "a test that starts programs is of the tier `process`"
-    process = subprocess.Popen(
-        multitude("worker"),
-        cwd=ROOT,
-        env=environment(**settings),
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
+    with Path(os.devnull).open("w", encoding="utf-8") as nowhere:
+        process = _FORKER.begin(["worker"], environment(**settings), [nowhere.fileno()] * 2)
     try:
         yield process
     finally:
