@@ -159,7 +159,12 @@ class World:
 
     async def sign(self, opened: Open) -> None:
         signer, id_ = uuid7().bytes, uuid7()
-        sealed = seal(RING, self.petition_id, signer, Personal("Given", "Family", "somebody@example.org"))
+        sealed = seal(
+            RING,
+            self.petition_id,
+            signer,
+            Personal(given_name="Given", family_name="Family", email="somebody@example.org"),
+        )
         values = {"petition_id": self.petition_id, "signer": signer, "id": id_, "sealed": sealed}
         await opened.session.execute(_SIGN, values)
         entry = Entry(signer, self.organization_id, "news", True, None, now(), self.petition_id)

@@ -111,7 +111,15 @@ async def test_every_field_of_a_line_arrives(bring: Bring, database: Database, s
     assert (row.country, row.region, row.source) == ("UG", "Gulu", "paper")
     assert row.signed_at.isoformat() == "2019-03-21T00:30:00+00:00"
     told = unseal(settings.key_ring, row.petition_id, row.signer, row.sealed)
-    assert told == Personal('A "B" C', "Okello, Jr", "amina@example.org", "256", "sw", "one\ntwo", referral="Otto")
+    assert told == Personal(
+        given_name='A "B" C',
+        family_name="Okello, Jr",
+        email="amina@example.org",
+        postal_code="256",
+        locale="sw",
+        comment="one\ntwo",
+        referral="Otto",
+    )
     hours = await run(database, "SELECT key FROM signature_tallies WHERE dimension = 'hour'")
     assert [row.key for row in hours] == ["2019-03-21T00:00:00Z"]
 
