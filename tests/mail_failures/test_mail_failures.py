@@ -16,13 +16,13 @@ from app.kit.database.session import Database
 from app.kit.mail.failures import forget_mail_failures
 from app.kit.mail.outcome import Outcome, SendResult, advice_on
 from app.kit.mail.sender import ClaimedMail, Result
-from app.kit.mail.templates import MailTemplates
 from app.settings import Settings
 from app.signatures.background.mails import SignatureMails
 from app.signatures.signing.sealing import identity
 from tests.support.application import running_worker
 from tests.support.databases import run
 from tests.support.factories import insert_petition, people_like, person
+from tests.support.people_mails import TEMPLATES
 from tests.support.smtp import SmtpServer
 from tests.support.types import Json
 
@@ -46,7 +46,7 @@ async def sign(client: httpx.AsyncClient, database: Database) -> Sign:
 
 @pytest.fixture
 def source(database: Database, settings: Settings) -> SignatureMails:
-    return SignatureMails(database, settings, MailTemplates(), open_limiter(settings))
+    return SignatureMails(database, settings, TEMPLATES, open_limiter(settings))
 
 
 async def make_due(database: Database) -> None:

@@ -10,11 +10,11 @@ from structlog.testing import capture_logs
 from app.kit.database.session import Database
 from app.kit.mail.outcome import Outcome
 from app.kit.mail.sender import Result
-from app.kit.mail.templates import MailTemplates
 from app.partners.outbound.endpoints.paused_mail import EndpointMails
 from app.settings import Settings
 from tests.support.application import running_worker
 from tests.support.databases import run, wait_until
+from tests.support.people_mails import TEMPLATES
 from tests.support.smtp import SmtpServer
 from tests.support.time_travel import make_messages_due
 from tests.support.webhooks import http_response, insert_endpoint, insert_messages, receiving
@@ -81,7 +81,7 @@ async def test_who_activates_an_endpoint_need_not_be_told_and_no_mail_has_failed
     database: Database, settings: Settings
 ) -> None:
     paused = "UPDATE webhook_endpoints SET state = 'paused', mail_due_at = now(), mail_count = 0"
-    source = EndpointMails(database, settings, MailTemplates())
+    source = EndpointMails(database, settings, TEMPLATES)
     await insert_endpoint(database, settings, "https://hooks.example.org/", contact="ops@example.org")
     await run(database, paused)
     (claimed,) = (await source.claim(10)).mails

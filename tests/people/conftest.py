@@ -7,7 +7,6 @@ import pytest
 
 from app.kit.abuse.rate_limits import Limiter, MemoryStorage
 from app.kit.database.session import Database
-from app.kit.mail.templates import MailTemplates
 from app.organizations.models import Organization
 from app.people.mailing import PeopleMails
 from app.settings import Settings
@@ -16,7 +15,7 @@ from tests.support.application import services_for, serving
 from tests.support.databases import run
 from tests.support.factories import insert_petition
 from tests.support.factories import person as somebody
-from tests.support.people_mails import AMINA, Asked, Postman, token_in
+from tests.support.people_mails import AMINA, TEMPLATES, Asked, Postman, token_in
 from tests.support.types import Headers, Json
 
 SignUp = Callable[..., Awaitable[Headers]]
@@ -25,9 +24,7 @@ SignUp = Callable[..., Awaitable[Headers]]
 @pytest.fixture
 def postman(database: Database, settings: Settings) -> Postman:
     return Postman(
-        PeopleMails(
-            database, settings, MailTemplates(), Limiter(MemoryStorage()), [SignatureStore(services_for(database))]
-        )
+        PeopleMails(database, settings, TEMPLATES, Limiter(MemoryStorage()), [SignatureStore(services_for(database))])
     )
 
 

@@ -9,12 +9,11 @@ from app.kit.abuse.rate_limits import open_limiter
 from app.kit.database.session import Database
 from app.kit.mail.outcome import Outcome, SendResult
 from app.kit.mail.sender import ClaimedMail, MailSource, Result
-from app.kit.mail.templates import MailTemplates
 from app.settings import Settings
 from app.signatures.background.mails import SignatureMails
 from tests.support.databases import run
 from tests.support.factories import insert_petition, person
-from tests.support.people_mails import AMINA, Postman
+from tests.support.people_mails import AMINA, TEMPLATES, Postman
 from tests.support.types import Headers
 
 MAKE_DUE = (
@@ -46,7 +45,7 @@ async def test_an_erasure_takes_the_failures_with_it_and_what_is_on_its_way_leav
     await insert_petition(database, "quiet-nights", confirmation="email")
     await client.post("/v1/petitions/quiet-nights/signatures", json=person(1, email=AMINA))
     await client.post("/v1/sign-ins", json={"email": AMINA})
-    sources = [SignatureMails(database, settings, MailTemplates(), open_limiter(settings)), postman.source]
+    sources = [SignatureMails(database, settings, TEMPLATES, open_limiter(settings)), postman.source]
     for source, mail in zip(sources, await claim(database, sources), strict=True):
         await source.settle([Result(mail, Outcome.LATER, "smtp-timeout")])
     assert len(await run(database, "SELECT 1 FROM mail_failures")) == 2

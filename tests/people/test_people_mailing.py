@@ -9,7 +9,6 @@ from sqlalchemy import event
 from app.kit.abuse.rate_limits import Limiter, MemoryStorage
 from app.kit.database.session import Database
 from app.kit.mail.outcome import Outcome
-from app.kit.mail.templates import MailTemplates
 from app.kit.room_interface import KnowsPeople
 from app.organizations.models import Organization
 from app.people.mailing import PeopleMails
@@ -19,7 +18,7 @@ from app.signatures.me.service import SignatureStore
 from tests.support.application import services_for, sweep
 from tests.support.databases import run
 from tests.support.factories import insert_petition
-from tests.support.people_mails import AMINA, Postman, token_in
+from tests.support.people_mails import AMINA, TEMPLATES, Postman, token_in
 from tests.support.time_travel import age
 from tests.support.types import Json
 
@@ -59,7 +58,7 @@ def settings(settings: Settings) -> Settings:
 
 @pytest.fixture
 def postman(database: Database, settings: Settings, limiter: Limiter) -> Postman:
-    return Postman(PeopleMails(database, settings, MailTemplates(), limiter, knowing(database)))
+    return Postman(PeopleMails(database, settings, TEMPLATES, limiter, knowing(database)))
 
 
 @pytest.fixture
@@ -208,8 +207,8 @@ async def test_mails_about_signatures_and_welcomes_are_counted_together(
     client: httpx.AsyncClient, organizations: list[str], database: Database, settings: Settings, limiter: Limiter
 ) -> None:
     await insert_petition(database, "confirmed-by-mail", confirmation="email")
-    asking = Postman(SignatureMails(database, settings, MailTemplates(), limiter))  # type: ignore[arg-type]  # a source too
-    welcoming = Postman(PeopleMails(database, settings, MailTemplates(), limiter, knowing(database)))
+    asking = Postman(SignatureMails(database, settings, TEMPLATES, limiter))  # type: ignore[arg-type]  # a source too
+    welcoming = Postman(PeopleMails(database, settings, TEMPLATES, limiter, knowing(database)))
     consents = [{"organization": slug, "given": True} for slug in organizations]
     body = {"given_name": "A", "family_name": "B", "email": AMINA, "country": "UG", "consents": consents}
     assert (await client.post("/v1/petitions/confirmed-by-mail/signatures", json=body)).status_code == 201
@@ -239,5 +238,5 @@ class LostStore(MemoryStorage):
 
 async def test_while_limits_cannot_be_shared_mails_are_sent(join: Join, database: Database, settings: Settings) -> None:
     await join(5)
-    postman = Postman(PeopleMails(database, settings, MailTemplates(), Limiter(LostStore()), knowing(database)))
+    postman = Postman(PeopleMails(database, settings, TEMPLATES, Limiter(LostStore()), knowing(database)))
     assert len(await postman.bring()) == 5

@@ -16,13 +16,13 @@ from app.kit.clock import now
 from app.kit.database.session import Database
 from app.kit.mail.outcome import Outcome
 from app.kit.mail.sender import Result
-from app.kit.mail.templates import MailTemplates
 from app.settings import Settings
 from app.signatures.background.mails import SignatureMails
 from app.signatures.signing.sealing import unseal, write_link
 from tests.support.application import running_worker
 from tests.support.databases import run, wait_until
 from tests.support.factories import insert_petition, people_like, person
+from tests.support.people_mails import TEMPLATES
 from tests.support.smtp import SmtpServer
 from tests.support.tallies import exact_count, exact_counts
 from tests.support.types import Json
@@ -217,7 +217,7 @@ async def test_a_long_outage_of_the_mail_server_costs_nobody_their_mail(
 ) -> None:
     """Tried many times more often than an address may be written to in an hour."""
     await sign(client)
-    source = SignatureMails(database, settings, MailTemplates(), open_limiter(settings))
+    source = SignatureMails(database, settings, TEMPLATES, open_limiter(settings))
     ids = set()
     for end in [Outcome.LATER] * 25 + [Outcome.UNKNOWN, Outcome.LATER, Outcome.SENT]:
         (letter,) = (await source.claim(10)).mails
@@ -235,7 +235,7 @@ async def test_a_mail_about_an_old_signature_is_tried_again_as_well(
 ) -> None:
     await sign(client)
     await run(database, "UPDATE signatures SET signed_at = now() - interval '40 days'")
-    source = SignatureMails(database, settings, MailTemplates(), open_limiter(settings))
+    source = SignatureMails(database, settings, TEMPLATES, open_limiter(settings))
     (letter,) = (await source.claim(10)).mails
     await source.settle([Result(letter, Outcome.LATER)])
     rows = await run(database, "SELECT mail_due_at < now() + interval '2 minutes' FROM signatures")

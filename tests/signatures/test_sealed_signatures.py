@@ -11,7 +11,6 @@ from app.kit.abuse.rate_limits import open_limiter
 from app.kit.crypto.key_rotation import walk
 from app.kit.crypto.sealing import KeyRing, SealBrokenError
 from app.kit.database.session import Database
-from app.kit.mail.templates import MailTemplates
 from app.settings import Settings
 from app.signatures.background.consents import ConsentRecorder
 from app.signatures.background.mails import SignatureMails
@@ -30,6 +29,7 @@ from app.signatures.signing.sealing import (
 from tests.support.databases import run
 from tests.support.factories import insert_petition, person
 from tests.support.invalidations import claimed_lane, prepared_signing, sign_all
+from tests.support.people_mails import TEMPLATES
 from tests.support.settings import RING, SECRET_KEYS
 from tests.support.tallies import exact_counts
 
@@ -143,7 +143,7 @@ async def test_mails_are_written_to_all_others(database: Database, settings: Set
     people = [prepared_signing(petition_id, person(number)) for number in range(6)]
     await sign_all(database, people)
     await _spoil(database, petition_id, [one.signer for one in people])
-    mails = SignatureMails(database, settings, MailTemplates(), open_limiter(settings))
+    mails = SignatureMails(database, settings, TEMPLATES, open_limiter(settings))
     claimed_mails = (await mails.claim(100)).mails
     assert {mail.key.signer for mail in claimed_mails if mail.mail is not None} == {one.signer for one in people[2:]}
 

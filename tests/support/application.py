@@ -38,6 +38,7 @@ class Served(NamedTuple):
 class _Idle(NamedTuple):
     settings: Settings
     api: FastAPI
+    app: Asgi
     state: State
 
 
@@ -52,16 +53,15 @@ def _take(settings: Settings) -> _Idle:
             _IDLE.remove(idle)
             return idle
     api = create_api(settings)
-    return _Idle(settings, api, api.state)
+    return _Idle(settings, api, wrap_middleware(api, settings), api.state)
 
 
 @asynccontextmanager
 async def serving(settings: Settings) -> AsyncIterator[Served]:
     """The application for as long as the block lasts, begun and ended as a process begins and ends it."""
     taken = _take(settings)
-    api = taken.api
+    api, app = taken.api, taken.app
     api.state = State(dict(taken.state._state))
-    app = wrap_middleware(api, settings)
     transport = httpx.ASGITransport(app=app, raise_app_exceptions=False)  # type: ignore[arg-type]
     async with (
         api.router.lifespan_context(api),

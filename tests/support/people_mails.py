@@ -7,9 +7,12 @@ from urllib.parse import parse_qs, urlsplit
 from app.kit.mail.message import Mail
 from app.kit.mail.outcome import NOT_NEEDED, Outcome, SendResult
 from app.kit.mail.sender import Result
+from app.kit.mail.templates import MailTemplates
 from app.people.mailing import PeopleMails
 
 AMINA = "amina@example.org"
+# Compiled once, as in one worker; they are the same for all tests.
+TEMPLATES = MailTemplates()
 _LINK = re.compile(r"https?://\S+")
 
 
