@@ -7,7 +7,7 @@ from pathlib import Path
 
 import psutil
 
-from tests.support.services import Server, Service, free_port
+from tests.support.services import Server, free_port, multitude
 
 MEBIBYTE = 1024 * 1024
 
@@ -51,5 +51,7 @@ def compared(app: str, *, ready: str, workers: int = 1, **settings: str) -> Serv
 
 def ours(folder: Path, *, workers: int = 1, **settings: str) -> Server:
     """`multitude serve`."""
+    port = free_port()
+    arguments = multitude("serve", "--host", "127.0.0.1", "--port", str(port), "--workers", str(workers))
     # What a killed service leaves in its temporary folder goes when ours does.
-    return Service("serve", "--workers", str(workers), settings=settings | {"TMPDIR": str(folder)})
+    return Server(arguments, port=port, ready="/readyz", settings=settings | {"TMPDIR": str(folder)})

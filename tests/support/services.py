@@ -85,7 +85,7 @@ class Server:
         self._settings = settings
         self._output: IO[str] = tempfile.TemporaryFile("w+")  # noqa: SIM115 - it lives as long as the server
         self._errors: IO[str] = tempfile.TemporaryFile("w+")  # noqa: SIM115
-        self._process: subprocess.Popen[str] | None = None
+        self._process: subprocess.Popen[bytes] | Running | None = None
 
     def __enter__(self) -> Self:
         self.launch()
@@ -105,14 +105,16 @@ class Server:
     def launch(self) -> None:
         """Start it, and do not wait."""
         assert may_start, "a test that starts programs is of the tier `process`"
-        self._process = subprocess.Popen(
+        self._process = self._begin()
+
+    def _begin(self) -> "subprocess.Popen[bytes] | Running":
+        return subprocess.Popen(
             self.arguments,
-            cwd=self.cwd,
+            cwd=ROOT,
             env=environment(**self._settings),
             stdin=subprocess.DEVNULL,
             stdout=self._output,
             stderr=self._errors,
-            text=True,
         )
 
     def wait_until_ready(self, patience: float = PATIENCE) -> Self:
@@ -176,7 +178,15 @@ class Service(Server):
 
     def __init__(self, *words: str, port: int | None = None, settings: Mapping[str, str] | None = None) -> None:
         port = port or free_port()
-        super().__init__(multitude(*words, "--port", str(port)), port=port, ready="/readyz", settings=settings or {})
+        self._words = [*words, "--port", str(port)]
+        super().__init__(multitude(*self._words), port=port, ready="/readyz", settings=settings or {})
+
+    def _begin(self) -> "subprocess.Popen[bytes] | Running":
+        # `up` begins as it does for a newcomer; the others need not load all code once more.
+        if self._words[0] == "up":
+            return super()._begin()
+        files = [self._output.fileno(), self._errors.fileno()]
+        return _FORKER.begin(self._words, environment(**self._settings), files)
 
 
 @contextmanager
@@ -203,5 +213,14 @@ def kill_tree(pid: int) -> None:
     for process in family:
         with suppress(psutil.NoSuchProcess):
             process.kill()
-    # The first one is waited for by whoever started it.
-    psutil.wait_procs(family[1:], timeout=10)
+    # The first one is waited for by whoever started it; the others are init's, which may take its time with the dead.
+    until = time.monotonic() + PATIENCE
+    while any(_lives(process) for process in family[1:]) and time.monotonic() < until:
+        time.sleep(0.002)
+
+
+def _lives(process: psutil.Process) -> bool:
+    try:
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
