@@ -50,7 +50,8 @@ class Crowd:
             try:
                 reader, writer = await asyncio.open_connection("127.0.0.1", self._port)
             except OSError:
-                await asyncio.sleep(0.02)
+                # Nobody listens: whoever starts just now needs the processor more.
+                await asyncio.sleep(0.1)
                 continue
             try:
                 while not self._leaving.is_set():

@@ -135,7 +135,9 @@ class Server:
         return time.monotonic() - began
 
     def _answers(self) -> bool:
-        with suppress(httpx.TransportError):
+        with suppress(OSError, httpx.TransportError):
+            # A client costs more than all it is told, so not before somebody listens.
+            socket.create_connection(("127.0.0.1", self.port), 5).close()
             # Without certificates, which take longer to load than an answer takes to come.
             answer = httpx.get(self.url + self._ready, timeout=5, trust_env=False, verify=False)
             return answer.status_code == 200
