@@ -4,7 +4,7 @@
 `app/settings.py` composes them all. Every entry is described in `docs/operations.md`.
 """
 
-from functools import cached_property
+from functools import lru_cache
 from typing import Annotated, TypeAlias
 from urllib.parse import urlsplit
 
@@ -67,11 +67,17 @@ class ServiceSettings(BaseSettings):
             if name in self.model_fields_set and getattr(self, name) is not None
         }
 
-    @cached_property
+    @property
     def key_ring(self) -> KeyRing:
         """The keys that seal personal data and digest e-mail addresses; ValueError when none is set."""
         digest_key = self.digest_key.get_secret_value() if self.digest_key else None
-        return KeyRing.parse(self.secret_keys.get_secret_value(), digest_key)
+        return _key_ring(self.secret_keys.get_secret_value(), digest_key)
+
+
+@lru_cache(maxsize=8)
+def _key_ring(secret_keys: str, digest_key: str | None) -> KeyRing:
+    # By the keys, not by the settings: a copy of them with other keys must not keep the former ring.
+    return KeyRing.parse(secret_keys, digest_key)
 
 
 def _spelt(value: object) -> str:

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import pytest
-from pydantic import ValidationError
+from pydantic import SecretStr, ValidationError
 
 from app.kit.problems import OperatorError
 from app.kit.text.urls import url_of
@@ -200,3 +200,10 @@ def test_the_data_folder_says_what_the_environment_does_not(bare: pytest.MonkeyP
     bare.setenv("DATABASE_URL", "postgresql://elsewhere/movement")
     assert load(tmp_path).database_url.get_secret_value() == "postgresql://elsewhere/movement"
     assert load(tmp_path).secret_keys.get_secret_value() == KEY
+
+
+def test_a_copy_with_other_keys_has_another_ring() -> None:
+    first = Settings.model_validate({"database_url": URL, "secret_keys": "a" * 32})
+    assert first.key_ring is first.key_ring
+    other = first.model_copy(update={"secret_keys": SecretStr("b" * 32)})
+    assert other.key_ring.current_id != first.key_ring.current_id
