@@ -104,6 +104,7 @@ async def test_what_was_not_handed_over_and_what_may_have_been_are_told_apart() 
     assert {end for end in pile.ends if end[1] is not Outcome.SENT} == {(1, Outcome.LATER), (2, Outcome.UNKNOWN)}
 
 
+@pytest.mark.slow
 async def test_a_mail_server_that_is_gone_is_left_alone_and_nothing_is_lost(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sender, "_FIRST_PAUSE", 0.00001)
     monkeypatch.setattr(sender, "_LONGEST_PAUSE", 0.0001)

@@ -15,6 +15,9 @@ from app.partners.inbound.strict_json import DuplicateKeys, NotJsonText, decode
 from app.partners.schemas import PartnerSigning
 from tests.support.partner_posts import item
 
+pytestmark = pytest.mark.slow
+
+
 KEYS = st.sampled_from(["email", "id", "petition", "given_name", "consents", ":", '":', r"\"", "a:b", "\\", "é", ""])
 SPACES = st.text(" \t\r\n", max_size=2)
 
