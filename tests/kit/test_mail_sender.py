@@ -95,7 +95,8 @@ async def test_a_mail_without_a_mail_is_let_go_and_a_refused_one_too() -> None:
     assert dict(pile.ends) == {0: Outcome.REFUSED, 1: Outcome.REFUSED, 2: Outcome.SENT}
 
 
-async def test_what_was_not_handed_over_and_what_may_have_been_are_told_apart() -> None:
+async def test_what_was_not_handed_over_and_what_may_have_been_are_told_apart(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sender, "_FIRST_PAUSE", 0.001)
     pile = Pile([claimed(1), claimed(2)], sent(2))
     with SmtpServer() as mailbox:
         mailbox.answer("person.1@example.org", "451 later", times=1)
