@@ -167,7 +167,8 @@ class PeopleMails(LeasedMails[_Opened, _Known]):
         token = write_unsubscribe_token(self._ring, one.signer, one.about)
         link = f"{self._settings.public_url}/unsubscribe?token={token}"
         values = {
-            "given_name": person.given_name or "",
+            # A mail greets by no name that anybody may have typed.
+            "given_name": (person.given_name or "") if person.proven else "",
             "organization_name": organization.name,
             "unsubscribe_link": link,
         }

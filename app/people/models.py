@@ -81,6 +81,25 @@ class Consent(Base):
     partner_id: Mapped[UUID | None] = mapped_column(ForeignKey("organizations.id"))
     page: Mapped[str | None]
     created_at: Mapped[datetime] = mapped_column(default=now)
+    # The attempt to sign that brought it; none on one's own page, and before this was noted.
+    attempt_id: Mapped[UUID | None]
+
+
+class Contact(Base):
+    """What an organization is shown of a person: what came with the consent to it, and nothing else (`consents/`).
+
+    `attempt_id`: the attempt to sign that brought the consent; `proven`, `decided_at`: of that consent.
+    """
+
+    __tablename__ = "contacts"
+    __table_args__ = (CheckConstraint("octet_length(signer) = 16", name="signer"),)
+
+    organization_id: Mapped[UUID] = mapped_column(ForeignKey("organizations.id"), primary_key=True)
+    signer: Mapped[bytes] = mapped_column(LargeBinary, primary_key=True, index=True)
+    sealed: Mapped[bytes] = mapped_column(LargeBinary)
+    attempt_id: Mapped[UUID | None]
+    proven: Mapped[bool]
+    decided_at: Mapped[datetime]
 
 
 class SignIn(Base):

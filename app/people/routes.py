@@ -4,7 +4,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, Depends, Query, Request, Response
 
-from app.kit.database.paging import Page, Paging, page_of
+from app.kit.database.paging import Page, page_of
 from app.kit.database.session import Session
 from app.kit.problems import Forbidden, Unauthorized
 from app.kit.room_interface import services
@@ -12,14 +12,13 @@ from app.kit.web.caching import cached
 from app.organizations import service as organizations
 from app.organizations.auth import KEY_OPTIONAL, Caller, staff
 from app.organizations.principals import Principal
-from app.people import presenters, queries
+from app.people import queries
 from app.people.consents import texts
 from app.people.dependencies import Ring
 from app.people.fields.emails import canonical
 from app.people.models import ConsentText, Purpose
 from app.people.personal_data import data_rights
 from app.people.schemas import (
-    ConsentingPersonView,
     ConsentTextBody,
     ConsentTextPaging,
     ConsentTextView,
@@ -33,7 +32,6 @@ router = APIRouter(tags=["consents"])
 _MAX_AGE, _SHARED_MAX_AGE = 5, 10
 _Writer = Annotated[Principal, Depends(staff("campaigner", "partner"))]
 _DataOfficer = Annotated[Principal, Depends(staff("data_officer"))]
-_Reader = Annotated[Principal, Depends(staff("data_officer", "partner"))]
 
 
 @router.post("/v1/organizations/{organization}/consent-texts", status_code=201)
@@ -99,23 +97,6 @@ async def show_consent_text(
 def _told(request: Request, caller: Principal | None, body: str) -> Response:
     private = caller is not None
     return cached(request, body.encode(), max_age=_MAX_AGE, shared_max_age=_SHARED_MAX_AGE, private=private)
-
-
-@router.get("/v1/organizations/{organization}/people")
-async def list_people_consenting(
-    reader: _Reader,
-    session: Session,
-    ring: Ring,
-    response: Response,
-    organization: str,
-    paging: Annotated[Paging, Query()],
-) -> Page[ConsentingPersonView]:
-    """Who has agreed to hear from an organization, and not taken it back; data officers, and a partner of itself."""
-    found = await organizations.find(session, organization)
-    if not queries.visible_to(reader, found):
-        raise organizations.OrganizationNotFound
-    response.headers["Cache-Control"] = "no-store"
-    return await presenters.page_of_people(session, ring, found, paging)
 
 
 @router.post("/v1/erasures")

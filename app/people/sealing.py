@@ -25,6 +25,8 @@ class Details:
     locale: str | None = None
     phone: str | None = None
     cell: str | None = None
+    # Whether the person has said these names themself: signed in, or with an attempt that they have proven.
+    proven: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +74,21 @@ def reseal_details(ring: KeyRing, signer: bytes, former: bytes, details: Details
 def open_details(ring: KeyRing, signer: bytes, sealed: bytes) -> Details:
     """A person's details; SealBrokenError when they were sealed for somebody else or under an unknown key."""
     return _DETAILS.open(ring, sealed, people_identity(signer))
+
+
+def contacts_identity(organization_id: UUID, signer: bytes) -> bytes:
+    """What the sealed part of a contact's row is bound to."""
+    return b"contacts.sealed" + organization_id.bytes + signer
+
+
+def seal_contact(ring: KeyRing, organization_id: UUID, signer: bytes, details: Details) -> bytes:
+    """What an organization is shown of a person, sealed for the contact's row."""
+    return _DETAILS.seal(ring, details, contacts_identity(organization_id, signer))
+
+
+def open_contact(ring: KeyRing, organization_id: UUID, signer: bytes, sealed: bytes) -> Details:
+    """What an organization is shown of a person; SealBrokenError."""
+    return _DETAILS.open(ring, sealed, contacts_identity(organization_id, signer))
 
 
 def seal_mail(ring: KeyRing, id_: UUID, content: MailContent) -> bytes:

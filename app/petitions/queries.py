@@ -59,6 +59,11 @@ async def find(session: AsyncSession, ref: str, principal: Principal | None) -> 
     return await session.scalar(visible_to(principal).where(_named(ref)))
 
 
+async def any_id(session: AsyncSession, ref: str) -> UUID | None:
+    """The id of a petition by id or slug, whether or not anybody may see it."""
+    return await session.scalar(select(Petition.id).where(_named(ref)))
+
+
 async def find_locked(session: AsyncSession, ref: str) -> Petition | None:
     """A petition by id or slug, locked, as it is after all changes under way."""
     query = select(Petition).where(_named(ref)).with_for_update()

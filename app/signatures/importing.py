@@ -22,8 +22,8 @@ from app.kit.problems import OperatorError, Problem, errors_of
 from app.people.consents.policy import ConsentPolicy, check
 from app.petitions.directory import Entry
 from app.signatures.engine import insert
-from app.signatures.engine.insert import Outcome, Signing
 from app.signatures.engine.lanes import Lane
+from app.signatures.engine.signings import Origin, Outcome, Signing
 from app.signatures.schemas import ImportedSigning
 from app.signatures.signing.prepare import prepare
 
@@ -193,7 +193,7 @@ class Import:
     async def _commit(self, batch: list[tuple[int, Signing]]) -> None:
         if not batch:
             return
-        committed = await insert.sign(self._lane, [signing for _, signing in batch], insert.FROM_IMPORT)
+        committed = await insert.sign(self._lane, [signing for _, signing in batch], Origin.IMPORT)
         for (number, _), outcome in zip(batch, committed.outcomes, strict=True):
             if outcome is Outcome.COUNTED:
                 self.summary.counted += 1

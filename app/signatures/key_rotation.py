@@ -8,4 +8,10 @@ from app.signatures.moderation import rules
 from app.signatures.signing.sealing import identity
 
 SIGNATURES = SealedColumn("signatures", {"petition_id": "uuid", "signer": "bytea"}, "sealed", identity)
+ATTEMPTS = SealedColumn(
+    "signature_attempts",
+    {"petition_id": "uuid", "signer": "bytea", "id": "uuid"},
+    "sealed",
+    lambda petition_id, signer, _: identity(petition_id, signer),
+)
 INVALIDATIONS = SealedColumn("invalidations", {"id": "uuid"}, "sealed", rules.identity)

@@ -11,13 +11,15 @@ from app.kit.mail.sender import MailSource
 from app.kit.mail.templates import MailTemplates
 from app.kit.room_interface import Room, Services, Sweep
 from app.kit.shutdown import on_shutdown
-from app.signatures import confirm_page, routes
+from app.signatures import routes
 from app.signatures.background import consents, mails, runner
 from app.signatures.background.consents import ConsentRecorder
 from app.signatures.background.mails import SignatureMails
 from app.signatures.background.milestones import mark_reached
 from app.signatures.background.withdrawal_messages import WithdrawalMessages
-from app.signatures.key_rotation import INVALIDATIONS, SIGNATURES
+from app.signatures.confirmation import pages as confirmation_pages
+from app.signatures.confirmation import routes as confirmation_routes
+from app.signatures.key_rotation import ATTEMPTS, INVALIDATIONS, SIGNATURES
 from app.signatures.me import routes as me_routes
 from app.signatures.me.service import SignatureStore
 from app.signatures.moderation import routes as moderation_routes
@@ -68,7 +70,8 @@ ROOM = Room(
     routers=[
         routes.signing_router,
         routes.router,
-        confirm_page.router,
+        confirmation_routes.router,
+        confirmation_pages.router,
         me_routes.router,
         moderation_routes.router,
     ],
@@ -76,7 +79,7 @@ ROOM = Room(
     hand_read_bodies=[SigningBody, ConfirmationBody],
     api_services=[_open, _open_trends],
     personal_data=SignatureStore,
-    sealed_columns=[SIGNATURES, INVALIDATIONS],
+    sealed_columns=[SIGNATURES, ATTEMPTS, INVALIDATIONS],
     sweeps=_sweeps,
     background=[runner.work],
     mail_sources=_mail_sources,

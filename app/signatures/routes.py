@@ -21,7 +21,7 @@ from app.petitions.directory import Entry
 from app.petitions.service import PetitionNotFound
 from app.signatures import service
 from app.signatures.dimensions import BY_NAME
-from app.signatures.engine.insert import Signing
+from app.signatures.engine.signings import Signing
 from app.signatures.reading import breakdown
 from app.signatures.schemas import (
     ChallengeView,
@@ -36,7 +36,7 @@ from app.signatures.schemas import (
     WithdrawalView,
 )
 from app.signatures.services import SigningServices
-from app.signatures.signing.sealing import write_receipt
+from app.signatures.signing.sealing import write_proven_receipt, write_receipt
 
 # Bytes: a comment of 2,000 letters outside the Latin alphabet and twenty consents, with room to spare.
 _LONGEST_SIGNING = 64 * 1024
@@ -85,11 +85,17 @@ def _answer(services: SigningServices, entry: Entry, signing: Signing) -> str:
 
 @signing_router.post("/v1/confirmations", response_model=ConfirmationView, openapi_extra=json_body(ConfirmationBody))
 async def confirm(request: Request) -> Response:
-    """Confirm a signature with the token of the mailed link; doing it again is answered alike, for 30 days."""
+    """Confirm what the mailed link was sent for; doing it again changes nothing, and is answered alike for 30 days.
+
+    Show the person first what they confirm (`POST /v1/confirmations/preview`), with a box for each consent.
+    """
     body = await read_body(request, ConfirmationBody, _LONGEST_CONFIRMATION)
-    at = f"/v1/petitions/{await service.confirm(signing_services(request), body.token)}"
-    links = f'{{"petition":"{at}","count":"{at}/count","stream":"{at}/stream"}}'
-    return Response(f'{{"status":"confirmed","links":{links}}}', media_type="application/json")
+    services = signing_services(request)
+    link = await service.confirm(services, body.token, body.consents)
+    at = f"/v1/petitions/{link.petition_id}"
+    links = f'{{"petition":"{at}","count":"{at}/count","stream":"{at}/stream","withdraw":"{at}/withdrawals"}}'
+    receipt = write_proven_receipt(services.ring, link.petition_id, link.signer, link.id)
+    return Response(f'{{"status":"confirmed","receipt":"{receipt}","links":{links}}}', media_type="application/json")
 
 
 @signing_router.get("/v1/petitions/{petition}/count", response_model=CountView)
@@ -118,10 +124,18 @@ async def challenge(services: Services, response: Response, petition: str) -> di
 
 
 @router.post("/v1/petitions/{petition}/withdrawals")
-async def withdraw(services: Services, petition: str, body: WithdrawalBody) -> WithdrawalView:
-    """Withdraw the signature this receipt came with; its personal data is destroyed."""
-    entry = await service.find(services, petition)
-    await service.withdraw(services, entry.id, body.receipt)
+async def withdraw(services: Services, session: Session, petition: str, body: WithdrawalBody) -> WithdrawalView:
+    """Withdraw what this receipt came with; its personal data is destroyed. Whatever became of the petition."""
+    entry = services.directory.peek(petition)
+    id_ = entry.id if entry else await petitions.any_id(session, petition)
+    if id_ is None:
+        raise PetitionNotFound
+    try:
+        await service.withdraw(services, id_, body.receipt)
+    except service.UnknownReceipt:
+        # A petition that is not public looks as if it were not there, but to those who have signed it.
+        await service.find(services, petition)
+        raise
     return WithdrawalView()
 
 

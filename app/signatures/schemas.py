@@ -13,10 +13,14 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
 from app.kit.text.countries import Country
 from app.kit.text.fields import Body, Line, Locale, Moment, Name, Paragraph, View
+from app.people.consents.words import ConsentInWords
 from app.people.schemas import Consent, Email
 from app.signatures.dimensions import NAMES
 
 _REFERRAL = re.compile(r"(group|event):([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})")
+
+# Consents with one signature.
+MOST_CONSENTS = 20
 
 PostalCode = Annotated[str, StringConstraints(strip_whitespace=True, max_length=20, pattern=r"^[A-Za-z0-9 -]*$")]
 # Stored in clear, for tallies: so it must be the name of a place and not a sentence.
@@ -45,7 +49,7 @@ class SignatureBody(Body):
     region: Region | None = None
     locale: Annotated[Locale | None, Sealed("l")] = None
     comment: Annotated[Paragraph | None, Sealed("c")] = None
-    consents: Annotated[list[Consent], Field(max_length=20, default_factory=list), Sealed("y")]
+    consents: Annotated[list[Consent], Field(max_length=MOST_CONSENTS, default_factory=list), Sealed("y")]
     source: Source | None = None
     referral: Annotated[
         Line | None,
@@ -105,7 +109,7 @@ class SignatureView(BaseModel):
 
     id: UUID
     status: Literal["confirmed", "pending"]
-    receipt: Annotated[str, Field(description="keep it: it alone withdraws this signature")]
+    receipt: Annotated[str, Field(description="keep it: it withdraws this signature until it is confirmed by mail")]
     links: Links
 
 
@@ -116,15 +120,48 @@ class WithdrawalBody(Body):
 
 
 class WithdrawalView(BaseModel):
-    """After this answer no signature stands that the receipt opened."""
+    """After this answer nothing stands that nobody but the holder of the receipt had said.
+
+    What was confirmed by mail is withdrawn by the receipt of the confirmation. With that of the signing, its mailbox is
+    sent a link which does it; the answer is the same.
+    """
 
     status: Literal["withdrawn"] = "withdrawn"
 
 
-class ConfirmationBody(Body):
+class LinkBody(Body):
     """The token of the link in the mail."""
 
     token: Annotated[str, Field(min_length=1, max_length=200)]
+
+
+class ConfirmationBody(LinkBody):
+    """The token of the link in the mail, and which of the consents that it showed are meant."""
+
+    consents: Annotated[
+        list[Annotated[int, Field(ge=0, lt=MOST_CONSENTS)]],
+        Field(
+            max_length=MOST_CONSENTS,
+            default_factory=list,
+            description="the `number` of each consent that the person has ticked; one that is not named is not given",
+        ),
+    ]
+
+
+class ConfirmationPreview(BaseModel):
+    """What a link would confirm. Once it is confirmed, no more than that it is."""
+
+    status: Literal["unconfirmed", "confirmed"]
+    petition_id: UUID
+    petition: Annotated[str, Field(description="its slug")]
+    title: str
+    given_name: str | None = None
+    family_name: str | None = None
+    country: str | None = None
+    region: str | None = None
+    postal_code: str | None = None
+    comment: str | None = None
+    consents: list[ConsentInWords] = []
 
 
 class ConfirmationLinks(BaseModel):
@@ -133,12 +170,16 @@ class ConfirmationLinks(BaseModel):
     petition: str
     count: str
     stream: str
+    withdraw: str
 
 
 class ConfirmationView(BaseModel):
     """The answer to a link that was followed, for the first time or again."""
 
     status: Literal["confirmed"] = "confirmed"
+    receipt: Annotated[
+        str, Field(description="keep it instead of the one of the signing: it alone withdraws what is confirmed")
+    ]
     links: ConfirmationLinks
 
 

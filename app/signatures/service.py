@@ -1,21 +1,22 @@
 """Signing, confirming and withdrawing through the signing engine, and the reasons to refuse."""
 
+from collections.abc import Iterable
 from datetime import timedelta
 from uuid import UUID
 
 from app.kit.abuse.client_addresses import Address
 from app.kit.clock import now
 from app.kit.crypto.sealing import SealBrokenError
-from app.kit.problems import Conflict, Invalid, NotFound
+from app.kit.problems import Conflict, Invalid, NotFound, Problem
 from app.people.consents import policy
 from app.petitions.directory import Entry
 from app.petitions.service import PetitionNotFound
-from app.signatures.engine.insert import Outcome, Signing
+from app.signatures.engine.signings import Outcome, Signing
 from app.signatures.engine.transitions import Confirmation, Withdrawal
 from app.signatures.schemas import SigningBody
 from app.signatures.services import SigningServices
 from app.signatures.signing.prepare import prepare
-from app.signatures.signing.sealing import read_link, read_receipt
+from app.signatures.signing.sealing import Link, read_link, read_receipt
 
 # How long the link in a mail can be followed.
 LINK_LASTS = timedelta(days=30)
@@ -43,6 +44,13 @@ class UnknownLink(NotFound):
     """This link is not one of ours, or too old."""
 
     slug = "unknown-link"
+
+
+class SignatureGone(Problem):
+    """What this link was sent for is not there any more: it was withdrawn, or others took its place. Sign again."""
+
+    status = 410
+    slug = "signature-gone"
 
 
 async def find(services: SigningServices, ref: str) -> Entry:
@@ -98,22 +106,43 @@ def _check(entry: Entry | None, country: str) -> None:
         raise CountryNotAllowed
 
 
-async def confirm(services: SigningServices, token: str) -> UUID:
-    """Confirm the signature that the link was sent for, if it is still pending; returns the petition. UnknownLink."""
+def follow(services: SigningServices, token: str) -> Link:
+    """What the link in a mail was sent for; UnknownLink."""
     try:
         link = read_link(services.ring, token)
     except SealBrokenError:
         raise UnknownLink from None
     if now() > link.written_at + LINK_LASTS:
         raise UnknownLink
-    await services.engine.submit(Confirmation(link.petition_id, link.signer, link.id))
-    return link.petition_id
+    return link
+
+
+async def confirm(services: SigningServices, token: str, consents: Iterable[int] = ()) -> Link:
+    """Confirm the attempt that the link was sent for, with those of its consents; UnknownLink, SignatureGone.
+
+    Doing it again changes nothing: neither what was said, nor the consents that were accepted.
+    """
+    link = follow(services, token)
+    accepted = sum(1 << number for number in set(consents))
+    outcome = await services.engine.submit(Confirmation(link.petition_id, link.signer, link.id, accepted))
+    if outcome is Outcome.NOTHING:
+        raise SignatureGone
+    return link
 
 
 async def withdraw(services: SigningServices, petition_id: UUID, receipt: str) -> None:
-    """Withdraw the signature that the receipt opens, if any; UnknownReceipt when we have not written it."""
+    """Withdraw the attempt that the receipt is of, if any; UnknownReceipt when we have not written it.
+
+    It works whatever became of the petition: one can always take back.
+    """
     try:
-        signer, id_ = read_receipt(services.ring, petition_id, receipt)
+        read = read_receipt(services.ring, petition_id, receipt)
     except SealBrokenError:
         raise UnknownReceipt from None
-    await services.engine.submit(Withdrawal(petition_id, signer, id_))
+    await services.engine.submit(Withdrawal(petition_id, read.signer, read.id, read.proven))
+
+
+async def withdraw_by_link(services: SigningServices, token: str) -> None:
+    """Withdraw the attempt that the link in a mail was sent for; UnknownLink."""
+    link = follow(services, token)
+    await services.engine.submit(Withdrawal(link.petition_id, link.signer, link.id, proven=True))

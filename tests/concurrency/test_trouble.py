@@ -11,7 +11,7 @@ import pytest
 from app.kit.database.session import Database, driver_url
 from app.kit.problems import Unavailable
 from app.settings import Settings
-from app.signatures.engine.insert import Signing
+from app.signatures.engine.signings import Signing
 from app.signatures.services import SigningServices
 from tests.support.application import serving
 from tests.support.databases import run

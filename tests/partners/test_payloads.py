@@ -15,7 +15,7 @@ from app.kit.database.session import Database
 from app.partners.outbound.feed.feed import KeyMissingError
 from app.partners.outbound.message_types.bodies import bodies_of
 from app.people.pseudonyms import person_id
-from app.signatures.engine.insert import Signing
+from app.signatures.engine.signings import Signing
 from app.signatures.schemas import ImportedSigning
 from app.signatures.services import SigningServices
 from app.signatures.signing.prepare import prepare

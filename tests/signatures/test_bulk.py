@@ -11,7 +11,7 @@ import pytest
 from app.kit.clock import now
 from app.kit.database.ids import uuid7
 from app.kit.database.session import Database
-from app.signatures.engine.insert import Outcome, Signing
+from app.signatures.engine.signings import Outcome, Signing
 from app.signatures.schemas import ImportedSigning
 from app.signatures.services import SigningServices
 from app.signatures.signing.prepare import prepare

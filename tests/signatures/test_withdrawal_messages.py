@@ -14,7 +14,7 @@ from app.people.pseudonyms import person_id
 from app.settings import Settings
 from app.signatures.background.consents import ConsentRecorder
 from app.signatures.background.withdrawal_messages import WithdrawalMessages
-from app.signatures.engine.insert import Outcome
+from app.signatures.engine.signings import Outcome
 from app.signatures.me.service import SignatureStore
 from app.signatures.schemas import ImportedSigning
 from app.signatures.services import SigningServices

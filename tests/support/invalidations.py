@@ -11,7 +11,7 @@ from app.kit.clock import now
 from app.kit.database.session import Database
 from app.signatures.background import runner
 from app.signatures.engine import insert
-from app.signatures.engine.insert import Signing
+from app.signatures.engine.signings import Signing
 from app.signatures.engine.lanes import Lane, claim
 from app.signatures.engine.scan import ScanProgress
 from app.signatures.schemas import ImportedSigning

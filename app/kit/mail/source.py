@@ -61,7 +61,7 @@ class MailDraft(NamedTuple):
 
     recipient: str
     locale: str
-    values: Mapping[str, str]
+    values: Mapping[str, Any]
     message_id: str
     unsubscribe_url: str | None = None
     template_locales: Iterable[str] = ()
@@ -133,6 +133,10 @@ class LeasedMails(ABC, Generic[Opened, Known]):
         """Whether this attempt counts against the limit of mails to `row.signer`."""
         return False
 
+    def _client_of(self, row: MailRow) -> bytes | None:  # noqa: ARG002 - a room may say otherwise
+        """Who caused this mail, if it was somebody else than its recipient."""
+        return None
+
     async def _postpone(self, session: AsyncSession, rows: Sequence[MailRow]) -> None:
         """Make these due in an hour, as if they had not been claimed: their recipients have had enough for now."""
         raise NotImplementedError
@@ -196,9 +200,24 @@ class LeasedMails(ABC, Generic[Opened, Known]):
     async def _may_send(self, row: MailRow) -> bool:
         if self._limit is None or not self._is_limited(row):
             return True
-        within = await self._limit.hit(f"{self._settings.mails_per_hour} per hour", "mail", row.signer)
+        within = await self._is_within(self._limit, row.signer, self._client_of(row))
         # Five sendings are the most in any case: without the store, one mail too many is better than none.
         return within or self._limit.degraded
+
+    async def _is_within(self, limit: RecipientLimit, signer: bytes, client: bytes | None) -> bool:
+        """Whether one more mail to this person is within the limits of an hour.
+
+        Of what one client causes a third is sent. The first one that a client causes is counted for itself: so whatever
+        others have caused, there is one left for whoever has caused none yet.
+        """
+        most = self._settings.mails_per_hour
+        if client is None:
+            return await limit.hit(f"{most} per hour", "mail", signer)
+        if await limit.hit("1 per hour", "mail-first", signer, client):
+            return await limit.hit(f"{most} per hour", "mail-firsts", signer)
+        of_client = f"{max(1, most // 3)} per hour"
+        within = await limit.hit(of_client, "mail-client", signer, client)
+        return within and await limit.hit(f"{most} per hour", "mail", signer)
 
     async def settle(self, results: Sequence[Result]) -> Sequence[bool]:
         """Record these results in one transaction; of each, whether its mail was given up.

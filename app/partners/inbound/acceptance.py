@@ -19,7 +19,7 @@ from app.partners.partnerships.terms import CoveredPetition, Terms, covered_peti
 from app.partners.schemas import PartnerSigning
 from app.people.consents.policy import ConsentPolicy, check, read_policies
 from app.people.schemas import Consent
-from app.signatures.engine.insert import Signing
+from app.signatures.engine.signings import Signing
 from app.signatures.signing.prepare import prepare
 
 # By how much a partner's clock may be ahead of ours.

@@ -17,7 +17,7 @@ from app.partners.inbound.idempotency import Webhook
 from app.partners.inbound.items import Item
 from app.partners.inbound.services import InboundServices
 from app.signatures.engine.bulk import BATCH_LIMIT
-from app.signatures.engine.insert import Outcome
+from app.signatures.engine.signings import Outcome
 from app.signatures.service import CountryNotAllowed, PetitionNotOpen
 
 _STATUS = {Outcome.COUNTED: "counted", Outcome.PENDING: "pending"}

@@ -93,7 +93,13 @@ async def _merge(session: AsyncSession, ring: KeyRing, given: dict[bytes, Detail
 
 
 def _merged(kept: Details, given: Details) -> Details:
-    """What is kept, with the fields that were never filled in taken from what was given."""
+    """What is kept, with the fields that were never filled in taken from what was given.
+
+    Names that the person has said themself replace those that anybody may have typed.
+    """
+    if given.proven and not kept.proven:
+        said = {name: getattr(given, name) or "" for name in ("given_name", "family_name")}
+        kept = replace(kept, **said, locale=given.locale or kept.locale, proven=True)
     missing = {name: value for name, value in asdict(given).items() if getattr(kept, name) is None}
     return replace(kept, **missing)
 
@@ -118,7 +124,11 @@ async def change(session: AsyncSession, ring: KeyRing, signer: bytes, changes: d
     if purposes - await queries.purposes_given_to_the_movement(session, signer):
         raise ConsentNeeded
     former = rows[0][1]
-    details = replace(open_details(ring, signer, former), **{name: value or "" for name, value in changes.items()})
+    details = open_details(ring, signer, former)
+    said = {name: value or "" for name, value in changes.items()}
+    # Whoever is signed in has seen both names, and says by changing one that they hold.
+    is_named = details.proven or not said.keys().isdisjoint({"given_name", "family_name"})
+    details = replace(details, **said, proven=is_named)
     await _store(session, ring, signer, former, details)
     return details
 

@@ -1,9 +1,10 @@
 """The consent ledger, append-only: for a person, an organization and a purpose, one of the entries counts.
 
-That is the latest proven entry: one made on the person's own page, by the link in a mail, or with a signature confirmed
-by mail. Where no mail confirms, anybody can sign with anybody's address, so an unproven entry counts only when there is
-no proven one. The latest is the one decided last, not the one written last: an import may bring an old decision after a
-newer one. `queries.PRECEDENCE` is this rule.
+That is the latest proven entry: one made on the person's own page, by the link in a mail, or with an attempt to sign
+that its own mailed link has proven. What an organization has brought about itself is entered unproven, and counts only
+when there is no proven entry. What nobody has proven or vouched for is not entered at all: it stays in the attempt.
+The latest is the one decided last, not the one written last: an import may bring an old decision after a newer one.
+`queries.PRECEDENCE` is this rule.
 """
 
 from collections.abc import Iterable, Sequence
@@ -12,7 +13,7 @@ from operator import attrgetter
 from typing import NamedTuple, TypeAlias
 from uuid import UUID
 
-from sqlalchemy import insert
+from sqlalchemy import delete, insert, tuple_
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.kit.clock import now
@@ -21,7 +22,7 @@ from app.kit.database.ids import uuid7
 from app.kit.database.outbox import NewMessage, publish
 from app.people import queries
 from app.people.account import service
-from app.people.models import Consent, OutgoingMail
+from app.people.models import Consent, Contact, OutgoingMail
 from app.people.queries import HAS_CONSENT_SQL, consenting, latest_of
 from app.people.sealing import MailContent, seal_mail
 
@@ -41,7 +42,10 @@ _rank = attrgetter(*queries.PRECEDENCE[:-1])
 
 
 class Entry(NamedTuple):
-    """One decision. `page`: where it was made; `partner_id`: who brought it; `proven`: the person made it."""
+    """One decision. `page`: where it was made; `partner_id`: who brought it; `proven`: the person made it.
+
+    `attempt_id`: the attempt to sign that it came with.
+    """
 
     signer: bytes
     organization_id: UUID
@@ -53,6 +57,7 @@ class Entry(NamedTuple):
     partner_id: UUID | None = None
     page: str | None = None
     proven: bool = True
+    attempt_id: UUID | None = None
 
     @property
     def key(self) -> Key:
@@ -88,7 +93,15 @@ async def enter(session: AsyncSession, ring: KeyRing, entries: Sequence[Entry]) 
     given = [entry for entry in counting if entry.given and not (entry.key in before and before[entry.key].given)]
     await _welcome(session, ring, [entry for entry in given if (entry.signer, entry.organization_id) not in greeted])
     await _delete_kept_for(session, ring, [entry for entry in counting if entry.proven and not entry.given])
+    await _delete_contacts(session, [entry for entry in counting if not entry.given])
     return given
+
+
+async def _delete_contacts(session: AsyncSession, withdrawn: Iterable[Entry]) -> None:
+    """Nothing is shown to an organization any more of whoever has taken the consent back."""
+    keys = {(entry.organization_id, entry.signer) for entry in withdrawn if entry.purpose == "news"}
+    if keys:
+        await session.execute(delete(Contact).where(tuple_(Contact.organization_id, Contact.signer).in_(sorted(keys))))
 
 
 async def decide(

@@ -16,14 +16,14 @@ from app.kit.logs import failure_of, log
 from app.kit.mail import failures
 from app.kit.room_interface import ErasureChoice, PersonalDataStore
 from app.people import queries
-from app.people.models import MAIL_SOURCE, Consent, OutgoingMail, Person, PersonSession, SignIn
+from app.people.models import MAIL_SOURCE, Consent, Contact, OutgoingMail, Person, PersonSession, SignIn
 from app.people.presenters import show_consents
 from app.people.pseudonyms import person_id
-from app.people.sealing import open_details
+from app.people.sealing import open_contact, open_details
 
 # In this order: the deletion waits for a sign-in being used and a session that is writing, and deletes what they wrote.
 # Their mails come after these.
-_TABLES = (SignIn, PersonSession, Person)
+_TABLES = (SignIn, PersonSession, Person, Contact)
 PERSON_ERASED = "person.erased"
 
 
@@ -37,6 +37,7 @@ async def export(
         "exported_at": now().isoformat(),
         "person": await _person(session, ring, signer),
         "consents": [view.model_dump(mode="json") for view in shown],
+        "contacts": await _contacts(session, ring, signer),
         "sessions": await _rows(
             session, PersonSession, signer, ("id", "created_at", "last_used_at", "expires_at", "ended_at")
         ),
@@ -59,6 +60,25 @@ async def _person(session: AsyncSession, ring: KeyRing, signer: bytes) -> dict[s
         # The rest of the export does not depend on it.
         log.error("a person cannot be read", **failure_of(error))
         return {"unreadable": True} | times
+
+
+async def _contacts(session: AsyncSession, ring: KeyRing, signer: bytes) -> list[dict[str, Any]]:
+    """What each organization is shown of a person."""
+    query = select(Contact.organization_id, Contact.sealed).where(Contact.signer == signer)
+    rows = (await session.execute(query.order_by(Contact.organization_id))).all()
+    names = await queries.organizations_by_id(session, {organization_id for organization_id, _ in rows})
+    return [
+        {"organization": names[organization_id].slug, **_shown(ring, organization_id, signer, sealed)}
+        for organization_id, sealed in rows
+    ]
+
+
+def _shown(ring: KeyRing, organization_id: UUID, signer: bytes, sealed: bytes) -> dict[str, Any]:
+    try:
+        return asdict(open_contact(ring, organization_id, signer, sealed))
+    except SealBrokenError as error:
+        log.error("a contact cannot be read", **failure_of(error))
+        return {"unreadable": True}
 
 
 async def _rows(

@@ -12,7 +12,8 @@ from typing import Any, NamedTuple
 from uuid import UUID
 
 from app.people.consents.service import HAS_CONSENT_SQL
-from app.signatures.engine import transitions
+from app.signatures.engine import attempts, transitions
+from app.signatures.engine.attempts import CONSENTS_DUE, CONSENTS_DUE_WAITING
 from app.signatures.engine.lanes import Lane
 from app.signatures.engine.transitions import ANONYMOUS, COUNTED, DELETE, EFFECTIVE_STATE, NO_MAIL_DUE, UPDATE
 
@@ -27,26 +28,51 @@ _LOCKED = """
      WHERE o.petition_id = $1 AND o.signer >= $2 AND o.signer < $3 AND {condition}
      ORDER BY o.signer FOR UPDATE) AS old
 """
+# The same of attempts that wait. Their people's rows are locked first, as everybody does.
+_WAITING = """
+    UPDATE signature_attempts s SET {changes} FROM (
+        SELECT o.signer, o.id FROM signatures l
+        JOIN signature_attempts o ON o.petition_id = l.petition_id AND o.signer = l.signer
+        WHERE l.petition_id = $1 AND l.signer >= $2 AND l.signer < $3 AND {condition}
+        ORDER BY l.signer FOR UPDATE OF l
+    ) AS old
+    WHERE s.petition_id = $1 AND s.signer = old.signer AND s.id = old.id
+    RETURNING s.petition_id, s.signer
+"""
+
+
+class _Statements(NamedTuple):
+    """What is done about attempts that wait, and then about those that stand."""
+
+    waiting: str
+    standing: str
+
+
+def _both(changes: str, condition: str) -> _Statements:
+    standing = UPDATE.format(changes=changes, locked=_LOCKED.format(condition=condition))
+    return _Statements(_WAITING.format(changes=changes, condition=condition), standing)
+
+
 INVALIDATES = "o.state IN ('pending', 'confirmed')"
 
 # `{rule}` is a condition on the row `o`, whose parameters are numbered from this one on.
 FIRST_RULE_PARAMETER = 5
-_INVALIDATE = UPDATE.format(
+_INVALIDATE = _both(
     changes=f"state = 'invalidated', state_before = s.state, invalidation_id = $4, {NO_MAIL_DUE}",
-    locked=_LOCKED.format(condition=f"{INVALIDATES} AND {{rule}}"),
+    condition=f"{INVALIDATES} AND {{rule}}",
 )
 # People who could not confirm meanwhile are asked again.
-_RESTORE = UPDATE.format(
+_RESTORE = _both(
     changes="""
         state = s.state_before, state_before = NULL, invalidation_id = NULL,
         mail_due_at = CASE WHEN s.state_before = 'pending' AND s.held IS NULL THEN now() END,
         mail_since = CASE WHEN s.state_before = 'pending' AND s.held IS NULL THEN now() END,
         due_mail = CASE WHEN s.state_before = 'pending' AND s.held IS NULL THEN 'confirm_signature' END
     """,
-    locked=_LOCKED.format(condition="o.state = 'invalidated' AND o.invalidation_id = $4"),
+    condition="o.state = 'invalidated' AND o.invalidation_id = $4",
 )
 # A signature on hold goes on as if nothing had happened: it counts, or its signer is asked to confirm ($5).
-_RELEASE = UPDATE.format(
+_RELEASE = _both(
     changes="""
         held = NULL,
         state = CASE WHEN $5 OR s.state = 'invalidated' THEN s.state ELSE 'confirmed' END,
@@ -55,17 +81,25 @@ _RELEASE = UPDATE.format(
         mail_since = CASE WHEN $5 AND s.state <> 'invalidated' THEN now() END,
         due_mail = CASE WHEN $5 AND s.state <> 'invalidated' THEN 'confirm_signature' END
     """,
-    locked=_LOCKED.format(condition=f"{EFFECTIVE_STATE} = 'pending' AND o.held IS NOT NULL AND o.signed_at < $4"),
+    condition=f"{EFFECTIVE_STATE} = 'pending' AND o.held IS NOT NULL AND o.signed_at < $4",
 )
 _WITHOUT_CONSENT = f"NOT {HAS_CONSENT_SQL.format(signer='o.signer')}"
 # A signature whose consents are not in the ledger yet has to wait; those of invalidated signatures never get there.
-_ENTERED = "(o.consents_due IS NOT TRUE OR o.state = 'invalidated')"
+_ENTERED = f"{CONSENTS_DUE.format(row='o')} IS NOT TRUE"
+_ALL_ENTERED = f"""{_ENTERED} AND NOT EXISTS (
+    SELECT FROM signature_attempts a WHERE a.petition_id = o.petition_id AND a.signer = o.signer
+    AND {CONSENTS_DUE_WAITING.format(row="a")}
+)"""
 # An anonymous row has an empty `sealed` and is passed over when it is met again.
 _ANONYMIZE = UPDATE.format(
     changes=ANONYMOUS,
-    locked=_LOCKED.format(condition=f"{COUNTED} AND o.sealed <> '' AND {_ENTERED} AND {_WITHOUT_CONSENT}"),
+    locked=_LOCKED.format(condition=f"{COUNTED} AND o.sealed <> '' AND {_ALL_ENTERED} AND {_WITHOUT_CONSENT}"),
 )
-_FORGET = DELETE.format(locked=_LOCKED.format(condition=f"NOT {COUNTED} AND {_WITHOUT_CONSENT}"))
+_FORGET = DELETE.format(locked=_LOCKED.format(condition=f"NOT {COUNTED} AND {_ALL_ENTERED} AND {_WITHOUT_CONSENT}"))
+_FORGET_WAITING = f"""
+    DELETE FROM signature_attempts o WHERE o.petition_id = $1 AND o.signer >= $2 AND o.signer < $3
+    AND {CONSENTS_DUE_WAITING.format(row="o")} IS NOT TRUE AND {_WITHOUT_CONSENT}
+"""
 
 
 class Rule(NamedTuple):
@@ -103,7 +137,8 @@ def chunk_at(petition_id: UUID, number: int, count: int) -> Chunk:
 
 async def invalidate(lane: Lane, chunk: Chunk, invalidation_id: UUID, rule: Rule) -> ChunkResult:
     """Invalidate what the rule matches, inside the caller's transaction on the lane's connection."""
-    return await _change(lane, chunk, _INVALIDATE.format(rule=rule.condition), invalidation_id, *rule.values)
+    statements = _Statements(*(statement.format(rule=rule.condition) for statement in _INVALIDATE))
+    return await _change(lane, chunk, statements, invalidation_id, *rule.values)
 
 
 async def restore(lane: Lane, chunk: Chunk, invalidation_id: UUID) -> ChunkResult:
@@ -118,11 +153,15 @@ async def release(lane: Lane, chunk: Chunk, signed_before: datetime, *, confirme
 
 async def anonymize(lane: Lane, chunk: Chunk) -> ChunkResult:
     """Destroy the personal data of people without other consent: what counts stays nameless, the rest is deleted."""
-    kept = await _change(lane, chunk, _ANONYMIZE)
-    gone = await _change(lane, chunk, _FORGET)
-    return ChunkResult(kept.changed + gone.changed, kept.totals | gone.totals)
-
-
-async def _change(lane: Lane, chunk: Chunk, statement: str, *values: Any) -> ChunkResult:
-    rows = await lane.connection.fetch(statement, *chunk, *values)
+    await lane.connection.execute(_FORGET_WAITING, *chunk)
+    rows = await lane.connection.fetch(_ANONYMIZE, *chunk)
+    rows += await lane.connection.fetch(_FORGET, *chunk)
     return ChunkResult(len(rows), await transitions.apply_changes(lane, {chunk.petition_id}, rows))
+
+
+async def _change(lane: Lane, chunk: Chunk, statements: _Statements, *values: Any) -> ChunkResult:
+    """Where the attempt that stood does not count any more, or one that waits counts again, the next one stands."""
+    waiting = await lane.connection.fetch(statements.waiting, *chunk, *values)
+    rows = await lane.connection.fetch(statements.standing, *chunk, *values)
+    changes = await attempts.stand_next(lane.connection, {(row[0], row[1]) for row in (*waiting, *rows)})
+    return ChunkResult(len(rows), await transitions.apply_changes(lane, {chunk.petition_id}, rows, changes))

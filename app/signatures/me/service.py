@@ -38,6 +38,14 @@ _OWN = text("""
     FROM petitions p JOIN signatures s ON s.petition_id = p.id AND s.signer = :signer
     ORDER BY s.signed_at DESC, p.id
 """)
+_ATTEMPTS = text("""
+    SELECT a.petition_id, p.slug, p.title, a.id, a.signed_at, coalesce(a.state_before, a.state) AS state,
+        a.country, a.region, a.source, a.group_id, a.event_id, a.sealed, a.disposable IS NOT NULL AS disposable,
+        a.mail_count, a.partner_id, a.imported, a.proven,
+        NULL AS superseded_partner_ids, NULL AS superseded_attempt_ids
+    FROM petitions p JOIN signature_attempts a ON a.petition_id = p.id AND a.signer = :signer
+    ORDER BY a.signed_at DESC, a.id
+""")
 _HAS_ANY = text("""
     SELECT EXISTS (SELECT FROM petitions p JOIN signatures s ON s.petition_id = p.id AND s.signer = :signer)
 """)
@@ -58,6 +66,11 @@ async def _rows(session: AsyncSession, signer: bytes) -> Sequence[Any]:
     return (await session.execute(_OWN, {"signer": signer})).all()
 
 
+async def _attempts(session: AsyncSession, signer: bytes) -> Sequence[Any]:
+    """The other attempts to sign with this person's address."""
+    return (await session.execute(_ATTEMPTS, {"signer": signer})).all()
+
+
 async def withdraw(services: SigningServices, database: Database, signer: bytes, ref: str) -> None:
     """Withdraw one's signature under this petition; SignatureNotFound. Harmless to repeat."""
     id_ = as_id(ref)
@@ -66,7 +79,7 @@ async def withdraw(services: SigningServices, database: Database, signer: bytes,
     found = [row.petition_id for row in rows if row.petition_id == id_ or row.slug == ref]
     if not found:
         raise SignatureNotFound
-    await services.engine.submit(Withdrawal(found[0], signer, None))
+    await services.engine.submit(Withdrawal(found[0], signer, None, proven=True))
 
 
 @dataclass(frozen=True)
@@ -82,7 +95,9 @@ class SignatureStore:
 
     async def export(self, session: AsyncSession, ring: KeyRing, signer: bytes) -> list[Json]:
         """Everything kept with this person's signatures, in clear."""
-        return [_exported(ring, signer, row) for row in await _rows(session, signer)]
+        rows = [_exported(ring, signer, row) for row in await _rows(session, signer)]
+        others = [_exported(ring, signer, row) | {"waits": True} for row in await _attempts(session, signer)]
+        return rows + others
 
     async def erase(self, signer: bytes, choice: ErasureChoice) -> None:
         """Destroy what can name this person; with `keep`, signatures that count stay as nameless rows.
@@ -92,11 +107,12 @@ class SignatureStore:
         """
         async with self.services.database.transaction() as session:
             rows = await _rows(session, signer)
-            await publish(session, _erasure_messages(self.services.key_ring, signer, rows))
+            others = await _attempts(session, signer)
+            await publish(session, _erasure_messages(self.services.key_ring, signer, [*rows, *others]))
         erasures = [Erasure(row.petition_id, signer, choice == "keep") for row in rows]
         await asyncio.gather(*map(self.services.of(SigningServices).engine.submit, erasures))
         # Afterwards: no failure of a mail in flight is recorded any more.
-        attempts = {id_ for row in rows for id_ in (row.id, *(row.superseded_attempt_ids or ()))}
+        attempts = {id_ for row in (*rows, *others) for id_ in (row.id, *(row.superseded_attempt_ids or ()))}
         async with self.services.database.transaction() as session:
             await failures.forget(session, SignatureMails.name, attempts)
 

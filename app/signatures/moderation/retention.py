@@ -17,13 +17,14 @@ from app.kit.logs import log
 from app.people.consents.service import HAS_CONSENT_SQL
 from app.petitions.models import Petition
 from app.signatures.engine import chunks
+from app.signatures.engine.attempts import CONSENTS_DUE, CONSENTS_DUE_WAITING
 from app.signatures.engine.lanes import Lane
 from app.signatures.engine.scan import ScanProgress
 from app.signatures.engine.transitions import COUNTED
 from app.signatures.moderation.schemas import RetentionView
 
-# The same condition as that of their index (`models.py`).
-_WAITS = "o.consents_due AND o.state = 'confirmed'"
+_WAITS = CONSENTS_DUE.format(row="o")
+_WAITS_BESIDE = CONSENTS_DUE_WAITING.format(row="a")
 _DAY_HAS_COME = """
     p.personal_data_until <= (now() AT TIME ZONE 'UTC')::date AND p.personal_data_destroyed_at IS NULL
     AND p.state IN ('closed', 'archived')
@@ -31,6 +32,8 @@ _DAY_HAS_COME = """
 _HAS_COME = f"""
     {_DAY_HAS_COME} AND NOT EXISTS (
         SELECT 1 FROM signatures o WHERE o.petition_id = p.id AND {_WAITS}
+    ) AND NOT EXISTS (
+        SELECT 1 FROM signature_attempts a WHERE a.petition_id = p.id AND {_WAITS_BESIDE}
     )
 """
 _NEXT = f"SELECT p.id FROM petitions p WHERE {_HAS_COME} ORDER BY p.id LIMIT 1 FOR NO KEY UPDATE OF p SKIP LOCKED"
@@ -39,6 +42,9 @@ _WAITING = f"""
     SELECT EXISTS (
         SELECT 1 FROM signatures o WHERE o.petition_id = $1 AND o.signer >= $2 AND o.signer < $3
         AND {_WAITS}
+    ) OR EXISTS (
+        SELECT 1 FROM signature_attempts a WHERE a.petition_id = $1 AND a.signer >= $2 AND a.signer < $3
+        AND {_WAITS_BESIDE}
     )
 """
 _DONE = "UPDATE petitions SET personal_data_destroyed_at = now() WHERE id = $1"

@@ -10,7 +10,7 @@ from app.kit.database.ids import uuid7
 from app.people.fields import emails
 from app.people.schemas import Consent
 from app.signatures.dimensions import TallyKeys
-from app.signatures.engine.insert import AbuseSignals, Signing
+from app.signatures.engine.signings import AbuseSignals, Signing
 from app.signatures.schemas import SignatureBody
 from app.signatures.signing import email_domains
 from app.signatures.signing.sealing import Personal, seal_body

@@ -4,8 +4,8 @@ The record holds every field of the signer's body that is marked `Sealed` (`sche
 can serve side by side: names that one does not know are ignored, and kept when the record is sealed anew. What the
 versions before could say is written as they wrote it.
 
-A receipt is the sealed (signer, attempt) pair. Only the receipt of the attempt that the row holds opens it; the receipt
-of any other attempt looks alike and opens nothing.
+A receipt is the sealed (signer, attempt) pair: it is about that attempt, and no other of the same person. The receipt
+of a signing is held by whoever typed the address; a proven receipt, by whoever reads the mailbox.
 """
 
 import dataclasses
@@ -17,7 +17,7 @@ from pydantic import Field
 from pydantic_core import to_json
 
 from app.kit.crypto.sealed_records import RecordCodec
-from app.kit.crypto.sealing import SIGNER_BYTES, KeyRing
+from app.kit.crypto.sealing import SIGNER_BYTES, KeyRing, SealBrokenError
 from app.signatures.schemas import Sealed, SignatureBody
 
 _RECEIPT_BYTES = SIGNER_BYTES + 16
@@ -121,10 +121,32 @@ def write_receipt(ring: KeyRing, petition_id: UUID, signer: bytes, id_: UUID) ->
     return ring.write_token(signer + id_.bytes, b"receipt" + petition_id.bytes)
 
 
-def read_receipt(ring: KeyRing, petition_id: UUID, receipt: str) -> tuple[bytes, UUID]:
-    """The (signer, attempt) a receipt stands for; SealBrokenError when it is not one of this petition's."""
-    plain = ring.read_token(receipt, b"receipt" + petition_id.bytes)
-    return plain[:SIGNER_BYTES], UUID(bytes=plain[SIGNER_BYTES:_RECEIPT_BYTES])
+def write_proven_receipt(ring: KeyRing, petition_id: UUID, signer: bytes, id_: UUID) -> str:
+    """The receipt that is answered to a confirmation: whoever holds it has read the person's mail."""
+    return ring.write_token(signer + id_.bytes, b"proven receipt" + petition_id.bytes)
+
+
+class Receipt(NamedTuple):
+    """What a receipt stands for. `proven`: it came to whoever reads the person's mail."""
+
+    signer: bytes
+    id: UUID
+    proven: bool
+
+
+def read_receipt(ring: KeyRing, petition_id: UUID, receipt: str) -> Receipt:
+    """A receipt of a signing, of a confirmation, or the token of a mailed link; SealBrokenError when it is none of
+    this petition's."""
+    for context, proven in ((b"receipt", False), (b"proven receipt", True)):
+        try:
+            plain = ring.read_token(receipt, context + petition_id.bytes)
+        except SealBrokenError:
+            continue
+        return Receipt(plain[:SIGNER_BYTES], UUID(bytes=plain[SIGNER_BYTES:_RECEIPT_BYTES]), proven)
+    link = read_link(ring, receipt)
+    if link.petition_id != petition_id:
+        raise SealBrokenError
+    return Receipt(link.signer, link.id, proven=True)
 
 
 class Link(NamedTuple):

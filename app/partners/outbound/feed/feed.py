@@ -55,13 +55,24 @@ _NUMBERS = text("""
     SELECT number FROM signer_feed_entries WHERE organization_id = :organization_id AND number > :behind
     ORDER BY number LIMIT :limit
 """)
+# Of each consent the attempt that it came with, and no other: what somebody said elsewhere is nobody's here. What was
+# entered before attempts were noted is told of a signature that the person themself has confirmed.
 _SIGNERS = text(f"""
     SELECT c.signer, c.petition_id, p.slug, s.id, s.country, s.region, s.signed_at, s.sealed,
         s.partner_id = f.organization_id AS own, latest.decided_at, latest.proven, t.version
     FROM signer_feed_entries f
     JOIN consents c ON c.id = f.consent_id
     JOIN petitions p ON p.id = c.petition_id
-    JOIN signatures s ON s.petition_id = c.petition_id AND s.signer = c.signer AND s.state = 'confirmed'
+    JOIN LATERAL (
+        SELECT o.id, o.country, o.region, o.signed_at, o.sealed, o.partner_id FROM signatures o
+        WHERE o.petition_id = c.petition_id AND o.signer = c.signer AND o.state = 'confirmed'
+        AND (o.id = c.attempt_id OR c.attempt_id IS NULL AND o.proven)
+        UNION ALL
+        SELECT a.id, a.country, a.region, a.signed_at, a.sealed, a.partner_id FROM signature_attempts a
+        JOIN signatures o ON o.petition_id = a.petition_id AND o.signer = a.signer AND o.state = 'confirmed'
+        WHERE a.petition_id = c.petition_id AND a.signer = c.signer AND a.id = c.attempt_id
+        AND a.state = 'confirmed' AND a.proven
+    ) AS s ON true
     JOIN LATERAL (
         SELECT l.given, l.decided_at, l.proven, l.text_id FROM consents l
         WHERE l.signer = c.signer AND l.organization_id = c.organization_id AND l.purpose = c.purpose
@@ -69,6 +80,7 @@ _SIGNERS = text(f"""
     ) AS latest ON latest.given
     LEFT JOIN consent_texts t ON t.id = latest.text_id
     WHERE f.organization_id = :organization_id AND f.number BETWEEN :first AND :last AND {_RECEIVES}
+    AND (c.proven OR c.attempt_id IS NOT NULL)
     ORDER BY f.number
 """)
 
