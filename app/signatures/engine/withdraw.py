@@ -52,7 +52,7 @@ _WITHDRAW_OWN = f"""
 # Of an attempt that nothing stands in place of: its partner, or an import, must not bring it again.
 _TAKE_BACK = """
     UPDATE signatures s SET taken_back = true
-    WHERE s.petition_id = $1 AND s.signer = ANY ($2::bytea[]) AND s.state = 'withdrawn'
+    WHERE s.petition_id = $1 AND s.signer = ANY ($2::bytea[]) AND coalesce(s.state_before, s.state) = 'withdrawn'
 """
 _WITHDRAW_OTHERS = f"""
     UPDATE signature_attempts s SET {_DESTROYED}
