@@ -15,8 +15,8 @@ from app.settings import Settings
 from app.signatures.background.consents import ConsentRecorder
 from app.signatures.background.withdrawal_messages import WithdrawalMessages
 from app.signatures.engine.signings import Outcome
-from app.signatures.me.service import SignatureStore
 from app.signatures.engine.transitions import Withdrawal
+from app.signatures.me.service import SignatureStore
 from app.signatures.schemas import ImportedSigning
 from app.signatures.services import SigningServices
 from app.signatures.signing.prepare import prepare
