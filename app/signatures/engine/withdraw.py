@@ -25,9 +25,9 @@ from app.signatures.engine.transitions import (
 # If several attempts are withdrawn before anybody was told (`withdrawal_messages.py`), the first one is the one known.
 _DESTROYED = f"{becoming('withdrawn')}, withdrawn_id = coalesce(s.withdrawn_id, s.id), {WITHOUT_PERSON}"
 # Whoever typed the address holds the receipt of the signing: it withdraws nothing that somebody has proven. $4: whether
-# the receipt is a proven one.
+# the receipt is a proven one. What the person has proven before, that they withdraw, stays known.
 _WITHDRAW_STANDING = f"""
-    UPDATE signatures s SET {_DESTROYED}, taken_back = false FROM {GIVEN.format(type="bool")}
+    UPDATE signatures s SET {_DESTROYED}, taken_back = coalesce(s.taken_back, false) FROM {GIVEN.format(type="bool")}
     WHERE {IS_GIVEN} AND {STANDS} AND (n.value OR s.proven IS NULL)
     RETURNING s.petition_id, s.signer, s.id
 """
@@ -82,6 +82,9 @@ async def withdraw(lane: Lane, withdrawals: Sequence[Withdrawal]) -> Committed:
     own = {one[:2] for one in withdrawals if not one.id}
     async with committing(lane.connection):
         standing = await attempts.lock(lane.connection, keys_of(withdrawals))
+        # Whoever withdraws by proof what they have proven withdraws all, be it that another attempt stands by now.
+        were_proven = await attempts.proven_among(lane.connection, given(list(receipts), [None] * len(receipts)))
+        own |= {one[:2] for one in receipts if one.proven and one[:3] in were_proven}
         waiting = await _by_receipt(lane, _WITHDRAW_WAITING, receipts)
         withdrawn = await _by_receipt(lane, _WITHDRAW_STANDING, receipts)
         asked = await _by_receipt(lane, _ASK_TO_WITHDRAW, receipts)
