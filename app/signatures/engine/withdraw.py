@@ -38,12 +38,14 @@ _WITHDRAW_WAITING = f"""
 """
 # The mailbox is asked instead.
 _ASK_TO_WITHDRAW = f"""
-    UPDATE signatures s SET due_mail = 'confirm_withdrawal', mail_due_at = now(), mail_since = now()
+    UPDATE {{table}} s SET due_mail = 'confirm_withdrawal', mail_due_at = now(), mail_since = now()
     FROM {GIVEN.format(type="bool")}
     WHERE {IS_GIVEN} AND {STANDS} AND NOT n.value AND s.proven AND s.due_mail IS NULL
     AND coalesce(s.mail_count, 0) < 5
     RETURNING s.petition_id, s.signer, s.id
 """
+_ASK_STANDING = _ASK_TO_WITHDRAW.format(table="signatures")
+_ASK_WAITING = _ASK_TO_WITHDRAW.format(table="signature_attempts")
 _WITHDRAW_OWN = f"""
     UPDATE signatures s SET {becoming("withdrawn")}, taken_back = true,
         withdrawn_id = CASE WHEN {STANDS} THEN coalesce(s.withdrawn_id, s.id) ELSE s.withdrawn_id END, {WITHOUT_PERSON}
@@ -87,7 +89,7 @@ async def withdraw(lane: Lane, withdrawals: Sequence[Withdrawal]) -> Committed:
         own |= {one[:2] for one in receipts if one.proven and one[:3] in were_proven}
         waiting = await _by_receipt(lane, _WITHDRAW_WAITING, receipts)
         withdrawn = await _by_receipt(lane, _WITHDRAW_STANDING, receipts)
-        asked = await _by_receipt(lane, _ASK_TO_WITHDRAW, receipts)
+        asked = await _by_receipt(lane, _ASK_STANDING, receipts) | await _by_receipt(lane, _ASK_WAITING, receipts)
         await _pad(lane, receipts, waiting | withdrawn | asked)
         if own:
             await lane.connection.executemany(_WITHDRAW_OWN, attempts.by_petition(own & standing.keys()))
