@@ -37,7 +37,6 @@ WAITING = "SELECT id FROM signature_attempts WHERE state <> 'withdrawn' ORDER BY
 
 Sign = Callable[..., Awaitable[httpx.Response]]
 Withdraw = Callable[..., Awaitable[httpx.Response]]
-Sequel = tuple[str, bool]
 
 
 @pytest.fixture
@@ -137,6 +136,30 @@ async def test_what_is_proven_stands_and_what_is_not_never_takes_its_place(
         assert await standing(database) == mine
         assert await exact_count(database) == 1
     assert await waiting(database) == [], "what is proven needs nobody to vouch for it"
+
+
+@pytest.mark.parametrize("confirmation", ["none", "email"])
+@pytest.mark.parametrize("origin", list(Origin))
+async def test_the_next_stands_when_what_nobody_has_proven_is_withdrawn(
+    client: httpx.AsyncClient, database: Database, origin: Origin, confirmation: str
+) -> None:
+    petition_id = await insert_petition(database, confirmation=confirmation)
+    strangers = (await client.post(f"{AT}/signatures", json=MALLORY)).json()
+    next_ = brought(petition_id) if origin is Origin.PARTNER else prepared_signing(petition_id, AMINA)
+    await commit(database, [next_], origin)
+    # An import counts at once; so it stands already where what it met waits for its mail.
+    imported = origin is Origin.IMPORT and confirmation == "email"
+    assert (await standing(database))[0] == (str(next_.id) if imported else strangers["id"])
+    assert await exact_count(database) == (1 if confirmation == "none" or imported else 0)
+    answer = await client.post(f"{AT}/withdrawals", json={"receipt": strangers["receipt"]})
+    assert answer.status_code == 200
+    state = "confirmed" if confirmation == "none" or imported else "pending"
+    assert await standing(database) == (str(next_.id), "UG", state, False)
+    assert await waiting(database) == []
+    assert await exact_count(database) == (1 if state == "confirmed" else 0)
+    await prove(client, petition_id, AMINA, next_.id)
+    assert await standing(database) == (str(next_.id), "UG", "confirmed", True)
+    assert await exact_count(database) == 1
 
 
 async def test_the_latest_proof_holds_and_its_receipt_withdraws_all(

@@ -24,7 +24,7 @@ from tests.support.application import running_worker, serving
 from tests.support.attempts import link_of, prove
 from tests.support.databases import run, wait_until
 from tests.support.factories import insert_petition, people_like, person
-from tests.support.people_mails import TEMPLATES
+from tests.support.people_mails import TEMPLATES, token_in
 from tests.support.smtp import SmtpServer
 from tests.support.tallies import exact_count, exact_counts
 from tests.support.types import Json
@@ -246,6 +246,45 @@ async def test_a_signature_is_asked_about_five_times_at_the_most_by_whoever_hold
         kinds += [letter.kind for letter in letters]
     assert kinds == ["confirm_withdrawal"] * 5
     assert await exact_counts(database) == {"end-the-ban": 1}
+
+
+async def test_the_first_receipt_of_what_was_proven_has_the_mailbox_asked_also_when_another_stands_by_now(
+    client: httpx.AsyncClient, petition_id: UUID, settings: Settings, database: Database
+) -> None:
+    first, second = [await sign(client) for _ in range(2)]
+    for told in (first, second):
+        await prove(client, petition_id, AMINA, told["id"])
+    await withdraw(client, first["receipt"])
+    assert await exact_counts(database) == {"end-the-ban": 1}
+    (letter,) = (await SignatureMails(database, settings, TEMPLATES, None).claim(10)).mails
+    assert (letter.kind, str(letter.id)) == ("confirm_withdrawal", first["id"])
+    assert letter.mail is not None
+    await withdraw(client, token_in(letter.mail))
+    assert await exact_counts(database) == {"end-the-ban": 0}
+
+
+@pytest.mark.parametrize("kind", ["confirm_signature", "already_signed", "confirm_consents", "confirm_withdrawal"])
+async def test_no_mail_says_what_a_stranger_has_typed(
+    client: httpx.AsyncClient, settings: Settings, database: Database, kind: str
+) -> None:
+    """But the names of organizations, and the words of their own texts."""
+    confirmation = "none" if kind == "confirm_consents" else "email"
+    petition_id = await insert_petition(database, confirmation=confirmation)
+    typed = ["Pay Or Be Arrested", "Or Else", "Call 555", "Nowhere", "99 555"]
+    fields = ("given_name", "family_name", "comment", "region", "postal_code")
+    body = AMINA | {"consents": AGREED} | dict(zip(fields, typed, strict=True))
+    if kind == "already_signed":
+        await prove(client, petition_id, AMINA, (await sign(client))["id"])
+    told = await sign(client, body)
+    if kind == "confirm_withdrawal":
+        await prove(client, petition_id, AMINA, told["id"])
+        await withdraw(client, told["receipt"])
+    (letter,) = (await SignatureMails(database, settings, TEMPLATES, None).claim(10)).mails
+    assert letter.kind == kind
+    assert letter.mail is not None
+    said = f"{letter.mail.subject}\n{letter.mail.text}\n{letter.mail.html}"
+    assert not [one for one in typed if one in said]
+    assert "End the ban" in said
 
 
 async def test_an_address_gets_only_so_many_mails_an_hour_from_a_client_and_the_rest_later(
