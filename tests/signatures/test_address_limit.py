@@ -12,10 +12,12 @@ from app.kit.database.session import Database
 from app.settings import Settings
 from app.signatures.engine import insert
 from app.signatures.engine.lanes import claim
+from app.signatures.engine.signings import Origin, Outcome, Signing
 from app.signatures.me import service as own
 from app.signatures.schemas import SigningBody
 from app.signatures.signing.prepare import prepare
 from tests.support.application import running_worker, serving
+from tests.support.attempts import prove
 from tests.support.databases import run, wait_until
 from tests.support.factories import insert_petition, people_like, person
 from tests.support.tallies import exact_counts
@@ -26,7 +28,7 @@ Headers = dict[str, str]
 AT = "/v1/petitions/end-the-ban"
 
 
-def prepared(ring: KeyRing, petition_id: UUID, people: list[Json]) -> list[insert.Signing]:
+def prepared(ring: KeyRing, petition_id: UUID, people: list[Json]) -> list[Signing]:
     return [prepare(ring, petition_id, SigningBody.model_validate(body), now()) for body in people]
 
 
@@ -120,12 +122,11 @@ async def test_the_limit_of_a_petition_is_shown_to_staff_alone(
     assert (await client.get(AT)).json()["address_limit"] is None
 
 
-@pytest.mark.parametrize("confirmation", ["none", "email"])
 async def test_whoever_signs_themselves_takes_the_place_of_what_was_held_for_them(
-    behind_a_proxy: httpx.AsyncClient, database: Database, confirmation: str
+    behind_a_proxy: httpx.AsyncClient, database: Database
 ) -> None:
     """An attacker over the limit goes through a list of other people's addresses."""
-    await insert_petition(database, address_limit=1, confirmation=confirmation)
+    await insert_petition(database, address_limit=1)
     for number in range(4):
         await sign(behind_a_proxy, person(number), "192.0.2.1")
     assert (await run(database, HELD))[0][0] == 3
@@ -134,9 +135,29 @@ async def test_whoever_signs_themselves_takes_the_place_of_what_was_held_for_the
     # The attacker cannot push them back.
     await sign(behind_a_proxy, person(1), "192.0.2.1")
     assert (await run(database, HELD))[0][0] == 1
-    asked = await run(database, "SELECT count(*) FROM signatures WHERE due_mail = 'confirm_signature'")
-    assert asked[0][0] == (3 if confirmation == "email" else 0)
-    assert await exact_counts(database) == {"end-the-ban": 3 if confirmation == "none" else 0}
+    assert await run(database, "SELECT count(*) FROM signatures WHERE due_mail IS NOT NULL") == [(0,)]
+    assert await exact_counts(database) == {"end-the-ban": 3}
+
+
+async def test_whoever_signs_themselves_is_asked_by_mail_whatever_was_held_for_them(
+    behind_a_proxy: httpx.AsyncClient, database: Database
+) -> None:
+    petition_id = await insert_petition(database, address_limit=1, confirmation="email")
+    for number in range(4):
+        await sign(behind_a_proxy, person(number), "192.0.2.1")
+    hers = [await sign(behind_a_proxy, person(number), f"198.51.100.{number}") for number in (1, 2)]
+    await sign(behind_a_proxy, person(1), "192.0.2.1")
+    asked = await run(
+        database, "SELECT id FROM signature_attempts WHERE due_mail = 'confirm_signature' AND held IS NULL"
+    )
+    assert {str(row.id) for row in asked} == {answer.json()["id"] for answer in hers}
+    silent = """SELECT due_mail FROM signatures WHERE held
+        UNION ALL SELECT due_mail FROM signature_attempts WHERE held"""
+    assert await run(database, silent) == [(None,)] * 4
+    assert await exact_counts(database) == {"end-the-ban": 0}
+    await prove(behind_a_proxy, petition_id, person(1), hers[0].json()["id"])
+    assert (await run(database, HELD))[0][0] == 2
+    assert await exact_counts(database) == {"end-the-ban": 1}
 
 
 async def test_an_import_takes_the_place_of_what_was_held(
@@ -147,11 +168,11 @@ async def test_an_import_takes_the_place_of_what_was_held(
         await sign(client, body)
     lane = await claim(database, settings.key_ring.fingerprint())
     paper = prepared(settings.key_ring, petition_id, people_like(3))
-    outcomes = (await insert.sign(lane, paper, insert.FROM_IMPORT)).outcomes
-    again = (await insert.sign(lane, paper, insert.FROM_IMPORT)).outcomes
+    outcomes = (await insert.sign(lane, paper, Origin.IMPORT)).outcomes
+    again = (await insert.sign(lane, paper, Origin.IMPORT)).outcomes
     await lane.release()
     assert [outcome.value for outcome in outcomes] == ["duplicate", "counted", "counted"]
-    assert set(again[1:]) == {insert.Outcome.COUNTED}, "told again what was committed"
+    assert set(again[1:]) == {Outcome.COUNTED}, "told again what was committed"
     assert await exact_counts(database) == {"end-the-ban": 3}
 
 

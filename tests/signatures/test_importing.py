@@ -23,6 +23,7 @@ from app.signatures.importing import Import, Line, Summary, UnreadableFileError,
 from app.signatures.schemas import ImportedSigning
 from app.signatures.service import PetitionNotOpen
 from app.signatures.signing.sealing import Personal, unseal
+from tests.support.attempts import prove
 from tests.support.databases import run
 from tests.support.factories import insert_petition, person
 from tests.support.settings import FINGERPRINT
@@ -239,16 +240,29 @@ async def test_lines_from_countries_that_may_not_sign_are_refused(bring: Bring, 
     assert await exact_counts(database) == {"elsewhere": 1, "end-the-ban": 0}
 
 
-async def test_whoever_has_withdrawn_stays_withdrawn(
-    bring: Bring, sign: Sign, client: httpx.AsyncClient, database: Database
+async def test_whoever_has_proven_that_they_withdraw_stays_withdrawn(
+    bring: Bring, sign: Sign, client: httpx.AsyncClient, petition_id: UUID, database: Database
 ) -> None:
     await bring(csv_of(*CROWD))
     told = (await sign(person(7))).json()
-    await client.post(told["links"]["withdraw"], json={"receipt": told["receipt"]})
+    receipt = await prove(client, petition_id, person(7), told["id"])
+    await client.post(told["links"]["withdraw"], json={"receipt": receipt})
     assert await bring(csv_of(*CROWD, person(7))) == (6, 0, 6, 0, {})
     assert await exact_counts(database) == {"end-the-ban": 5}
-    assert (await sign(person(7))).status_code == 201
+    again = await sign(person(7))
+    assert again.status_code == 201
+    assert await exact_counts(database) == {"end-the-ban": 5}, "only a proof counts from then on"
+    await prove(client, petition_id, person(7), again.json()["id"])
     assert await exact_counts(database) == {"end-the-ban": 6}
+
+
+async def test_a_withdrawal_that_nobody_has_proven_keeps_nobody_out_of_an_import(
+    bring: Bring, sign: Sign, client: httpx.AsyncClient, database: Database
+) -> None:
+    told = (await sign(person(1))).json()
+    await client.post(told["links"]["withdraw"], json={"receipt": told["receipt"]})
+    assert await bring(csv_of(*CROWD)) == (5, 5, 0, 0, {})
+    assert await exact_counts(database) == {"end-the-ban": 5}
 
 
 async def test_whoever_signed_and_stands_in_the_file_is_one(bring: Bring, sign: Sign, database: Database) -> None:

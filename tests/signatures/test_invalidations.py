@@ -13,9 +13,11 @@ from app.kit.clock import now
 from app.kit.database.session import Database
 from app.organizations.service import create_organization
 from app.signatures.background import runner
-from app.signatures.engine import chunks, transitions
+from app.signatures.engine import chunks
+from app.signatures.engine.confirm import confirm
 from app.signatures.engine.scan import ScanProgress
 from app.signatures.engine.transitions import Confirmation, Withdrawal
+from app.signatures.engine.withdraw import withdraw
 from app.signatures.moderation import rules
 from app.signatures.moderation.schemas import RULE_FIELDS, RuleBody
 from tests.support.databases import run
@@ -219,13 +221,17 @@ async def test_whoever_confirms_or_withdraws_meanwhile_is_restored_to_that(
     await change_state(client, campaigner, view, "apply")
     assert set(await apply_all(database, petition_id)) == {0}
     async with claimed_lane(database) as lane:
-        await transitions.confirm(lane, [Confirmation(*one[:3]) for one in people[:5]])
-        await transitions.withdraw(lane, [Withdrawal(*one[:3]) for one in people[4:6]])
+        await confirm(lane, [Confirmation(*one[:3]) for one in people[:5]])
+        # What is proven is withdrawn by a proven receipt, and by no other.
+        await withdraw(lane, [Withdrawal(*one[:3]) for one in (people[3], people[5])])
+        await withdraw(lane, [Withdrawal(*people[4][:3], proven=True)])
     assert await exact_counts(database) == {"end-the-ban": 0}
     assert await states(database) == {"invalidated": 9}
     await change_state(client, campaigner, view, "undo")
     assert (await apply_all(database, petition_id))[-1] == 4
     assert await states(database) == {"confirmed": 4, "withdrawn": 2, "pending": 3}
+    taken_back = await run(database, "SELECT signer, taken_back FROM signatures WHERE state = 'withdrawn'")
+    assert dict(map(tuple, taken_back)) == {people[4].signer: True, people[5].signer: False}
 
 
 async def test_a_partners_signatures_are_found_by_its_slug(

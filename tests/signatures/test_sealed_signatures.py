@@ -14,6 +14,9 @@ from app.kit.database.session import Database
 from app.settings import Settings
 from app.signatures.background.consents import ConsentRecorder
 from app.signatures.background.mails import SignatureMails
+from app.signatures.engine.confirm import confirm
+from app.signatures.engine.signings import Origin
+from app.signatures.engine.transitions import Confirmation
 from app.signatures.key_rotation import SIGNATURES
 from app.signatures.me.service import SignatureStore
 from app.signatures.schemas import SignatureBody
@@ -119,21 +122,27 @@ async def _spoil(database: Database, petition_id: UUID, signers: Sequence[bytes]
         )
 
 
+@pytest.mark.parametrize("proven", [True, False])
 async def test_the_consents_sweep_passes_over_what_it_cannot_read_and_keeps_what_it_does_not_know(
-    database: Database,
+    database: Database, proven: bool
 ) -> None:
     petition_id = await insert_petition(database)
     people = [prepared_signing(petition_id, person(number, consents=YES)) for number in range(6)]
-    await sign_all(database, people)
+    await sign_all(database, people, Origin.SIGNER if proven else Origin.IMPORT)
+    if proven:
+        async with claimed_lane(database) as lane:
+            await confirm(lane, [Confirmation(*one[:3], accepted=1) for one in people])
     await _spoil(database, petition_id, [one.signer for one in people])
     async with database.transaction() as session:
         assert len(await ConsentRecorder(RING)(session)) == 6
-    recorded = {row[0] for row in await run(database, "SELECT signer FROM consents WHERE given")}
+    entered = await run(database, "SELECT signer, proven FROM consents WHERE given")
+    assert {row.proven for row in entered} == {proven}
+    recorded = {row.signer for row in entered}
     assert recorded == {one.signer for one in people[2:]}
     for signer, sealed in await run(database, "SELECT signer, sealed FROM signatures WHERE consents_due IS NULL"):
         assert signer in recorded
         kept = opened(sealed, (petition_id, signer))
-        assert "y" not in kept
+        assert ("y" in kept) is not proven, "what was attested can be proven later"
         assert kept.items() >= NEWER.items()
     assert await exact_counts(database) == {"end-the-ban": 6}
 

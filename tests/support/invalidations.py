@@ -11,9 +11,9 @@ from app.kit.clock import now
 from app.kit.database.session import Database
 from app.signatures.background import runner
 from app.signatures.engine import insert
-from app.signatures.engine.signings import Signing
 from app.signatures.engine.lanes import Lane, claim
 from app.signatures.engine.scan import ScanProgress
+from app.signatures.engine.signings import Origin, Signing
 from app.signatures.schemas import ImportedSigning
 from app.signatures.signing.prepare import prepare
 from tests.support.settings import FINGERPRINT, RING
@@ -40,10 +40,10 @@ def prepared_signing(petition_id: UUID, body: Json, **signals: Any) -> Signing:
     return prepared._replace(signals=prepared.signals._replace(**signals))
 
 
-async def sign_all(database: Database, signings: Iterable[Signing]) -> None:
-    """All of them, in one batch."""
+async def sign_all(database: Database, signings: Iterable[Signing], origin: Origin = Origin.SIGNER) -> None:
+    """All of them, in one batch that came by this way."""
     async with claimed_lane(database) as lane:
-        await insert.sign(lane, list(signings))
+        await insert.sign(lane, list(signings), origin)
 
 
 async def apply_all(database: Database, petition_id: UUID) -> list[int]:

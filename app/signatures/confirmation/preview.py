@@ -18,11 +18,12 @@ from app.signatures.signing.sealing import Link, unseal
 _ATTEMPT = text("""
     SELECT p.id AS petition_id, p.slug, p.title, o.country, o.region, o.sealed, o.proven
     FROM (
-        SELECT petition_id, signer, id, state, country, region, sealed, proven FROM signatures
+        SELECT petition_id, signer, id, state, state_before, country, region, sealed, proven FROM signatures
         UNION ALL
-        SELECT petition_id, signer, id, state, country, region, sealed, proven FROM signature_attempts
+        SELECT petition_id, signer, id, state, state_before, country, region, sealed, proven FROM signature_attempts
     ) AS o JOIN petitions p ON p.id = o.petition_id
-    WHERE o.petition_id = :petition_id AND o.signer = :signer AND o.id = :id AND o.state <> 'withdrawn'
+    WHERE o.petition_id = :petition_id AND o.signer = :signer AND o.id = :id
+    AND coalesce(o.state_before, o.state) <> 'withdrawn'
 """)
 
 

@@ -5,7 +5,7 @@ locked the persons' rows of `signatures` (`lock`, or the insert): these locks al
 """
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple, TypeAlias
 from uuid import UUID
 
@@ -40,13 +40,21 @@ _LOCK = f"""
         {KEYS.format(row="s")}
     FROM signatures s WHERE s.petition_id = $1 AND s.signer = ANY ($2::bytea[]) ORDER BY s.signer FOR UPDATE
 """
-# Who stands next. One that counts comes before one that waits for its mail, then the oldest.
+# Who stands next. One that counts comes before one that waits for its mail, then the oldest. What is proven and
+# restored takes its place again from what is not proven.
 _NEXT = """
     SELECT DISTINCT ON (a.signer) a.petition_id, a.signer, a.id
     FROM signature_attempts a JOIN signatures s ON s.petition_id = a.petition_id AND s.signer = a.signer
     WHERE a.petition_id = $1 AND a.signer = ANY ($2::bytea[]) AND a.held IS NULL AND s.taken_back IS NOT TRUE
-    AND (a.state = 'confirmed' AND s.state <> 'confirmed' OR a.state = 'pending' AND s.state = 'withdrawn')
+    AND (
+        a.state = 'confirmed' AND (s.state <> 'confirmed' OR a.proven AND s.proven IS NOT TRUE)
+        OR a.state = 'pending' AND s.state = 'withdrawn'
+    )
     ORDER BY a.signer, a.state = 'confirmed' DESC, a.proven IS TRUE DESC, a.id
+"""
+_PROVEN = """
+    SELECT a.petition_id, a.signer, a.id FROM signature_attempts a
+    WHERE a.petition_id = $1 AND a.signer = ANY ($2::bytea[]) AND a.id = ANY ($3::uuid[]) AND a.proven
 """
 # Of an attempt that is withdrawn no more is kept than what somebody is to be told, or who must not bring it again.
 _STEP_ASIDE = f"""
@@ -89,6 +97,12 @@ async def lock(connection: Connection, keys: Iterable[Key]) -> dict[Key, Standin
 
 def _standing(row: Any) -> Standing:
     return Standing(row[0], row[1], row[2], row[3], row[4], TallyKeys(*row[5:]))
+
+
+async def proven_among(connection: Connection, arguments: Sequence[Sequence[Any]]) -> set[tuple[UUID, bytes, UUID]]:
+    """Those that wait and are proven, of the attempts in these arguments (petition by petition: signers, ids, more)."""
+    first_three = [tuple(one[:3]) for one in arguments] or [(UUID(int=0), [], [])]
+    return {tuple(row) for row in await connection.fetchmany(_PROVEN, first_three)}
 
 
 async def stand_next(connection: Connection, keys: Iterable[Key]) -> list[Change]:

@@ -24,14 +24,14 @@ _MOST_CHUNKS = 1 << 16
 _END = b"\xff" * 17
 
 _LOCKED = """
-    (SELECT o.signer, o.state, o.id FROM signatures o
+    (SELECT o.signer, o.state, o.id, o.taken_back FROM signatures o
      WHERE o.petition_id = $1 AND o.signer >= $2 AND o.signer < $3 AND {condition}
      ORDER BY o.signer FOR UPDATE) AS old
 """
 # The same of attempts that wait. Their people's rows are locked first, as everybody does.
 _WAITING = """
     UPDATE signature_attempts s SET {changes} FROM (
-        SELECT o.signer, o.id FROM signatures l
+        SELECT o.signer, o.id, l.taken_back FROM signatures l
         JOIN signature_attempts o ON o.petition_id = l.petition_id AND o.signer = l.signer
         WHERE l.petition_id = $1 AND l.signer >= $2 AND l.signer < $3 AND {condition}
         ORDER BY l.signer FOR UPDATE OF l
@@ -71,15 +71,17 @@ _RESTORE = _both(
     """,
     condition="o.state = 'invalidated' AND o.invalidation_id = $4",
 )
-# A signature on hold goes on as if nothing had happened: it counts, or its signer is asked to confirm ($5).
+# A signature on hold goes on as if nothing had happened: it counts, or its signer is asked to confirm ($5), as they are
+# if they have proven before that they withdraw.
+_BY_MAIL = "($5 OR old.taken_back IS TRUE)"
 _RELEASE = _both(
-    changes="""
+    changes=f"""
         held = NULL,
-        state = CASE WHEN $5 OR s.state = 'invalidated' THEN s.state ELSE 'confirmed' END,
-        state_before = CASE WHEN $5 OR s.state_before IS NULL THEN s.state_before ELSE 'confirmed' END,
-        mail_due_at = CASE WHEN $5 AND s.state <> 'invalidated' THEN now() END,
-        mail_since = CASE WHEN $5 AND s.state <> 'invalidated' THEN now() END,
-        due_mail = CASE WHEN $5 AND s.state <> 'invalidated' THEN 'confirm_signature' END
+        state = CASE WHEN {_BY_MAIL} OR s.state = 'invalidated' THEN s.state ELSE 'confirmed' END,
+        state_before = CASE WHEN {_BY_MAIL} OR s.state_before IS NULL THEN s.state_before ELSE 'confirmed' END,
+        mail_due_at = CASE WHEN {_BY_MAIL} AND s.state <> 'invalidated' THEN now() END,
+        mail_since = CASE WHEN {_BY_MAIL} AND s.state <> 'invalidated' THEN now() END,
+        due_mail = CASE WHEN {_BY_MAIL} AND s.state <> 'invalidated' THEN 'confirm_signature' END
     """,
     condition=f"{EFFECTIVE_STATE} = 'pending' AND o.held IS NOT NULL AND o.signed_at < $4",
 )

@@ -34,10 +34,6 @@ _PROVE = f"""
 _PROVE_STANDING = _PROVE.format(table="signatures", more=", taken_back = NULL")
 # An invalidated one is proven too, but does not stand before the invalidation is undone.
 _PROVE_WAITING = _PROVE.format(table="signature_attempts", more="")
-_ARE_PROVEN = """
-    SELECT a.petition_id, a.signer, a.id FROM signature_attempts a
-    WHERE a.petition_id = $1 AND a.signer = ANY ($2::bytea[]) AND a.id = ANY ($3::uuid[]) AND a.proven
-"""
 
 
 async def confirm(lane: Lane, confirmations: Sequence[Confirmation]) -> Committed:
@@ -66,8 +62,7 @@ async def _prove_standing(
 
 async def _prove_waiting(lane: Lane, others: Sequence[Confirmation]) -> tuple[set[Attempt], set[Attempt], list[Change]]:
     """Those that are proven now, those that were before, and the changes of the tallies."""
-    ids = [arguments[:3] for arguments in _accepted(others)]
-    before = {tuple(row) for row in await lane.connection.fetchmany(_ARE_PROVEN, ids)}
+    before = await attempts.proven_among(lane.connection, _accepted(others))
     rows = await lane.connection.fetchmany(_PROVE_WAITING, _accepted(others))
     # Of several of one person in one batch, the last one stands.
     chosen = {(row[0], row[1]): row[2] for row in rows if row[3]}

@@ -106,6 +106,7 @@ FROM_PARTNER = _INSERT.format(
 # is closed, people who have signed are refused like everybody else: the answer must not tell who had signed.
 _EXISTING = f"""
     SELECT s.petition_id, s.signer, s.id, s.state, s.proven IS TRUE, s.taken_back IS TRUE, s.partner_id,
+        s.imported IS TRUE AS imported,
         {ACCEPTING_SQL} AS accepting, p.allowed_countries, p.confirmation, {KEYS.format(row="s")}
     FROM signatures s, petitions p
     WHERE s.petition_id = $1 AND s.signer = ANY ($2::bytea[]) AND p.id = $1
@@ -164,12 +165,13 @@ async def _find_existing(connection: Connection, met: Sequence[Signing]) -> dict
     attempted = {s[:2]: s for s in met}
     existing = {}
     for row in await connection.fetchmany(_EXISTING, arguments or [(UUID(int=0), [])]):
-        petition_id, signer, id_, state, proven, taken_back, partner_id, accepting, allowed, confirmation, *keys = row
+        petition_id, signer, id_, state, proven, taken_back, partner_id, imported, *more = row
+        accepting, allowed, confirmation, *keys = more
         attempt = attempted[petition_id, signer]
         accepted = accepting and (allowed is None or attempt.tally_keys.country in allowed)
         if accepted or id_ == attempt.id:
             existing[petition_id, signer] = Existing(
-                id_, state, proven, taken_back, partner_id, confirmation == "email", TallyKeys(*keys)
+                id_, state, proven, taken_back, partner_id, imported, confirmation == "email", TallyKeys(*keys)
             )
     return existing
 
@@ -183,8 +185,8 @@ def _outcome(
 ) -> Outcome:
     key = signing[:2]
     if key in inserted:
-        taken = chosen[key]
-        return _OUTCOMES[inserted[key]] if taken is signing or taken.id == signing.id else Outcome.DUPLICATE
+        is_taken = chosen[key].id == signing.id or (inserted[key] == "pending" and signing.id in placed.pending)
+        return _OUTCOMES[inserted[key]] if is_taken else Outcome.DUPLICATE
     if key not in existing:
         return Outcome.REFUSED
     row = existing[key]

@@ -1,6 +1,5 @@
 """Attempts that meet a person's row wait beside it (`docs/decisions/0022-an-attempt-is-not-a-person.md`)."""
 
-from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 from uuid import UUID
@@ -11,19 +10,34 @@ from app.signatures.engine import attempts
 from app.signatures.engine.attempts import Change, Key
 from app.signatures.engine.signings import Origin, Signing, by_petition, columns_of
 
-# Attempts that wait. Before, the oldest public ones give way: of the client that has the most of this person, so that
-# one client pushes nobody else's out. Of a partner, and of imports, one is enough.
+# Attempts that wait. Of too many public ones, those that came with this batch among them, the oldest give way: of the
+# client that has the most of this person, so that one client pushes nobody else's out. Of a partner, and of imports,
+# one is enough.
 _WAIT = f"""
-    WITH excess AS (
-        SELECT signer, id, row_number() OVER (PARTITION BY signer ORDER BY of_client, id DESC) AS place FROM (
-            SELECT o.signer, o.id,
-                row_number() OVER (PARTITION BY o.signer, o.address_digest ORDER BY o.id DESC) AS of_client
-            FROM signature_attempts o WHERE o.petition_id = $1 AND o.signer = ANY ($2::bytea[])
-            AND o.proven IS NULL AND o.partner_id IS NULL AND o.imported IS NULL
-        ) AS public
+    WITH n AS (
+        SELECT * FROM unnest(
+            $2::bytea[], $3::uuid[], $4::bytea[], $5::text[], $6::text[], $7::text[], $8::uuid[], $9::uuid[],
+            $10::timestamptz[], $11::bytea[], $12::bytea[], $13::bool[], $14::uuid[], $15::bool[], $16::bool[],
+            $17::text[], $18::text[], $19::bool[]
+        ) AS n (signer, id, sealed, country, region, source, group_id, event_id, signed_at,
+                address_digest, domain_digest, disposable, partner_id, held, consents_due, state, mail, imported)
+    ), public AS (
+        SELECT o.signer, o.id, o.address_digest
+        FROM signature_attempts o WHERE o.petition_id = $1 AND o.signer = ANY ($2::bytea[])
+        AND o.proven IS NULL AND o.partner_id IS NULL AND o.imported IS NULL AND o.state <> 'withdrawn'
+        UNION
+        SELECT n.signer, n.id, n.address_digest FROM n WHERE n.partner_id IS NULL AND n.imported IS NULL
+    ), excess AS (
+        SELECT signer, id FROM (
+            SELECT signer, id, row_number() OVER (PARTITION BY signer ORDER BY of_client, id DESC) AS place FROM (
+                SELECT signer, id,
+                    row_number() OVER (PARTITION BY signer, address_digest ORDER BY id DESC) AS of_client
+                FROM public
+            ) AS by_client
+        ) AS placed WHERE place > {attempts.MOST_WAITING}
     ), gone AS (
         DELETE FROM signature_attempts a USING excess e
-        WHERE a.petition_id = $1 AND a.signer = e.signer AND a.id = e.id AND e.place >= {attempts.MOST_WAITING}
+        WHERE a.petition_id = $1 AND a.signer = e.signer AND a.id = e.id
     )
     INSERT INTO signature_attempts
         (petition_id, signer, id, signed_at, country, state, region, source, group_id, event_id, sealed,
@@ -32,16 +46,15 @@ _WAIT = f"""
     SELECT $1, n.signer, n.id, n.signed_at, n.country, n.state, n.region, n.source, n.group_id, n.event_id, n.sealed,
         n.address_digest, n.domain_digest, n.disposable, n.partner_id, n.imported, n.held, n.consents_due,
         CASE WHEN n.mail IS NOT NULL THEN now() END, CASE WHEN n.mail IS NOT NULL THEN now() END, n.mail
-    FROM unnest(
-        $2::bytea[], $3::uuid[], $4::bytea[], $5::text[], $6::text[], $7::text[], $8::uuid[], $9::uuid[],
-        $10::timestamptz[], $11::bytea[], $12::bytea[], $13::bool[], $14::uuid[], $15::bool[], $16::bool[],
-        $17::text[], $18::text[], $19::bool[]
-    ) AS n (signer, id, sealed, country, region, source, group_id, event_id, signed_at,
-            address_digest, domain_digest, disposable, partner_id, held, consents_due, state, mail, imported)
-    WHERE n.partner_id IS NULL AND n.imported IS NULL OR NOT EXISTS (
-        SELECT FROM signature_attempts a WHERE a.petition_id = $1 AND a.signer = n.signer
-        AND (a.partner_id = n.partner_id OR a.imported AND n.imported)
-    )
+    FROM n
+    WHERE CASE
+        WHEN n.partner_id IS NULL AND n.imported IS NULL
+        THEN NOT EXISTS (SELECT FROM excess e WHERE e.signer = n.signer AND e.id = n.id)
+        ELSE NOT EXISTS (
+            SELECT FROM signature_attempts a WHERE a.petition_id = $1 AND a.signer = n.signer
+            AND (a.partner_id = n.partner_id OR a.imported AND n.imported)
+        )
+    END
     ON CONFLICT DO NOTHING
 """
 # Those of these attempts that stand and count, and that wait: the same is said of an attempt however often it is tried.
@@ -64,6 +77,7 @@ class Existing(NamedTuple):
     proven: bool
     taken_back: bool
     partner_id: UUID | None
+    imported: bool
     mailed: bool
     tally_keys: TallyKeys
 
@@ -73,15 +87,17 @@ class Existing(NamedTuple):
 
 
 def further(signings: Sequence[Signing], chosen: Mapping[Key, Signing], origin: Origin) -> list[Signing]:
-    """The other attempts of those who are several times in this batch, as many of each person as may wait."""
-    if origin.attested or len(chosen) == len(signings):
+    """The other attempts of those who are several times in this batch; of those that somebody vouches for, one each."""
+    if origin is Origin.IMPORT or len(chosen) == len(signings):
         return []
-    found: dict[Key, dict[UUID, Signing]] = defaultdict(dict)
+    found: dict[tuple[object, ...], Signing] = {}
     for signing in signings:
-        others = found[signing[:2]] if signing.id != chosen[signing[:2]].id else None
-        if others is not None and len(others) < attempts.MOST_WAITING:
-            others[signing.id] = signing
-    return [signing for others in found.values() for signing in others.values()]
+        taken, partner_id = chosen[signing[:2]], signing.signals.partner_id
+        if not origin.attested and signing.id != taken.id:
+            found.setdefault((*signing[:2], signing.id), signing)
+        elif origin.attested and partner_id != taken.signals.partner_id:
+            found.setdefault((*signing[:2], partner_id), signing)
+    return list(found.values())
 
 
 class Placed(NamedTuple):
@@ -129,8 +145,9 @@ def _waits(origin: Origin, signing: Signing, row: Existing) -> bool:
         return False
     if not origin.attested:
         return True
-    # What is proven needs nobody to vouch for it; and a partner brings somebody once.
-    is_its_own = row.partner_id is not None and row.partner_id == signing.signals.partner_id
+    # What is proven needs nobody to vouch for it; and a partner, or an import, brings somebody once.
+    partner_id = signing.signals.partner_id
+    is_its_own = row.imported if origin is Origin.IMPORT else partner_id is not None and row.partner_id == partner_id
     return not is_its_own and not row.taken_back and not (row.proven and row.state == "confirmed")
 
 

@@ -25,9 +25,9 @@ from app.signatures.engine.transitions import (
 # If several attempts are withdrawn before anybody was told (`withdrawal_messages.py`), the first one is the one known.
 _DESTROYED = f"{becoming('withdrawn')}, withdrawn_id = coalesce(s.withdrawn_id, s.id), {WITHOUT_PERSON}"
 # Whoever typed the address holds the receipt of the signing: it withdraws nothing that somebody has proven. $4: whether
-# the receipt is a proven one.
+# the receipt is a proven one. What the person has proven before, that they withdraw, stays known.
 _WITHDRAW_STANDING = f"""
-    UPDATE signatures s SET {_DESTROYED}, taken_back = false FROM {GIVEN.format(type="bool")}
+    UPDATE signatures s SET {_DESTROYED}, taken_back = coalesce(s.taken_back, false) FROM {GIVEN.format(type="bool")}
     WHERE {IS_GIVEN} AND {STANDS} AND (n.value OR s.proven IS NULL)
     RETURNING s.petition_id, s.signer, s.id
 """
@@ -38,12 +38,14 @@ _WITHDRAW_WAITING = f"""
 """
 # The mailbox is asked instead.
 _ASK_TO_WITHDRAW = f"""
-    UPDATE signatures s SET due_mail = 'confirm_withdrawal', mail_due_at = now(), mail_since = now()
+    UPDATE {{table}} s SET due_mail = 'confirm_withdrawal', mail_due_at = now(), mail_since = now()
     FROM {GIVEN.format(type="bool")}
     WHERE {IS_GIVEN} AND {STANDS} AND NOT n.value AND s.proven AND s.due_mail IS NULL
     AND coalesce(s.mail_count, 0) < 5
     RETURNING s.petition_id, s.signer, s.id
 """
+_ASK_STANDING = _ASK_TO_WITHDRAW.format(table="signatures")
+_ASK_WAITING = _ASK_TO_WITHDRAW.format(table="signature_attempts")
 _WITHDRAW_OWN = f"""
     UPDATE signatures s SET {becoming("withdrawn")}, taken_back = true,
         withdrawn_id = CASE WHEN {STANDS} THEN coalesce(s.withdrawn_id, s.id) ELSE s.withdrawn_id END, {WITHOUT_PERSON}
@@ -52,7 +54,7 @@ _WITHDRAW_OWN = f"""
 # Of an attempt that nothing stands in place of: its partner, or an import, must not bring it again.
 _TAKE_BACK = """
     UPDATE signatures s SET taken_back = true
-    WHERE s.petition_id = $1 AND s.signer = ANY ($2::bytea[]) AND s.state = 'withdrawn'
+    WHERE s.petition_id = $1 AND s.signer = ANY ($2::bytea[]) AND coalesce(s.state_before, s.state) = 'withdrawn'
 """
 _WITHDRAW_OTHERS = f"""
     UPDATE signature_attempts s SET {_DESTROYED}
@@ -82,9 +84,12 @@ async def withdraw(lane: Lane, withdrawals: Sequence[Withdrawal]) -> Committed:
     own = {one[:2] for one in withdrawals if not one.id}
     async with committing(lane.connection):
         standing = await attempts.lock(lane.connection, keys_of(withdrawals))
+        # Whoever withdraws by proof what they have proven withdraws all, be it that another attempt stands by now.
+        were_proven = await attempts.proven_among(lane.connection, given(list(receipts), [None] * len(receipts)))
+        own |= {one[:2] for one in receipts if one.proven and one[:3] in were_proven}
         waiting = await _by_receipt(lane, _WITHDRAW_WAITING, receipts)
         withdrawn = await _by_receipt(lane, _WITHDRAW_STANDING, receipts)
-        asked = await _by_receipt(lane, _ASK_TO_WITHDRAW, receipts)
+        asked = await _by_receipt(lane, _ASK_STANDING, receipts) | await _by_receipt(lane, _ASK_WAITING, receipts)
         await _pad(lane, receipts, waiting | withdrawn | asked)
         if own:
             await lane.connection.executemany(_WITHDRAW_OWN, attempts.by_petition(own & standing.keys()))
