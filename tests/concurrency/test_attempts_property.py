@@ -475,8 +475,8 @@ async def new_world(database: Database, room: SigningServices, lane: Lane, confi
 # Long enough for a failure to be brought down to its smallest story.
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize("confirmation", ["none", "email"])
-@settings(max_examples=50, deadline=None, suppress_health_check=list(HealthCheck))
-@given(story=st.lists(_act, max_size=14))
+@settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
+@given(story=st.lists(_act, min_size=8, max_size=20))
 async def test_nobody_speaks_for_another(
     database: Database, rooms: list[SigningServices], lane: Lane, confirmation: str, story: list[Act]
 ) -> None:

@@ -112,19 +112,21 @@ class Signer:
     def wait(self, new: Attempt, row: Attempt) -> None:
         if new.held or self.taken_back or row.invalidated_by:
             new.state = "pending"
-        self.trim()
         self.waiting.append(new)
+        self.trim()
         if new.state == "confirmed" and row.shown_state == "pending":
             self.next_stands()
 
     def trim(self) -> None:
         of_client: Counter[bytes | None] = Counter()
-        public = [one for one in self.waiting if not one.is_attested and not one.proven]
+        public = [
+            one for one in self.waiting if not one.is_attested and not one.proven and one.shown_state != "withdrawn"
+        ]
         ranked = []
         for one in sorted(public, key=lambda one: one.id, reverse=True):
             of_client[one.client] += 1
             ranked.append((of_client[one.client], -one.id.int, one))
-        gone = [one for _, _, one in sorted(ranked, key=lambda rank: rank[:2])][MOST_WAITING - 1 :]
+        gone = [one for _, _, one in sorted(ranked, key=lambda rank: rank[:2])][MOST_WAITING:]
         self.waiting = [one for one in self.waiting if one not in gone]
 
     # Who stands.
@@ -137,7 +139,10 @@ class Signer:
             one
             for one in self.waiting
             if not one.held
-            and ((one.counts and state != "confirmed") or (one.shown_state == "pending" and state == "withdrawn"))
+            and (
+                (one.counts and (state != "confirmed" or (one.proven and not self.row.proven)))
+                or (one.shown_state == "pending" and state == "withdrawn")
+            )
         ]
         if able:
             self.take_place(min(able, key=lambda one: (not one.counts, not one.proven, one.id)))
@@ -171,7 +176,7 @@ class Signer:
             return
         was_proven = one.proven
         self.destroy(one)
-        self.taken_back = False
+        self.taken_back = bool(self.taken_back)
         if was_proven:
             self.destroy_waiting()
         else:
@@ -215,5 +220,5 @@ class Signer:
         for one in self.everything():
             if one.held and one.state == "pending":
                 one.held = False
-                one.state = one.state if self.by_mail else "confirmed"
+                one.state = one.state if self.by_mail or self.taken_back else "confirmed"
         self.next_stands()
