@@ -203,7 +203,7 @@ def test_the_data_folder_says_what_the_environment_does_not(bare: pytest.MonkeyP
 
 
 def test_a_copy_with_other_keys_has_another_ring() -> None:
-    first = Settings.model_validate({"database_url": URL, "secret_keys": "a" * 32})
+    first = Settings.model_validate({"database_url": URL, "secret_keys": KEY})
     assert first.key_ring is first.key_ring
-    other = first.model_copy(update={"secret_keys": SecretStr("b" * 32)})
+    other = first.model_copy(update={"secret_keys": SecretStr(f"another-{KEY}")})
     assert other.key_ring.current_id != first.key_ring.current_id
