@@ -17,7 +17,7 @@ from app.signatures.background.consents import ConsentRecorder
 from app.signatures.background.mails import SignatureMails
 from app.signatures.background.milestones import mark_reached
 from app.signatures.background.withdrawal_messages import WithdrawalMessages
-from app.signatures.key_rotation import INVALIDATIONS, SIGNATURES
+from app.signatures.key_rotation import DIGESTED_SIGNATURES, INVALIDATIONS, SIGNATURES
 from app.signatures.me import routes as me_routes
 from app.signatures.me.service import SignatureStore
 from app.signatures.moderation import routes as moderation_routes
@@ -77,6 +77,7 @@ ROOM = Room(
     api_services=[_open, _open_trends],
     personal_data=SignatureStore,
     sealed_columns=[SIGNATURES, INVALIDATIONS],
+    digested_tables=[DIGESTED_SIGNATURES],
     sweeps=_sweeps,
     background=[runner.work],
     mail_sources=_mail_sources,

@@ -33,9 +33,9 @@ WEAK = [
 ]
 IN_EACH_PLACE = {
     "secret_keys": KeyRing.parse,
-    "an older one": lambda key: KeyRing.parse(f"{STRONG},{key}"),
+    "the last, which digests": lambda key: KeyRing.parse(f"{STRONG},{key}"),
     "digest_key": lambda key: KeyRing.parse(STRONG, key),
-    "token_keys": lambda key: KeyRing.parse(STRONG, None, f"{STRONG},{key}"),
+    "token_keys": lambda key: KeyRing.parse(STRONG, None, f"{key},{STRONG}"),
     "digest_wrapping_keys": lambda key: KeyRing.parse(STRONG, None, "", key),
 }
 
@@ -46,6 +46,15 @@ def test_a_weak_key_is_refused_wherever_it_stands_and_the_reader_is_told_how_to_
     with pytest.raises(ValueError, match=r"secrets\.token_urlsafe\(32\)") as refused:
         IN_EACH_PLACE[place](key)
     assert key not in str(refused.value)
+
+
+@pytest.mark.parametrize("weak", ["a" * 32, "password" * 4])
+def test_what_a_weak_key_has_done_can_be_opened_while_a_better_one_takes_its_place(weak: str) -> None:
+    with pytest.raises(ValueError, match="DIGEST_KEY"):
+        KeyRing.parse(STRONG, weak, STRONG)
+    KeyRing.parse(f"{STRONG},{weak}", weak, f"{STRONG},{weak}", secrets.token_urlsafe(32))
+    with pytest.raises(ValueError, match=r"too few|easy"):
+        KeyRing.parse(f"{weak},{STRONG}", STRONG, STRONG)
 
 
 @pytest.mark.parametrize(

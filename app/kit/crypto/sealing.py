@@ -22,7 +22,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from app.kit.crypto.digests import DIGEST_BYTES, DigestKeys
-from app.kit.crypto.key_strength import HOW_TO_MAKE_ONE, weakness_of
+from app.kit.crypto.key_strength import HOW_TO_MAKE_ONE, MINIMUM_LENGTH, weakness_of
 from app.kit.text import base64url
 
 NONCE_BYTES = 12
@@ -38,14 +38,18 @@ def _derive(secret: str, purpose: str, length: int) -> bytes:
     return HKDF(hashes.SHA256(), length, salt=None, info=purpose.encode()).derive(secret.encode())
 
 
-def _parts(name: str, secrets: str | None) -> list[str]:
-    """The secrets of a setting, `newest,older,...`; ValueError when one is weak, or there twice."""
-    parts = [secret.strip() for secret in (secrets or "").split(",") if secret.strip()]
-    for number, secret in enumerate(parts, 1):
-        if weakness := weakness_of(secret):
-            which = f"a secret key of {name} (number {number} of {len(parts)})"
-            raise ValueError(f"{which} {weakness}: {HOW_TO_MAKE_ONE}")
-    return parts
+def parts_of(secrets: str) -> list[str]:
+    """The secrets of a setting, `newest,older,...`."""
+    return [secret.strip() for secret in secrets.split(",") if secret.strip()]
+
+
+def _insist_on_strength(name: str, secrets: Sequence[str]) -> None:
+    """ValueError when the newest is easy to guess, or any too short: older ones only open what is there."""
+    for number, secret in enumerate(secrets, 1):
+        weakness = weakness_of(secret)
+        if weakness and (number == 1 or len(secret) < MINIMUM_LENGTH):
+            which = f"a secret key of {name} (number {number} of {len(secrets)})"
+            raise ValueError(f"{which} {weakness}: {HOW_TO_MAKE_ONE} (docs/operations.md, Keys, says how to renew it)")
 
 
 def _cipher(secret: str, id_purpose: str, purpose: str) -> tuple[bytes, AESGCM]:
@@ -93,22 +97,23 @@ class KeyRing:
     def parse(
         cls, secrets: str, digest_secret: str | None = None, token_secrets: str = "", wrapping_secrets: str = ""
     ) -> "KeyRing":
-        """Build the ring from `newest,older,...`, each hard to guess; ValueError says what is wrong.
+        """Build the ring from `newest,older,...`; ValueError says what is wrong. What is easy to guess seals nothing.
 
         Without a `digest_secret` the oldest secret serves for digests as well; without `token_secrets` the digest
         secret serves for tokens. `wrapping_secrets`, the newest first too, wrap the digests (`digests.py`).
         """
-        ring = _parts("MULTITUDE_SECRET_KEYS", secrets)
+        ring, wrapping = parts_of(secrets), parts_of(wrapping_secrets)
         if not ring:
             raise ValueError("MULTITUDE_SECRET_KEYS is not set: without a key nothing personal can be stored")
-        if digest_secret and (weakness := weakness_of(digest_secret)):
-            raise ValueError(f"the secret key of MULTITUDE_DIGEST_KEY {weakness}: {HOW_TO_MAKE_ONE}")
         lasting = digest_secret or ring[-1]
-        wrapping = _parts("MULTITUDE_DIGEST_WRAPPING_KEYS", wrapping_secrets)
+        tokens = parts_of(token_secrets) or [lasting]
+        _insist_on_strength("MULTITUDE_SECRET_KEYS", ring)
+        _insist_on_strength("MULTITUDE_DIGEST_KEY, or the last of MULTITUDE_SECRET_KEYS", [*wrapping[:1], lasting])
+        _insist_on_strength("MULTITUDE_DIGEST_WRAPPING_KEYS", wrapping)
+        _insist_on_strength("MULTITUDE_TOKEN_KEYS, or the digest key", tokens)
         if len({lasting, *wrapping}) <= len(wrapping):
             raise ValueError("two secrets for digests are the same: make a new one")
         keys = [_derive(secret, "multitude/digest-wrapping", 32) for secret in reversed(wrapping)]
-        tokens = _parts("MULTITUDE_TOKEN_KEYS", token_secrets) or [lasting]
         ciphers = _ciphers(ring, "key-id", "seal")
         token_ciphers = _ciphers(tokens, "token-key-id", "token")
         # Tokens were once sealed by row keys: those of the lasting secret must open even when it seals no row any more.
