@@ -193,7 +193,7 @@ class _Renewal:
         self._digests, self._since = ring.digests, len(ring.digests.wrapping) - 1
         self.unreadable_count = self.missing_count = 0
         keys = [row[name] for name in table.keys]
-        digests = {name: self._digests.wrap(row[name], self._since) for name in table.digests}
+        digests = {name: row[name] and self._digests.wrap(row[name], self._since) for name in table.digests}
         short = [row[name] and self._digests.wrap_short(row[name], self._since) for name in table.short_digests]
         named = [digests.get(name, row[name]) for name in table.keys]
         sealed = [
