@@ -10,8 +10,10 @@ that are nowhere. Wrapping can be repeated; the first key stays needed.
 import hashlib
 import hmac
 from dataclasses import dataclass, field
+from functools import lru_cache
+from threading import get_ident
 
-from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
+from cryptography.hazmat.primitives.ciphers import Cipher, CipherContext, algorithms, modes
 
 DIGEST_BYTES = 16
 
@@ -21,9 +23,21 @@ def keyed_digest(key: bytes, value: str) -> bytes:
     return hmac.digest(key, value.encode(), "sha256")[:DIGEST_BYTES]
 
 
-def _block_cipher(key: bytes) -> Cipher[modes.ECB]:
-    # A single block, which is the permutation itself: no mode is needed, and ECB is the name of none.
-    return Cipher(algorithms.AES(key), modes.ECB())  # noqa: S305
+# Made once, since that takes several times as long as using them; by each thread, for they are not to be shared.
+@lru_cache(64)
+def _block_cipher(key: bytes, _thread: int) -> tuple[CipherContext, CipherContext]:
+    """What enciphers and what deciphers single blocks: a permutation and its inverse."""
+    # ECB is the name of no mode at all, and a single block needs none.
+    cipher = Cipher(algorithms.AES(key), modes.ECB())  # noqa: S305
+    return cipher.encryptor(), cipher.decryptor()
+
+
+def _enciphered(key: bytes, block: bytes) -> bytes:
+    return _block_cipher(key, get_ident())[0].update(block)
+
+
+def _deciphered(key: bytes, block: bytes) -> bytes:
+    return _block_cipher(key, get_ident())[1].update(block)
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +63,7 @@ class DigestKeys:
     def wrap(self, digest: bytes, since: int = 0) -> bytes:
         """A digest made when `since` wrapping keys were in use, under all of them."""
         for key in self.wrapping[since:]:
-            digest = _block_cipher(key).encryptor().update(digest)
+            digest = _enciphered(key, digest)
         return digest
 
     def wrap_short(self, digest: bytes, since: int = 0) -> bytes:
@@ -61,7 +75,7 @@ class DigestKeys:
     def unwrap(self, digest: bytes) -> bytes:
         """The digest as it was under the first key alone."""
         for key in reversed(self.wrapping):
-            digest = _block_cipher(key).decryptor().update(digest)
+            digest = _deciphered(key, digest)
         return digest
 
     def fingerprint(self) -> str:
