@@ -6,6 +6,7 @@ import typer
 
 from app.commands import backfill, digest_rotation, doctor, imports, keys, rotation, service, tallies
 from app.commands.console import err
+from app.kit import logs
 from app.kit.problems import OperatorError, Problem
 
 cli = typer.Typer(
@@ -26,6 +27,8 @@ cli.add_typer(tallies.cli, name="tally")
 
 def main() -> None:
     """Run a command; what goes wrong is told in a sentence, not as a traceback."""
+    # Before anything is logged, settings that are read included: standard output is for what was asked for.
+    logs.configure()
     try:
         cli()
     except OperatorError as error:

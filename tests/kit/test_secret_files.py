@@ -12,6 +12,7 @@ from pydantic import SecretStr
 from app.kit.secret_files import SUFFIX, SecretFileError, secret_settings
 from app.serving import export_settings
 from app.settings import ENV_FILE, Settings, load
+from tests.support.services import command
 
 URL = "postgresql://somebody:hidden-password@127.0.0.1/movement"
 KEY = "wNqT4yq0yO3nF1bGm8cZ2vK7xU5hR9sE"
@@ -135,6 +136,16 @@ def test_processes_that_are_started_read_the_file_themselves(bare: pytest.Monkey
     finally:
         os.environ.clear()
         os.environ.update(before)
+
+
+@pytest.mark.process
+def test_a_warning_is_no_part_of_what_a_command_answers(tmp_path: Path) -> None:
+    open_file = _file(tmp_path, "postgresql://nobody@127.0.0.1:1/nothing", 0o644)
+    told = command("keys", "create", "--organization", "movement", "--role", "owner", DATABASE_URL_FILE=str(open_file))
+    assert (told.returncode, told.stdout) == (1, "")
+    assert "a secret's file can be read by every user" in told.stderr
+    assert "DATABASE_URL_FILE" in told.stderr
+    assert "The database cannot be reached" in told.stderr
 
 
 @pytest.mark.process
