@@ -206,6 +206,10 @@ async def _go_on(url: str, settings: Settings, mailbox: SmtpServer, story: Story
             assert await _looked_at(served, story.me) == story.mine
             assert await _fed(served, story.partner) == story.fed
             assert await Poster(served.client, story.partner).bring(item(5), item(6), id_=BROUGHT) == story.results
+            # She has withdrawn, and nothing but her digest is kept of her: still nobody brings her back.
+            brought = await Poster(served.client, story.partner).bring(item(3))
+            assert [result["status"] for result in brought] == ["duplicate"]
+            assert await exact_counts(database) == {MAIL: 1, PETITION: 3}
             assert await confirm(served, story.link) == 200
             await sign(served, 3)
             assert await exact_counts(database) == {MAIL: 2, PETITION: 4}
