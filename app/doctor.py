@@ -14,7 +14,10 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.kit.clock import now
-from app.kit.crypto.key_ring_guard import DigestKey, KeyRingMismatchError
+from app.kit.crypto.key_ring_guard import DigestKey, DigestRotationUnfinishedError, KeyRingMismatchError
+from app.kit.crypto.key_strength import weakness_of
+from app.kit.crypto.seal_counts import LIMIT, OVERDUE_AT, RENEW_AT, Sealed, sealed_by_current
+from app.kit.crypto.sealing import parts_of
 from app.kit.database.schema_version import current, head
 from app.kit.database.session import Database
 from app.kit.mail import outcome
@@ -120,7 +123,12 @@ async def _stored(settings: Settings, database: Database) -> AsyncIterator[Findi
     """What the database says: whose keys it was filled with, what has failed, and what waits."""
     looks: list[Callable[[AsyncSession], Awaitable[list[Finding]]]] = [_mail_failures, _sweep_failures, _due_work]
     async with database.snapshot() as session:
-        yield await _keys(settings, session)
+        found = await _keys(settings, session)
+        yield found
+        if found.status == "ok":
+            yield _separate_keys(settings)
+            for one in await sealed_by_current(session, settings.key_ring):
+                yield _seals(one)
         for look in looks:
             for finding in await look(session):
                 yield finding
@@ -132,10 +140,36 @@ async def _keys(settings: Settings, session: AsyncSession) -> Finding:
     except ValueError as error:
         return Finding("keys", "wrong", f"{error}.", "Set MULTITUDE_SECRET_KEYS.")
     known = await session.scalar(select(DigestKey.fingerprint))
+    if ">" in (known or ""):
+        found = " ".join((DigestRotationUnfinishedError.__doc__ or "").split())
+        return Finding("keys", "wrong", found, "Run `multitude keys rotate-digest`.")
     if known not in {None, fingerprint}:
         advice = "Find the keys that the database was filled with; never remove the fingerprint."
         return Finding("keys", "wrong", " ".join((KeyRingMismatchError.__doc__ or "").split()), advice)
     return Finding("keys", "ok", "The digest key is the one that the database was filled with.")
+
+
+def _separate_keys(settings: Settings) -> Finding:
+    """Whether what seals, what digests and what seals tokens are secrets of their own: else one leak is several."""
+    digest = settings.digest_key.get_secret_value() if settings.digest_key else ""
+    uses = (settings.secret_keys.get_secret_value(), digest, settings.token_keys.get_secret_value())
+    of = [set(parts_of(use)) for use in uses]
+    if weak := sum(weakness_of(key) is not None for key in set.union(*of)):
+        found = f"{weak} older keys are easy to guess."
+        return Finding("separate keys", "warning", found, "Rotate them out: docs/operations.md, Keys.")
+    if all(of) and len(set.union(*of)) == sum(map(len, of)):
+        return Finding("separate keys", "ok", "Rows, digests and tokens have keys of their own.")
+    advice = (
+        "Set MULTITUDE_DIGEST_KEY and MULTITUDE_TOKEN_KEYS as docs/operations.md, Keys, says; never just a new one."
+    )
+    return Finding("separate keys", "warning", "One secret is used for several of rows, digests and tokens.", advice)
+
+
+def _seals(one: Sealed) -> Finding:
+    status: Status = "wrong" if one.seal_count >= OVERDUE_AT else "warning" if one.seal_count >= RENEW_AT else "ok"
+    found = f"The key of {one.purpose}s has sealed {one.seal_count:,} times, of {LIMIT:,} at the most."
+    advice = "" if status == "ok" else "Renew it: docs/operations.md, Keys."
+    return Finding(f"seals: {one.purpose}", status, found, advice)
 
 
 async def _mail_failures(session: AsyncSession) -> list[Finding]:

@@ -14,6 +14,7 @@ from uvicorn.supervisors import Multiprocess
 from app.kit import logs
 from app.kit.metrics import MULTIPROCESS_DIR
 from app.kit.problems import OperatorError
+from app.kit.secret_files import SUFFIX
 from app.settings import Settings
 
 # Seconds. Longer than a batch is retried, so that whoever waits for a commit is still answered.
@@ -45,8 +46,9 @@ def options(host: str, port: int) -> dict[str, Any]:
 
 
 def export_settings(settings: Settings) -> None:
-    """Hand the settings to processes started from here, as environment."""
-    os.environ.update(settings.as_environment())
+    """Hand the settings to processes started from here, as environment; a secret that a file holds stays there."""
+    given = settings.as_environment()
+    os.environ.update({name: value for name, value in given.items() if not os.environ.get(f"{name}{SUFFIX}")})
 
 
 def serve(settings: Settings, host: str, port: int, workers: int) -> None:

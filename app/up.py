@@ -26,6 +26,7 @@ from app.embedded_postgres.server import EmbeddedPostgres
 from app.kit.database.session import Database
 from app.kit.logs import log
 from app.kit.problems import OperatorError
+from app.kit.secret_files import SUFFIX
 from app.kit.text.urls import base_url
 from app.main import create_app
 from app.organizations import queries as organizations
@@ -37,6 +38,7 @@ from app.settings import ENV_FILE, Settings
 # Seconds.
 _WORKER_STOP_TIMEOUT = 10
 _CHECK_EVERY = 0.5
+_KEYS = ("MULTITUDE_SECRET_KEYS", "MULTITUDE_DIGEST_KEY", "MULTITUDE_TOKEN_KEYS")
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,10 +50,14 @@ class FirstStart:
 
 
 def prepare_folder(data_dir: Path) -> None:
-    """Make the data folder, and a secret key on the first start."""
+    """Make the data folder, and its keys on the first start: one for what is sealed, for digests and for tokens."""
     make_data_dir(data_dir)
-    if not (data_dir / ENV_FILE).exists() and "MULTITUDE_SECRET_KEYS" not in os.environ:
-        _write(data_dir, {"MULTITUDE_SECRET_KEYS": secrets.token_urlsafe(32)})
+    if not (data_dir / ENV_FILE).exists() and not _is_given("MULTITUDE_SECRET_KEYS"):
+        _write(data_dir, {name: secrets.token_urlsafe(32) for name in _KEYS if not _is_given(name)})
+
+
+def _is_given(name: str) -> bool:
+    return name in os.environ or f"{name}{SUFFIX}" in os.environ
 
 
 def _read(data_dir: Path) -> dict[str, str]:
@@ -73,7 +79,7 @@ def _write(data_dir: Path, values: dict[str, str]) -> None:
 @contextmanager
 def database_of(data_dir: Path) -> Iterator[EmbeddedPostgres | None]:
     """The database: the one DATABASE_URL names, or our own PostgreSQL for as long as the block lasts."""
-    if os.environ.get("DATABASE_URL"):
+    if os.environ.get("DATABASE_URL") or os.environ.get(f"DATABASE_URL{SUFFIX}"):
         yield None
         return
     with EmbeddedPostgres.start(data_dir) as postgres:

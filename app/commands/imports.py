@@ -9,6 +9,7 @@ import typer
 
 from app.commands.console import AsJson, CommandError, out, progress
 from app.commands.environment import DataDir, database_of, settings_of
+from app.kit.crypto import seal_counts
 from app.people.consents.policy import read_policies
 from app.petitions.directory import open_directory
 from app.petitions.service import PetitionNotFound
@@ -65,3 +66,4 @@ async def _import(settings: Settings, file: Path, petition: str, listed: Path) -
                 return await run.run(read_lines(file, lambda position: bar.update(task, completed=position)))
         finally:
             await lane.release()
+            await seal_counts.save(settings.key_ring, database)

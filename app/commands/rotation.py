@@ -10,7 +10,7 @@ import typer
 
 from app.commands.console import AsJson, CommandError, out, progress
 from app.commands.environment import DataDir, database_of, settings_of
-from app.kit.crypto import key_rotation
+from app.kit.crypto import key_rotation, seal_counts
 from app.kit.crypto.key_ring_guard import ensure_key_ring
 from app.kit.crypto.key_rotation import Resealed
 from app.kit.room_interface import Room, sealed_columns_of
@@ -55,6 +55,7 @@ async def rotate(settings: Settings, rooms: Sequence[Room] = ROOMS) -> Mapping[s
                 }
         finally:
             await connection.close(timeout=5)
+            await seal_counts.save(ring, database)
 
 
 def _summed(done: Mapping[str, Resealed]) -> dict[str, object]:

@@ -23,6 +23,7 @@ queue_refusals = Counter("multitude_queue_refusals", "Signatures answered 503 be
 mails = Counter("multitude_mails", "Mails by how their sending ended", ["end"])
 mail_failures = Counter("multitude_mail_failures", "Mails that were not sent when tried, by why", ["source", "reason"])
 sweep_failures = Counter("multitude_sweep_failures", "Rounds of a sweep that failed", ["sweep"])
+seals = Counter("multitude_seals", "Values sealed, by what kind of key", ["purpose"])
 deliveries = Counter("multitude_deliveries", "Webhooks sent, by how that ended", ["end"])
 
 

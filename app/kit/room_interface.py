@@ -18,6 +18,7 @@ from pydantic import BaseModel
 from sqlalchemy import Executable, MetaData
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from app.kit.crypto.digest_rotation import DigestedTable
 from app.kit.crypto.key_rotation import SealedColumn
 from app.kit.crypto.sealing import KeyRing
 from app.kit.database.session import Base, Database
@@ -95,6 +96,7 @@ class Room:
     recognizers: Mapping[str, Recognizer] = field(default_factory=dict)
     personal_data: "Callable[[Services], PersonalDataStore] | None" = None
     sealed_columns: Sequence[SealedColumn] = ()
+    digested_tables: Sequence[DigestedTable] = ()
     sweeps: "Callable[[Services], Sequence[Sweep]] | None" = None
     background: Sequence[WorkerTask] = ()
     mail_sources: "Callable[[Services, MailTemplates], Sequence[MailSource]] | None" = None
@@ -156,6 +158,11 @@ class Services:
 def sealed_columns_of(rooms: Sequence[Room]) -> Sequence[SealedColumn]:
     """Everything that these rooms seal for a row. What is not among it stays under its old key when keys rotate."""
     return [column for room in rooms for column in room.sealed_columns]
+
+
+def digested_tables_of(rooms: Sequence[Room]) -> Sequence[DigestedTable]:
+    """Everything in these rooms that is found by a keyed digest. What is not among it is lost when digests rotate."""
+    return [table for room in rooms for table in room.digested_tables]
 
 
 def message_types_of(rooms: Sequence[Room]) -> MessageTypes:

@@ -8,7 +8,13 @@ from app.kit.mail.templates import MailTemplates
 from app.kit.room_interface import Room, Services, Sweep
 from app.kit.webhooks.egress import EgressPolicy, SystemResolver
 from app.partners.inbound.services import InboundServices, open_inbound_services
-from app.partners.key_rotation import DELIVERY_ATTEMPTS, RECEIVED_WEBHOOKS, WEBHOOK_ENDPOINTS, WEBHOOK_SECRETS
+from app.partners.key_rotation import (
+    DELIVERY_ATTEMPTS,
+    DIGESTED_WEBHOOKS,
+    RECEIVED_WEBHOOKS,
+    WEBHOOK_ENDPOINTS,
+    WEBHOOK_SECRETS,
+)
 from app.partners.outbound.delivery import leases
 from app.partners.outbound.delivery.worker import deliver
 from app.partners.outbound.endpoints import paused_mail
@@ -59,6 +65,7 @@ ROOM = Room(
     message_type_routers=lambda types: [message_type_routers(types)],
     webhooks=webhooks_router,
     api_services=[_open_inbound, _open_egress],
+    digested_tables=[DIGESTED_WEBHOOKS],
     sealed_columns=[WEBHOOK_SECRETS, RECEIVED_WEBHOOKS, WEBHOOK_ENDPOINTS, DELIVERY_ATTEMPTS],
     sweeps=_sweeps,
     background=[deliver],

@@ -10,7 +10,7 @@ from app.people import me_routes, routes, sign_in_routes
 from app.people.account.keys import PREFIX
 from app.people.account.sessions import forget_sign_ins, recognize
 from app.people.consents.service import ConsentLedger
-from app.people.key_rotation import CONTACTS, MAILS, PEOPLE
+from app.people.key_rotation import CONTACTS, DIGESTED, MAILS, PEOPLE
 from app.people.mailing import OLDEST_DUE, PeopleMails
 from app.people.personal_data.retention import forget_people
 from app.people.settings import PeopleSettings
@@ -27,6 +27,7 @@ ROOM = Room(
     routers=[routes.router, sign_in_routes.router, sign_in_routes.pages, me_routes.router],
     recognizers={PREFIX: recognize},
     sealed_columns=[PEOPLE, CONTACTS, MAILS],
+    digested_tables=DIGESTED,
     sweeps=lambda _services: [Sweep("forget_sign_ins", forget_sign_ins), Sweep("forget_people", forget_people)],
     mail_sources=_mail_sources,
     oldest_due={"people's mails": OLDEST_DUE},

@@ -19,7 +19,7 @@ from app.signatures.background.milestones import mark_reached
 from app.signatures.background.withdrawal_messages import WithdrawalMessages
 from app.signatures.confirmation import pages as confirmation_pages
 from app.signatures.confirmation import routes as confirmation_routes
-from app.signatures.key_rotation import ATTEMPTS, INVALIDATIONS, SIGNATURES
+from app.signatures.key_rotation import ATTEMPTS, DIGESTED, INVALIDATIONS, SIGNATURES
 from app.signatures.me import routes as me_routes
 from app.signatures.me.service import SignatureStore
 from app.signatures.moderation import routes as moderation_routes
@@ -80,6 +80,7 @@ ROOM = Room(
     api_services=[_open, _open_trends],
     personal_data=SignatureStore,
     sealed_columns=[SIGNATURES, ATTEMPTS, INVALIDATIONS],
+    digested_tables=DIGESTED,
     sweeps=_sweeps,
     background=[runner.work],
     mail_sources=_mail_sources,

@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 
 from app.kit.crypto.sealing import SIGNER_BYTES, KeyRing, SealBrokenError
 
-OLD, NEW, OTHER = ("an-old-secret-of-the-movement-0001", "a-new-secret-of-the-movement-00002", "somebody-else's" * 3)
+OLD, NEW = "an-old-secret-of-the-movement-0001", "a-new-secret-of-the-movement-00002"
+OTHER = "a-secret-of-somebody-elses-service-03"
 RING = KeyRing.parse(NEW)
 ROW = b"signatures.sealed" + bytes(16)
 

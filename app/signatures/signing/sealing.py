@@ -139,7 +139,7 @@ def read_receipt(ring: KeyRing, petition_id: UUID, receipt: str) -> Receipt:
     this petition's."""
     for context, proven in ((b"receipt", False), (b"proven receipt", True)):
         try:
-            plain = ring.read_token(receipt, context + petition_id.bytes)
+            plain = ring.read_token(receipt, context + petition_id.bytes, digest_at=0)
         except SealBrokenError:
             continue
         return Receipt(plain[:SIGNER_BYTES], UUID(bytes=plain[SIGNER_BYTES:_RECEIPT_BYTES]), proven)
@@ -166,7 +166,7 @@ def write_link(ring: KeyRing, petition_id: UUID, signer: bytes, id_: UUID, writt
 
 def read_link(ring: KeyRing, token: str) -> Link:
     """The content of a confirmation link's token; SealBrokenError when we have not written it."""
-    plain = ring.read_token(token, b"confirmation")
+    plain = ring.read_token(token, b"confirmation", digest_at=16)
     petition_id, signer, id_, seconds = plain[:16], plain[16:32], plain[32:48], plain[48:]
     written_at = datetime.fromtimestamp(int.from_bytes(seconds), UTC)
     return Link(UUID(bytes=petition_id), signer, UUID(bytes=id_), written_at)
