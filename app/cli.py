@@ -4,7 +4,7 @@ import sys
 
 import typer
 
-from app.commands import backfill, doctor, imports, keys, rotation, service, tallies
+from app.commands import audit, backfill, doctor, imports, keys, rotation, service, tallies
 from app.commands.console import err
 from app.kit.problems import OperatorError, Problem
 
@@ -18,6 +18,7 @@ cli = typer.Typer(
 for command in (service.up, service.serve, service.worker, service.migrate, doctor.doctor, backfill.backfill):
     cli.command()(command)
 keys.cli.command()(rotation.rotate_encryption)
+cli.add_typer(audit.cli, name="audit")
 cli.add_typer(keys.cli, name="keys")
 cli.add_typer(imports.cli, name="import")
 cli.add_typer(tallies.cli, name="tally")
