@@ -7,6 +7,7 @@ from app.kit.mail.sender import MailSource
 from app.kit.mail.templates import MailTemplates
 from app.kit.room_interface import CarryOut, Room, Services, Sweep
 from app.kit.webhooks.egress import EgressPolicy, SystemResolver
+from app.partners.inbound.audit import ReceivedPosts
 from app.partners.inbound.secrets.routes import ENDING as END_SECRET
 from app.partners.inbound.secrets.service import revoke_waited
 from app.partners.inbound.services import InboundServices, open_inbound_services
@@ -48,6 +49,7 @@ def _sweeps(services: Services) -> Sequence[Sweep]:
     return [
         Sweep("fan_out", FanOut(services.message_types), lock_name="spread"),
         Sweep("forget_webhooks", forget_webhooks),
+        Sweep("received_posts", ReceivedPosts()),
     ]
 
 

@@ -61,7 +61,6 @@ class Act(NamedTuple):
 
 async def append(session: AsyncSession, by: Principal, act: Act) -> int:
     """Enter an act; its number. The last that a transaction does: it keeps all other writers waiting until it ends."""
-    by_operator = by.key_id == OPERATOR.key_id
     await session.execute(_LOCK, {"lock": LOCK})
     # A statement of its own, after the lock: it sees what its former holder has committed.
     last = (await session.execute(_LAST)).one_or_none()
@@ -70,9 +69,9 @@ async def append(session: AsyncSession, by: Principal, act: Act) -> int:
         **act._asdict(),
         "number": number,
         "at": now(),
-        "key_id": None if by_operator else by.key_id,
+        "key_id": None if by.key_id == OPERATOR.key_id else by.key_id,
         "organization_id": None if by.organization_id == NO_ORGANIZATION else by.organization_id,
-        "role": OPERATOR_ROLE if by_operator else by.role,
+        "role": OPERATOR_ROLE if by == OPERATOR else by.role,
         "fields": sorted(act.fields),
         "reason": _reason(act.reason),
     }
