@@ -136,7 +136,7 @@ async def create_key(
         expires_at=_expiry(expires_at, made, longest),
         made_by=maker.key_id,
         networks=_within(limits.networks, made),
-        requests_per_minute=limits.requests_per_minute,
+        requests_per_minute=_no_more(limits.requests_per_minute, made),
     )
     session.add(api_key)
     await session.flush()
@@ -179,6 +179,12 @@ def _within(networks: Sequence[str] | None, maker: ApiKey | None) -> list[str] |
     if not all(any(_holds(outer, ip_network(network)) for outer in around) for network in networks):
         raise NetworkTooWide
     return list(networks)
+
+
+def _no_more(requests_per_minute: int | None, maker: ApiKey | None) -> int | None:
+    """A key that may be used so often makes none that may be used more often."""
+    most = maker.requests_per_minute if maker is not None else None
+    return min((limit for limit in (requests_per_minute, most) if limit is not None), default=None)
 
 
 def _holds(outer: IPv4Network | IPv6Network, inner: IPv4Network | IPv6Network) -> bool:

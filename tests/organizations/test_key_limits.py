@@ -143,6 +143,9 @@ async def test_a_key_is_used_as_often_as_it_may_be(client: httpx.AsyncClient, ow
     answers = [await client.get("/v1/organizations", headers=limited) for _ in range(5)]
     assert [answer.status_code for answer in answers] == [200, 200, 200, 429, 429]
     assert answers[-1].json()["type"] == "urn:multitude:problem:too-many-requests"
+    slow = bearer(await made_by(client, owner, requests_per_minute=30))
+    for wanted, given in ((None, 30), (60, 30), (10, 10)):
+        assert (await made_by(client, slow, "analyst", requests_per_minute=wanted))["requests_per_minute"] == given
     assert await works(client, owner)
 
 

@@ -61,6 +61,8 @@ class Act(NamedTuple):
 
 async def append(session: AsyncSession, by: Principal, act: Act) -> int:
     """Enter an act; its number. The last that a transaction does: it keeps all other writers waiting until it ends."""
+    # What is still to be written locks rows: before this lock, never behind it.
+    await session.flush()
     await session.execute(_LOCK, {"lock": LOCK})
     # A statement of its own, after the lock: it sees what its former holder has committed.
     last = (await session.execute(_LAST)).one_or_none()
