@@ -1,5 +1,6 @@
 """What cannot be undone waits: a day, in which it can be cancelled, or until a second person says so."""
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from datetime import date, datetime, timedelta
 from uuid import UUID
@@ -248,6 +249,28 @@ async def test_the_sixth_erasure_of_a_day_waits_whoever_of_the_staff_asks(
     assert await run(database, "SELECT state, signer FROM pending_acts") == [("done", None)]
     await confirm(client, await _erase(client, data_officer, 6), owner)
     assert await exact_counts(database) == {"end-the-ban": 1}
+
+
+async def test_erasures_begun_at_once_are_not_each_the_first(
+    client: httpx.AsyncClient, data_officer: Headers, make_key: MakeKey, signed: None, database: Database
+) -> None:
+    keys = [data_officer, await make_key("data_officer")]
+    for _ in range(3):
+        answers = await asyncio.gather(*(_erase(client, keys[number % 2], number) for number in range(8)))
+        assert {answer.status_code for answer in answers} <= {200, 202, 503}
+    ((done,),) = await run(database, "SELECT count(*) FROM audit_entries WHERE category = 'destruction'")
+    assert done <= 5
+
+
+async def test_confirmed_by_two_at_once_it_is_done_once(
+    client: httpx.AsyncClient, campaigner: Headers, owner: Headers, make_key: MakeKey, closed: UUID, database: Database
+) -> None:
+    at = f"{WAITING}/{(await asked_for(client, campaigner))['id']}/confirm"
+    seconds = [owner, await make_key("owner"), await make_key("campaigner")]
+    answers = await asyncio.gather(*(client.post(at, headers=second) for second in seconds))
+    assert sorted(answer.status_code for answer in answers) == [200, 409, 409]
+    done = "SELECT count(*) FROM audit_entries WHERE verb = 'petition.archive' AND category = 'act'"
+    assert (await run(database, done))[0][0] == 1
 
 
 async def test_erasures_of_yesterday_do_not_count(
