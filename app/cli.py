@@ -4,7 +4,7 @@ import sys
 
 import typer
 
-from app.commands import backfill, digest_rotation, doctor, imports, keys, rotation, service, tallies
+from app.commands import audit, backfill, digest_rotation, doctor, imports, keys, rotation, service, tallies
 from app.commands.console import err
 from app.kit import logs
 from app.kit.problems import OperatorError, Problem
@@ -20,6 +20,7 @@ for command in (service.up, service.serve, service.worker, service.migrate, doct
     cli.command()(command)
 keys.cli.command()(rotation.rotate_encryption)
 keys.cli.command()(digest_rotation.rotate_digest)
+cli.add_typer(audit.cli, name="audit")
 cli.add_typer(keys.cli, name="keys")
 cli.add_typer(imports.cli, name="import")
 cli.add_typer(tallies.cli, name="tally")

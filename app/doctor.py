@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import datetime, timedelta
 from typing import Literal, NamedTuple
 
-from sqlalchemy import func, select, text
+from sqlalchemy import func, or_, select, text
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -26,6 +26,8 @@ from app.kit.mail.outcome import advice_on
 from app.kit.mail.smtp import open_transport
 from app.kit.problems import OperatorError
 from app.kit.sweeps import SweepFailure
+from app.organizations.models import ApiKey
+from app.organizations.queries import live
 from app.rooms import ROOMS
 from app.settings import Settings
 
@@ -35,6 +37,8 @@ Status = Literal["ok", "warning", "wrong"]
 _OVERDUE = timedelta(minutes=10)
 # Failures of mails that are older say nothing about now.
 _RECENT = timedelta(hours=1)
+# An owner's key that ends within this is to be followed by another.
+_SOON = timedelta(days=30)
 # Seconds that the mail server has.
 _PATIENCE = 15.0
 _WORKER = "Is `multitude worker` running? Its log says what holds it up."
@@ -121,7 +125,12 @@ async def _reason_against_mail(settings: Settings) -> str | None:
 
 async def _stored(settings: Settings, database: Database) -> AsyncIterator[Finding]:
     """What the database says: whose keys it was filled with, what has failed, and what waits."""
-    looks: list[Callable[[AsyncSession], Awaitable[list[Finding]]]] = [_mail_failures, _sweep_failures, _due_work]
+    looks: list[Callable[[AsyncSession], Awaitable[list[Finding]]]] = [
+        _api_keys,
+        _mail_failures,
+        _sweep_failures,
+        _due_work,
+    ]
     async with database.snapshot() as session:
         found = await _keys(settings, session)
         yield found
@@ -170,6 +179,23 @@ def _seals(one: Sealed) -> Finding:
     found = f"The key of {one.purpose}s has sealed {one.seal_count:,} times, of {LIMIT:,} at the most."
     advice = "" if status == "ok" else "Renew it: docs/operations.md, Keys."
     return Finding(f"seals: {one.purpose}", status, found, advice)
+
+
+async def _api_keys(session: AsyncSession) -> list[Finding]:
+    """Keys that never expire, and whether an owner's key works for a while yet."""
+    moment = now()
+    endless = select(func.count()).where(ApiKey.revoked_at.is_(None), ApiKey.expires_at.is_(None))
+    count = await session.scalar(endless) or 0
+    found = []
+    if count:
+        advice = "Make new ones, and end these: an earlier version made them."
+        found.append(Finding("API keys", "warning", f"{count} never expire.", advice))
+    lasting = or_(ApiKey.expires_at.is_(None), ApiKey.expires_at > moment + _SOON)
+    owners = select(ApiKey.id).where(ApiKey.role == "owner", live(moment), lasting).limit(1)
+    if await session.scalar(owners) is None:
+        advice = "Run `multitude keys create --organization movement --role owner`."
+        found.append(Finding("API keys", "warning", "No owner's key works for another month.", advice))
+    return found or [Finding("API keys", "ok", "All expire, and not every owner's key within a month.")]
 
 
 async def _mail_failures(session: AsyncSession) -> list[Finding]:

@@ -30,7 +30,9 @@ from app.kit.secret_files import SUFFIX
 from app.kit.text.urls import base_url
 from app.main import create_app
 from app.organizations import queries as organizations
+from app.organizations.audit.chain import Act, append
 from app.organizations.models import ApiKey
+from app.organizations.principals import OPERATOR
 from app.organizations.service import create_key
 from app.serving import AddressTakenError, export_settings, options
 from app.settings import ENV_FILE, Settings
@@ -136,8 +138,11 @@ async def _first_start(settings: Settings) -> FirstStart | None:
                 return None
             movement = await organizations.find(session, "movement")
             assert movement is not None
-            _, key = await create_key(session, movement, "owner", label="made by the first start")
-            return FirstStart(key, await demo.seed(session))
+            label, longest = "made by the first start", settings.key_longest_life
+            made, key = await create_key(session, movement, "owner", label, longest=longest)
+            started = FirstStart(key, await demo.seed(session))
+            await append(session, OPERATOR, Act("api_key.create", "api_key", str(made.id)))
+            return started
     finally:
         await database.close()
 

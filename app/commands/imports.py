@@ -10,6 +10,8 @@ import typer
 from app.commands.console import AsJson, CommandError, out, progress
 from app.commands.environment import DataDir, database_of, settings_of
 from app.kit.crypto import seal_counts
+from app.organizations.audit.chain import Act, append
+from app.organizations.principals import OPERATOR
 from app.people.consents.policy import read_policies
 from app.petitions.directory import open_directory
 from app.petitions.service import PetitionNotFound
@@ -63,7 +65,10 @@ async def _import(settings: Settings, file: Path, petition: str, listed: Path) -
                 progress("Importing", file.stat().st_size) as (bar, task),
             ):
                 run = Import(lane, settings.key_ring, entry, refused, asked)
-                return await run.run(read_lines(file, lambda position: bar.update(task, completed=position)))
+                done = await run.run(read_lines(file, lambda position: bar.update(task, completed=position)))
         finally:
             await lane.release()
             await seal_counts.save(settings.key_ring, database)
+        async with database.transaction() as session:
+            await append(session, OPERATOR, Act("signatures.import", "petition", str(entry.id), row_count=done.counted))
+        return done

@@ -24,6 +24,9 @@ mails = Counter("multitude_mails", "Mails by how their sending ended", ["end"])
 mail_failures = Counter("multitude_mail_failures", "Mails that were not sent when tried, by why", ["source", "reason"])
 sweep_failures = Counter("multitude_sweep_failures", "Rounds of a sweep that failed", ["sweep"])
 seals = Counter("multitude_seals", "Values sealed, by what kind of key", ["purpose"])
+alerts = Counter(
+    "multitude_alerts", "Notices to owners: much seen or destroyed by a key, or an act that waits", ["kind"]
+)
 deliveries = Counter("multitude_deliveries", "Webhooks sent, by how that ended", ["end"])
 
 

@@ -36,6 +36,8 @@ ErasureChoice: TypeAlias = Literal["keep", "withdraw"]
 OpenServices: TypeAlias = "Callable[[Services], AbstractAsyncContextManager[object]]"
 # Who holds a key, for keys that begin with a room's own prefix; None when it opens nothing.
 Recognizer: TypeAlias = Callable[[AsyncSession, str], Awaitable[Any]]
+# Carries out an act that has waited (`organizations/pending_acts`); a Problem when that is not possible any more.
+CarryOut: TypeAlias = Callable[[AsyncSession, Any], Awaitable[None]]
 # Runs until the event is set.
 WorkerTask: TypeAlias = "Callable[[Services, asyncio.Event], Coroutine[Any, Any, None]]"
 
@@ -100,6 +102,8 @@ class Room:
     sweeps: "Callable[[Services], Sequence[Sweep]] | None" = None
     background: Sequence[WorkerTask] = ()
     mail_sources: "Callable[[Services, MailTemplates], Sequence[MailSource]] | None" = None
+    # Verb of an act that may wait -> what carries it out.
+    pending_acts: "Callable[[Services], Mapping[str, CarryOut]] | None" = None
     # Work -> the statement that gives the time at which the oldest of it became due; NULL when nothing is due.
     oldest_due: Mapping[str, Executable] = field(default_factory=dict)
     # What partners can be told by this room, and what depends on the list of all such types.
@@ -148,6 +152,11 @@ class Services:
     def personal_data(self) -> Sequence[PersonalDataStore]:
         """What every room keeps of people, in the order of the rooms: erasing asks them in this order."""
         return [room.personal_data(self) for room in self.rooms if room.personal_data is not None]
+
+    def pending_acts(self) -> Mapping[str, CarryOut]:
+        """What carries out the acts of all rooms that may wait, by their verbs."""
+        made = [room.pending_acts(self) for room in self.rooms if room.pending_acts is not None]
+        return {verb: carry_out for acts in made for verb, carry_out in acts.items()}
 
     def recognizer_of(self, key: str) -> Recognizer | None:
         """Who may know the holder of this key, by its beginning; None when nobody can."""

@@ -22,6 +22,9 @@ class Principal:
     organization: str
     role: str
     signer: bytes | None = field(default=None, repr=False)
+    # Of a key: from where it may be used, and how often; None: from everywhere, as often as the operator has set.
+    networks: tuple[str, ...] | None = None
+    requests_per_minute: int | None = None
 
     @property
     def is_staff(self) -> bool:
@@ -31,3 +34,5 @@ class Principal:
 
 # Somebody with a shell on the server may do what an owner may.
 OPERATOR = Principal(UUID(int=0), NO_ORGANIZATION, "movement", "owner")
+# How the audit log names them.
+OPERATOR_ROLE = "operator"

@@ -1,14 +1,24 @@
 """Queries about organizations and their keys."""
 
 from datetime import datetime
+from typing import TypeAlias
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, Row, Select, and_, or_, select
+from sqlalchemy import ColumnElement, Row, Select, and_, or_, select, text
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.kit.text.fields import as_id
 from app.organizations.models import ApiKey, Organization
 from app.organizations.principals import OPERATOR, Principal
+
+# A live key: what it is, whose, when it was last used, and what limits it.
+KeyRow: TypeAlias = Row[UUID, UUID, str, str, datetime | None, list[str] | None, int | None]
+_DESCENDANTS = text("""
+    WITH RECURSIVE line AS (
+        SELECT id FROM api_keys WHERE id = :key_id
+        UNION SELECT k.id FROM api_keys AS k JOIN line ON k.made_by = line.id
+    ) SELECT id FROM line
+""")
 
 
 def live(moment: datetime) -> ColumnElement[bool]:
@@ -36,12 +46,23 @@ def keys_of(organization_id: UUID) -> Select[ApiKey]:
     return select(ApiKey).where(ApiKey.organization_id == organization_id)
 
 
-async def key_of_digest(
-    session: AsyncSession, digest: bytes, moment: datetime
-) -> Row[UUID, UUID, str, str, datetime | None] | None:
-    """The live key with this digest, as (id, organization id, organization slug, role, last used)."""
+async def with_descendants(session: AsyncSession, key_id: UUID) -> set[UUID]:
+    """A key, and all keys that were made with it, or with these."""
+    return set(await session.scalars(_DESCENDANTS, {"key_id": key_id}))
+
+
+async def key_of_digest(session: AsyncSession, digest: bytes, moment: datetime) -> KeyRow | None:
+    """The live key with this digest."""
     query = (
-        select(ApiKey.id, ApiKey.organization_id, Organization.slug, ApiKey.role, ApiKey.last_used_at)
+        select(
+            ApiKey.id,
+            ApiKey.organization_id,
+            Organization.slug,
+            ApiKey.role,
+            ApiKey.last_used_at,
+            ApiKey.networks,
+            ApiKey.requests_per_minute,
+        )
         .join(Organization, Organization.id == ApiKey.organization_id)
         .where(ApiKey.digest == digest, live(moment))
     )

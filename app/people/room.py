@@ -12,6 +12,7 @@ from app.people.account.sessions import forget_sign_ins, recognize
 from app.people.consents.service import ConsentLedger
 from app.people.key_rotation import CONTACTS, DIGESTED, MAILS, PEOPLE
 from app.people.mailing import OLDEST_DUE, PeopleMails
+from app.people.personal_data import erasing_others
 from app.people.personal_data.retention import forget_people
 from app.people.settings import PeopleSettings
 
@@ -29,6 +30,7 @@ ROOM = Room(
     sealed_columns=[PEOPLE, CONTACTS, MAILS],
     digested_tables=DIGESTED,
     sweeps=lambda _services: [Sweep("forget_sign_ins", forget_sign_ins), Sweep("forget_people", forget_people)],
+    pending_acts=lambda services: {erasing_others.ERASE: erasing_others.erasing(services)},
     mail_sources=_mail_sources,
     oldest_due={"people's mails": OLDEST_DUE},
 )

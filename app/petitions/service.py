@@ -115,15 +115,25 @@ async def lock(session: AsyncSession, ref: str) -> Petition:
     return petition
 
 
-async def change(session: AsyncSession, ref: str, body: PetitionChanges) -> Petition:
-    """Change what the body names; PetitionNotFound, WrongState, WrongTimes."""
+async def change(session: AsyncSession, ref: str, body: PetitionChanges) -> tuple[Petition, date | None]:
+    """Change what the body names; PetitionNotFound, WrongState, WrongTimes.
+
+    A nearer end of retention is not set but returned: destroyed data is gone for good, so it waits.
+    """
     petition = await lock(session, ref)
     named = {name: value for name, value in changed(body).items() if value != getattr(petition, name)}
     _check_new_times(petition, named, await queries.moment(session))
+    nearer: date | None = named.pop("personal_data_until") if _brings_nearer(petition, named) else None
     for name, value in named.items():
         setattr(petition, name, value)
     await session.flush()
-    return petition
+    return petition, nearer
+
+
+def _brings_nearer(petition: Petition, named: dict[str, Any]) -> bool:
+    until, wanted = petition.personal_data_until, named.get("personal_data_until")
+    # Nobody has signed a draft.
+    return wanted is not None and petition.state != "draft" and (until is None or wanted < until)
 
 
 def _check_new_times(petition: Petition, named: dict[str, Any], moment: datetime) -> None:
@@ -216,12 +226,18 @@ async def reopen(session: AsyncSession, ref: str, closes_at: datetime | None) ->
     return petition
 
 
-async def archive(session: AsyncSession, ref: str) -> Petition:
-    """Archive a closed petition for good; an archived one stays so. PetitionNotFound, WrongState."""
+async def find_to_archive(session: AsyncSession, ref: str) -> Petition:
+    """A petition that can be archived or is; PetitionNotFound, WrongState."""
     petition = await lock(session, ref)
     if petition.state != "archived":
         _expect(petition, "closed", "archived")
-        petition.state = "archived"
+    return petition
+
+
+async def archive(session: AsyncSession, ref: str) -> Petition:
+    """Archive a closed petition for good; an archived one stays so. PetitionNotFound, WrongState."""
+    petition = await find_to_archive(session, ref)
+    petition.state = "archived"
     await session.flush()
     return petition
 

@@ -66,7 +66,9 @@ def status_of(found: dict[str, list[Json]]) -> dict[str, str]:
     return {name: checks[0]["status"] for name, checks in found.items()}
 
 
-async def test_when_nothing_is_missing_all_is_well(known: dict[str, str], mailbox: SmtpServer, client: object) -> None:
+async def test_when_nothing_is_missing_all_is_well(
+    known: dict[str, str], mailbox: SmtpServer, client: object, owner: dict[str, str]
+) -> None:
     status, found = await examine(known, SMTP_URL=mailbox.url)
     assert (status, set(status_of(found).values())) == (0, {"ok"})
     assert set(found) == {
@@ -77,8 +79,11 @@ async def test_when_nothing_is_missing_all_is_well(known: dict[str, str], mailbo
         "separate keys",
         "seals: row",
         "seals: token",
+        "API keys",
         "mail failures",
         "sweeps",
+        "due: notices' mails",
+        "due: pending_acts",
         "due: apply_scheduled_transitions",
         "due: signatures' mails",
         "due: consents",
@@ -194,3 +199,15 @@ async def test_people_are_shown_a_table(known: dict[str, str], client: object) -
     assert done.returncode == 1
     assert "Set SMTP_URL." in done.stdout
     assert "\x1b" not in done.stdout + done.stderr
+
+
+async def test_keys_that_never_end_and_owners_that_end_soon_are_told(
+    known: dict[str, str], database: Database, owner: dict[str, str], analyst: dict[str, str]
+) -> None:
+    _, found = await examine(known)
+    assert [one["status"] for one in found["API keys"]] == ["ok"]
+    await run(database, "UPDATE api_keys SET expires_at = NULL WHERE role = 'analyst'")
+    await run(database, "UPDATE api_keys SET expires_at = now() + interval '29 days' WHERE role = 'owner'")
+    _, found = await examine(known)
+    told = [(one["status"], one["found"]) for one in found["API keys"]]
+    assert told == [("warning", "1 never expire."), ("warning", "No owner's key works for another month.")]

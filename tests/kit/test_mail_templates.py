@@ -16,6 +16,14 @@ CONTEXTS = {
     "sign_in": {"link": LINK, "minutes": "15"},
     "welcome": {"given_name": "Amina", "organization_name": "The Movement", "unsubscribe_link": LINK},
     "endpoint_paused": {"organization_name": "Sisters of Kampala", "label": "our CRM", "endpoint_id": "01a2-7c64"},
+    "audit_alert": {"key_id": "01a2-7c64", "what": "look", "count": "5123", "hour": "2026-11-28 09:00 UTC"},
+    "pending_act": {
+        "act_id": "01a2-7c65",
+        "verb": "petition.archive",
+        "object": "petition 01a2-7c66",
+        "key_id": "01a2-7c64",
+        "due_at": "2026-11-29 09:00 UTC",
+    },
 }
 # These have a link to follow; there is nothing to click in the others.
 LINKED = {kind for kind, values in CONTEXTS.items() if LINK in values.values()}

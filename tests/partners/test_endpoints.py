@@ -13,6 +13,7 @@ from app.kit.webhooks.egress import EgressPolicy
 from app.partners.outbound.endpoints.cleanup import BATCH, clear_endpoints
 from app.partners.outbound.endpoints.service import MOST
 from app.settings import Settings
+from tests.support import second_person
 from tests.support.databases import run
 from tests.support.partners import SLUG, Partner
 from tests.support.types import Headers
@@ -265,11 +266,11 @@ async def test_trying_and_replaying_need_an_active_endpoint_and_have_a_limit(
 
 
 async def test_with_an_endpoint_goes_what_it_was_told(
-    client: httpx.AsyncClient, partner: Headers, database: Database, settings: Settings
+    client: httpx.AsyncClient, partner: Headers, database: Database, settings: Settings, owner: Headers
 ) -> None:
     endpoint_id = await insert_endpoint(database, settings, HOOK, slug=SLUG)
     await insert_messages(database, endpoint_id, 3)
-    assert (await client.delete(f"{URL}/{endpoint_id}", headers=partner)).status_code == 204
+    await second_person.confirm(client, await client.delete(f"{URL}/{endpoint_id}", headers=partner), owner)
     assert (await client.delete(f"{URL}/{endpoint_id}", headers=partner)).status_code == 404
     assert (await client.get(URL, headers=partner)).json()["items"] == []
     assert await cleared(database) == 4

@@ -137,6 +137,13 @@ class Database:
 
 
 @asynccontextmanager
+async def savepoint(session: AsyncSession) -> AsyncIterator[None]:
+    """A part of a unit of work that is undone by itself when its block raises; the rest goes on."""
+    async with session.begin_nested():
+        yield
+
+
+@asynccontextmanager
 async def committing(connection: Connection) -> AsyncIterator[None]:
     """One unit of work on a pinned connection: committed when the block ends, rolled back when it raises."""
     async with connection.transaction():

@@ -92,19 +92,26 @@ async def _rows(
 async def erase(
     database: Database, ring: KeyRing, stores: Sequence[PersonalDataStore], signer: bytes, choice: ErasureChoice
 ) -> None:
-    """Erase a person everywhere, and publish that to the organizations that may know them.
+    """Erase a person everywhere, and publish that to the organizations that may know them."""
+    async with database.transaction() as session:
+        await erase_in(session, ring, stores, signer, choice)
 
-    This room comes last, in one transaction. If anything fails before, the person still has a session to ask again.
+
+async def erase_in(
+    session: AsyncSession, ring: KeyRing, stores: Sequence[PersonalDataStore], signer: bytes, choice: ErasureChoice
+) -> None:
+    """The same, with what this room keeps in a transaction of the caller's, to which more may belong.
+
+    This room comes last. If anything fails before, the person still has a session to ask again.
     """
     for store in stores:
         await store.erase(signer, choice)
-    async with database.transaction() as session:
-        for table in _TABLES:
-            await session.execute(delete(table).where(table.signer == signer))
-        mails = delete(OutgoingMail).where(OutgoingMail.signer == signer).returning(OutgoingMail.id)
-        await failures.forget(session, MAIL_SOURCE, (await session.scalars(mails)).all())
-        notified = await _erase_entries(session, signer)
-        await publish(session, [erased(ring, organization_id, signer) for organization_id in sorted(notified)])
+    for table in _TABLES:
+        await session.execute(delete(table).where(table.signer == signer))
+    mails = delete(OutgoingMail).where(OutgoingMail.signer == signer).returning(OutgoingMail.id)
+    await failures.forget(session, MAIL_SOURCE, (await session.scalars(mails)).all())
+    notified = await _erase_entries(session, signer)
+    await publish(session, [erased(ring, organization_id, signer) for organization_id in sorted(notified)])
 
 
 async def _erase_entries(session: AsyncSession, signer: bytes) -> set[UUID]:

@@ -20,7 +20,9 @@ from app.kit.room_interface import ErasureChoice, Services
 from app.kit.text.fields import as_id
 from app.people.personal_data.data_rights import erased
 from app.signatures.background.mails import SignatureMails
+from app.signatures.engine.erase import erase
 from app.signatures.engine.transitions import Erasure, Withdrawal
+from app.signatures.engine.writer import LaneWriter
 from app.signatures.schemas import OwnSignatureView
 from app.signatures.services import SigningServices
 from app.signatures.signing.sealing import Personal, texts_of, unseal
@@ -110,11 +112,25 @@ class SignatureStore:
             others = await _attempts(session, signer)
             await publish(session, _erasure_messages(self.services.key_ring, signer, [*rows, *others]))
         erasures = [Erasure(row.petition_id, signer, choice == "keep") for row in rows]
-        await asyncio.gather(*map(self.services.of(SigningServices).engine.submit, erasures))
+        await self._submit(erasures)
         # Afterwards: no failure of a mail in flight is recorded any more.
         attempts = {id_ for row in (*rows, *others) for id_ in (row.id, *(row.superseded_attempt_ids or ()))}
         async with self.services.database.transaction() as session:
             await failures.forget(session, SignatureMails.name, attempts)
+
+    async def _submit(self, erasures: Sequence[Erasure]) -> None:
+        """Through the engine of this process; the worker has none, and takes a lane for as long as it needs one."""
+        signing = self.services.opened.get(SigningServices)
+        if isinstance(signing, SigningServices):
+            await asyncio.gather(*map(signing.engine.submit, erasures))
+        elif erasures:
+            writer = LaneWriter(
+                self.services.database, self.services.key_ring.fingerprint(), lambda _lane, _totals: None
+            )
+            try:
+                await writer.write(erase, erasures)
+            finally:
+                await writer.close()
 
 
 def _erasure_messages(ring: KeyRing, signer: bytes, rows: Iterable[Any]) -> list[NewMessage]:

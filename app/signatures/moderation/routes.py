@@ -8,6 +8,7 @@ from app.kit.crypto.sealing import KeyRing
 from app.kit.database.paging import Page, Paging, page_of
 from app.kit.database.session import Session
 from app.kit.room_interface import services
+from app.organizations.audit.declaration import audited
 from app.organizations.auth import AnyStaff, Campaigner, staff
 from app.organizations.principals import Principal
 from app.petitions import service as petitions
@@ -59,7 +60,12 @@ def _view(found: OpenedInvalidation) -> InvalidationView:
     return InvalidationView(**dict(_item(found)), dry_run=found.dry_run)
 
 
+def _matching(view: InvalidationView) -> int:
+    return (view.dry_run.signature_count if view.dry_run is not None else None) or 1
+
+
 @router.post("/v1/petitions/{petition}/invalidations", status_code=201)
+@audited("invalidation.draft", "petition")
 async def draft_invalidation(
     campaigner: Campaigner, session: Session, response: Response, ring: Ring, petition: str, body: InvalidationBody
 ) -> InvalidationView:
@@ -91,6 +97,7 @@ async def show_invalidation(
 
 
 @router.post("/v1/petitions/{petition}/invalidations/{invalidation}/apply")
+@audited("invalidation.apply", category="destruction", count=_matching)
 async def apply_invalidation(
     campaigner: Campaigner, session: Session, ring: Ring, petition: str, invalidation: str
 ) -> InvalidationView:
@@ -100,6 +107,7 @@ async def apply_invalidation(
 
 
 @router.post("/v1/petitions/{petition}/invalidations/{invalidation}/undo")
+@audited("invalidation.undo")
 async def undo_invalidation(
     campaigner: Campaigner, session: Session, ring: Ring, petition: str, invalidation: str
 ) -> InvalidationView:
@@ -116,6 +124,7 @@ async def show_held(caller: AnyStaff, session: Session, petition: str) -> HeldVi
 
 
 @router.post("/v1/petitions/{petition}/held/release")
+@audited("petition.release_held")
 async def release_held(_campaigner: Campaigner, session: Session, petition: str) -> HeldView:
     """Let all that are held now go on as if nothing had happened. It goes on in the background."""
     found = await on_hold.release(session, petition)

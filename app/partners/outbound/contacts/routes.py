@@ -7,6 +7,7 @@ from fastapi import APIRouter, Depends, Query, Response
 from app.kit.database.paging import Page, Paging
 from app.kit.database.session import Session
 from app.organizations import service as organizations
+from app.organizations.audit.declaration import audited
 from app.organizations.auth import staff
 from app.organizations.principals import Principal
 from app.partners.outbound.contacts.listing import page_of_contacts
@@ -20,6 +21,7 @@ _Reader = Annotated[Principal, Depends(staff("data_officer", "partner"))]
 
 
 @router.get("/v1/organizations/{organization}/people")
+@audited("people.look", "organization", category="look")
 async def list_people_consenting(
     reader: _Reader,
     session: Session,
