@@ -106,25 +106,25 @@ class Signer:
         if not new.is_attested:
             return True
         is_brought = any((one.partner, one.imported) == (new.partner, new.imported) for one in self.waiting)
-        is_its_own = new.partner is not None and self.row.partner == new.partner
+        is_its_own = new.is_attested and (self.row.partner, self.row.imported) == (new.partner, new.imported)
         return not (is_brought or is_its_own or self.taken_back or (self.row.proven and self.row.counts))
 
     def wait(self, new: Attempt, row: Attempt) -> None:
         if new.held or self.taken_back or row.invalidated_by:
             new.state = "pending"
-        self.trim()
         self.waiting.append(new)
+        self.trim()
         if new.state == "confirmed" and row.shown_state == "pending":
             self.next_stands()
 
     def trim(self) -> None:
         of_client: Counter[bytes | None] = Counter()
-        public = [one for one in self.waiting if not one.is_attested and not one.proven]
+        public = [one for one in self.waiting if not one.is_attested and not one.proven and one.state != "withdrawn"]
         ranked = []
         for one in sorted(public, key=lambda one: one.id, reverse=True):
             of_client[one.client] += 1
             ranked.append((of_client[one.client], -one.id.int, one))
-        gone = [one for _, _, one in sorted(ranked, key=lambda rank: rank[:2])][MOST_WAITING - 1 :]
+        gone = [one for _, _, one in sorted(ranked, key=lambda rank: rank[:2])][MOST_WAITING:]
         self.waiting = [one for one in self.waiting if one not in gone]
 
     # Who stands.
@@ -137,7 +137,10 @@ class Signer:
             one
             for one in self.waiting
             if not one.held
-            and ((one.counts and state != "confirmed") or (one.shown_state == "pending" and state == "withdrawn"))
+            and (
+                (one.counts and (state != "confirmed" or (one.proven and not self.row.proven)))
+                or (one.shown_state == "pending" and state == "withdrawn")
+            )
         ]
         if able:
             self.take_place(min(able, key=lambda one: (not one.counts, not one.proven, one.id)))
@@ -166,17 +169,19 @@ class Signer:
         one = next((one for one in self.everything() if one.id == attempt), None)
         if one is None or not one.stands or (one.proven and not proven):
             return
-        if one is not self.row:
-            self.destroy(one)
-            return
         was_proven = one.proven
         self.destroy(one)
-        self.taken_back = False
+        if one is not self.row:
+            if was_proven:
+                self.withdraw_own()
+            return
+        # What she has proven before, that she withdraws, stays known.
+        self.taken_back = bool(self.taken_back)
         if was_proven:
             self.destroy_waiting()
         else:
             self.next_stands()
-        if proven and self.row is not None and self.row.shown_state == "withdrawn":
+        if proven and self.row is not None and self.row.state == "withdrawn":
             self.taken_back = True
 
     def withdraw_own(self) -> None:
@@ -215,5 +220,5 @@ class Signer:
         for one in self.everything():
             if one.held and one.state == "pending":
                 one.held = False
-                one.state = one.state if self.by_mail else "confirmed"
+                one.state = one.state if self.by_mail or self.taken_back else "confirmed"
         self.next_stands()
