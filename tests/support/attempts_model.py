@@ -106,7 +106,7 @@ class Signer:
         if not new.is_attested:
             return True
         is_brought = any((one.partner, one.imported) == (new.partner, new.imported) for one in self.waiting)
-        is_its_own = new.partner is not None and self.row.partner == new.partner
+        is_its_own = new.is_attested and (self.row.partner, self.row.imported) == (new.partner, new.imported)
         return not (is_brought or is_its_own or self.taken_back or (self.row.proven and self.row.counts))
 
     def wait(self, new: Attempt, row: Attempt) -> None:
@@ -119,9 +119,7 @@ class Signer:
 
     def trim(self) -> None:
         of_client: Counter[bytes | None] = Counter()
-        public = [
-            one for one in self.waiting if not one.is_attested and not one.proven and one.shown_state != "withdrawn"
-        ]
+        public = [one for one in self.waiting if not one.is_attested and not one.proven and one.state != "withdrawn"]
         ranked = []
         for one in sorted(public, key=lambda one: one.id, reverse=True):
             of_client[one.client] += 1
@@ -171,17 +169,19 @@ class Signer:
         one = next((one for one in self.everything() if one.id == attempt), None)
         if one is None or not one.stands or (one.proven and not proven):
             return
-        if one is not self.row:
-            self.destroy(one)
-            return
         was_proven = one.proven
         self.destroy(one)
+        if one is not self.row:
+            if was_proven:
+                self.withdraw_own()
+            return
+        # What she has proven before, that she withdraws, stays known.
         self.taken_back = bool(self.taken_back)
         if was_proven:
             self.destroy_waiting()
         else:
             self.next_stands()
-        if proven and self.row is not None and self.row.shown_state == "withdrawn":
+        if proven and self.row is not None and self.row.state == "withdrawn":
             self.taken_back = True
 
     def withdraw_own(self) -> None:
