@@ -4,7 +4,7 @@ from datetime import date, datetime
 from typing import Literal, get_args
 from uuid import UUID
 
-from sqlalchemy import BigInteger, CheckConstraint, ForeignKey, Text
+from sqlalchemy import BigInteger, CheckConstraint, ForeignKey, Text, false
 from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.orm import Mapped, mapped_column
 
@@ -47,8 +47,13 @@ class Petition(Base):
     target: Mapped[str | None]
     signature_goal: Mapped[int] = mapped_column(BigInteger)
     next_goal_automatic: Mapped[bool] = mapped_column(default=True)
-    confirmation: Mapped[str] = mapped_column(default="none")
+    confirmation: Mapped[str] = mapped_column(default="email")
+    # Whether it takes, or once took, signatures that nobody has proven (`confirmation.py`).
+    accept_unproven: Mapped[bool] = mapped_column(default=False, server_default=false())
     allowed_countries: Mapped[list[str] | None] = mapped_column(ARRAY(Text))
+    # What signers may say in clear beside what everybody knows (`clear_text.py`).
+    allowed_regions: Mapped[list[str] | None] = mapped_column(ARRAY(Text))
+    allowed_sources: Mapped[list[str] | None] = mapped_column(ARRAY(Text))
     opens_at: Mapped[datetime | None]
     closes_at: Mapped[datetime | None]
     # Against abuse: proof of work asked of every signer, and how many signatures an hour from one address are not put

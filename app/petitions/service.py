@@ -17,6 +17,7 @@ from app.kit.problems import Conflict, Invalid, NotFound
 from app.kit.text.fields import changed
 from app.organizations.principals import Principal
 from app.petitions import outbox, queries
+from app.petitions.confirmation import check_choice, choose
 from app.petitions.models import Petition, PetitionMilestone, PetitionText
 from app.petitions.queries import STATE_NOW
 from app.petitions.schemas import ModerationBody, PetitionBody, PetitionChanges
@@ -69,7 +70,8 @@ class Transitioned(NamedTuple):
 
 
 async def create(session: AsyncSession, campaign_id: UUID, body: PetitionBody) -> Petition:
-    """Draft a petition; SlugTaken, WrongTimes, OwnLocale."""
+    """Draft a petition; SlugTaken, WrongTimes, OwnLocale, UnprovenNotAccepted, NothingUnproven."""
+    check_choice(body.confirmation, accept_unproven=body.accept_unproven)
     if body.locale in body.texts:
         raise OwnLocale("Leave them out of `texts`: the petition's own words are those of its own locale.")
     moment = await queries.moment(session)
@@ -116,12 +118,16 @@ async def lock(session: AsyncSession, ref: str) -> Petition:
 
 
 async def change(session: AsyncSession, ref: str, body: PetitionChanges) -> tuple[Petition, date | None]:
-    """Change what the body names; PetitionNotFound, WrongState, WrongTimes.
+    """Change what the body names; PetitionNotFound, WrongState, WrongTimes, and what
+    `confirmation.choose` raises.
 
     A nearer end of retention is not set but returned: destroyed data is gone for good, so it waits.
     """
     petition = await lock(session, ref)
-    named = {name: value for name, value in changed(body).items() if value != getattr(petition, name)}
+    given = changed(body)
+    accept_unproven = given.pop("accept_unproven", None)
+    choose(petition, given.pop("confirmation", petition.confirmation), accept_unproven=accept_unproven)
+    named = {name: value for name, value in given.items() if value != getattr(petition, name)}
     _check_new_times(petition, named, await queries.moment(session))
     nearer: date | None = named.pop("personal_data_until") if _brings_nearer(petition, named) else None
     for name, value in named.items():

@@ -175,7 +175,8 @@ class Import:
             if line.body is None or reason:
                 self._refuse(line.number, reason)
                 continue
-            signing = prepare(self._ring, self._petition.id, line.body, line.body.signed_at or now())
+            signed_at, clear_text = line.body.signed_at or now(), self._petition.clear_text
+            signing = prepare(self._ring, self._petition.id, line.body, signed_at, clear_text=clear_text)
             batch.append((line.number, signing))
             if len(batch) == BATCH:
                 yield batch

@@ -5,7 +5,7 @@ from typing import Literal, get_args
 from uuid import UUID
 
 from sqlalchemy import BigInteger, CheckConstraint, ForeignKey, Index, LargeBinary, SmallInteger, Uuid, text
-from sqlalchemy.dialects.postgresql import ARRAY
+from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 from sqlalchemy.orm import Mapped, mapped_column
 
 from app.kit.clock import now
@@ -135,6 +135,37 @@ class Invalidation(Base):
     restored_count: Mapped[int] = mapped_column(BigInteger, default=0)
     created_at: Mapped[datetime] = mapped_column(default=now)
     updated_at: Mapped[datetime] = mapped_column(default=now, onupdate=now)
+
+
+class PublishedTally(Base):
+    """What the public is shown of an unproven petition's tallies, and the snapshot it was made of.
+
+    One set of rows a petition, written once an hour (`reading/published.py`). A key that is not shown has a row as long
+    as that matters for the next hour.
+    """
+
+    __tablename__ = "published_tallies"
+
+    petition_id: Mapped[UUID] = mapped_column(primary_key=True)
+    dimension: Mapped[str] = mapped_column(primary_key=True)
+    key: Mapped[str] = mapped_column(primary_key=True)
+    hour: Mapped[datetime]
+    taken_at: Mapped[datetime]
+    # The exact tally at `taken_at`; and what is told of it, 0 when nothing is, since `changed_at`.
+    signature_count: Mapped[int] = mapped_column(BigInteger)
+    published_count: Mapped[int] = mapped_column(BigInteger)
+    changed_at: Mapped[datetime | None]
+
+
+class MinuteTally(Base):
+    """A petition's exact tally by one dimension, as all staff see it for a minute; written by who asks first."""
+
+    __tablename__ = "minute_tallies"
+
+    petition_id: Mapped[UUID] = mapped_column(primary_key=True)
+    dimension: Mapped[str] = mapped_column(primary_key=True)
+    counts: Mapped[dict[str, int]] = mapped_column(JSONB)
+    taken_at: Mapped[datetime]
 
 
 class SignatureTally(Base):

@@ -24,6 +24,7 @@ from app.signatures.me import routes as me_routes
 from app.signatures.me.service import SignatureStore
 from app.signatures.moderation import routes as moderation_routes
 from app.signatures.moderation.trends import BrinMaintenance, Trends
+from app.signatures.reading.published import TallyPublisher
 from app.signatures.schemas import ConfirmationBody, SigningBody
 from app.signatures.services import SigningServices, open_signing_services
 from app.signatures.settings import SigningSettings
@@ -56,6 +57,7 @@ def _sweeps(services: Services) -> Sequence[Sweep]:
         # First: of whoever has withdrawn and signs again the withdrawal is told before the new signature.
         Sweep("withdrawal_messages", WithdrawalMessages(ring), lock_name="tell_withdrawals"),
         Sweep("enter_consents", ConsentRecorder(ring)),
+        Sweep("published_tallies", TallyPublisher(ring)),
         Sweep("brin_maintenance", BrinMaintenance(), lock_name="summarize"),
     ]
 

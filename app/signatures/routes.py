@@ -22,7 +22,8 @@ from app.petitions.service import PetitionNotFound
 from app.signatures import service
 from app.signatures.dimensions import BY_NAME
 from app.signatures.engine.signings import Signing
-from app.signatures.reading import breakdown
+from app.signatures.reading.breakdown import as_csv
+from app.signatures.reading.minutes import staff_view
 from app.signatures.schemas import (
     ChallengeView,
     ConfirmationBody,
@@ -171,12 +172,16 @@ async def tally(
     petition: str,
     by: Annotated[DimensionName, Query()],
 ) -> Response:
-    """A breakdown, JSON or (by `Accept: text/csv`) CSV. Country and hour are public, with small keys folded."""
+    """A breakdown, JSON or (by `Accept: text/csv`) CSV. Country and hour are public, with small keys folded.
+
+    Staff see exact tallies as of a minute. Of petitions that take unproven signatures the public is told hourly, of
+    keys above 50, in tens.
+    """
     if caller is not None and caller.is_staff:
         found = await petitions.find(session, petition, caller)
         if found is None:
             raise PetitionNotFound
-        return _shaped(request, await breakdown.break_down(session, found.id, by), private=True)
+        return _shaped(request, await staff_view(session, found.id, by), private=True)
     if not BY_NAME[by].is_public:
         raise Forbidden if caller is not None else Unauthorized
     entry = await service.find(services, petition)
@@ -191,7 +196,7 @@ def _shaped(request: Request, view: TallyView, *, private: bool) -> Response:
             "vary": "Accept, Authorization",
             "cache-control": "private, no-store" if private else "public, max-age=5",
         }
-        return Response(breakdown.as_csv(view), media_type="text/csv; charset=utf-8", headers=headers)
+        return Response(as_csv(view), media_type="text/csv; charset=utf-8", headers=headers)
     return cached(
         request,
         view.model_dump_json().encode(),

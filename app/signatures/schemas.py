@@ -15,6 +15,7 @@ from app.kit.text.countries import Country
 from app.kit.text.fields import Body, Line, Locale, Moment, Name, Paragraph, View
 from app.people.consents.words import ConsentInWords
 from app.people.schemas import Consent, Email
+from app.petitions.schemas import Region, Source
 from app.signatures.dimensions import NAMES
 
 _REFERRAL = re.compile(r"(group|event):([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})")
@@ -23,13 +24,6 @@ _REFERRAL = re.compile(r"(group|event):([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{
 MOST_CONSENTS = 20
 
 PostalCode = Annotated[str, StringConstraints(strip_whitespace=True, max_length=20, pattern=r"^[A-Za-z0-9 -]*$")]
-# Stored in clear, for tallies: so it must be the name of a place and not a sentence.
-Region = Annotated[
-    str,
-    StringConstraints(strip_whitespace=True, max_length=64, pattern=r"^[\p{L}\p{M}\p{N} .,'\u{2019}()&/-]*$"),
-    Field(examples=["Kampala"]),
-]
-Source = Annotated[str, StringConstraints(max_length=64, pattern=r"^[A-Za-z0-9._-]*$"), Field(examples=["newsletter"])]
 
 
 class Sealed(NamedTuple):
@@ -46,6 +40,7 @@ class SignatureBody(Body):
     email: Annotated[Email, Sealed("e")]
     country: Country
     postal_code: Annotated[PostalCode | None, Sealed("p")] = None
+    # Stored in clear, for tallies, as far as they are listed (`petitions/clear_text.py`).
     region: Region | None = None
     locale: Annotated[Locale | None, Sealed("l")] = None
     comment: Annotated[Paragraph | None, Sealed("c")] = None
@@ -65,6 +60,13 @@ class SignatureBody(Body):
         """The group or event named as referral."""
         match = _REFERRAL.fullmatch(self.referral) if self.referral else None
         return UUID(match[2]) if match and match[1] == kind else None
+
+
+class Unlisted(NamedTuple):
+    """What is sealed instead of standing in clear: a region and a source that are on no list; "" otherwise."""
+
+    unlisted_region: Annotated[str, Sealed("n")] = ""
+    unlisted_source: Annotated[str, Sealed("s")] = ""
 
 
 class SigningBody(SignatureBody):
@@ -225,7 +227,7 @@ else:
 
 
 class TallyRow(BaseModel):
-    """One key's part; `null` stands for signatures without one, `other` for keys of fewer than 5."""
+    """One key's part; `null` stands for signatures without one, `other` for keys that are not told by themselves."""
 
     key: str | None
     signature_count: int

@@ -81,7 +81,10 @@ async def sign(
         await policy.validate(services.consent_policies, body.consents)
     digest = await services.protection.digester.digest(address)
     on_hold = await _over_limit(services, entry, digest) or None
-    signing = prepare(services.ring, entry.id, body, now(), address_digest=digest, on_hold=on_hold)
+    clear_text = entry.clear_text
+    signing = prepare(
+        services.ring, entry.id, body, now(), address_digest=digest, on_hold=on_hold, clear_text=clear_text
+    )
     outcome = await services.engine.submit(signing)
     if outcome is Outcome.REFUSED or outcome is Outcome.WITHDRAWN:
         # The petition has changed since we looked; the insert decides.

@@ -9,8 +9,8 @@ from app.kit.database.session import Database
 from app.people.consents.policy import ConsentPolicies, open_consent_policies
 from app.petitions.directory import Directory, open_directory
 from app.signatures.engine.engine import SigningEngine
-from app.signatures.reading.breakdown import Breakdowns, open_breakdowns
 from app.signatures.reading.counts import Counts
+from app.signatures.reading.public import Breakdowns, open_breakdowns
 from app.signatures.reading.streams import Streams
 from app.signatures.settings import SigningSettings
 

@@ -12,8 +12,8 @@ from app.kit.problems import Unavailable
 from app.settings import Settings
 from app.signatures import service
 from app.signatures.engine import insert, tallies, transitions
-from app.signatures.engine.signings import Outcome
 from app.signatures.engine.lanes import LANES, Lane, NoLaneError, claim
+from app.signatures.engine.signings import Outcome
 from app.signatures.services import SigningServices
 from app.signatures.signing.sealing import write_receipt
 from tests.support.databases import run

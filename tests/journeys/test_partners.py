@@ -22,7 +22,7 @@ from app.kit.database.session import Database
 from app.settings import Settings
 from tests.support.application import running_worker
 from tests.support.databases import wait_until
-from tests.support.factories import person
+from tests.support.factories import UNPROVEN, person
 from tests.support.smtp import SmtpServer
 from tests.support.tallies import exact_counts
 from tests.support.types import Json
@@ -152,9 +152,8 @@ async def invite(client: httpx.AsyncClient, owner: Headers, slug: str, petition:
 
     campaign = f"campaign-of-{slug}"
     await staff("/v1/campaigns", {"slug": campaign, "title": "Title", "goal": "Goal"})
-    await staff(
-        f"/v1/campaigns/{campaign}/petitions", {"slug": petition, "title": "T", "ask": "A", "signature_goal": 3}
-    )
+    body = {"slug": petition, "title": "T", "ask": "A", "signature_goal": 3, **UNPROVEN}
+    await staff(f"/v1/campaigns/{campaign}/petitions", body)
     await staff("/v1/organizations", {"slug": slug, "name": slug})
     key = await staff(f"/v1/organizations/{slug}/api-keys", {"role": "partner"})
     terms = {

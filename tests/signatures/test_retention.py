@@ -219,21 +219,21 @@ async def test_an_invalidated_signature_is_destroyed_too_and_can_still_be_restor
     client: httpx.AsyncClient, database: Database, petition_id: UUID, campaigner: Headers
 ) -> None:
     given = [{"organization": "movement", "given": True}]
-    people = [prepared_signing(petition_id, person(n, ("UG", "FR")[n % 2], consents=given)) for n in range(8)]
+    people = [prepared_signing(petition_id, person(n, ("UG", "FR")[n % 2], consents=given)) for n in range(10)]
     await sign_all(database, people, Origin.IMPORT)
     view = await draft_invalidation(client, campaigner, countries=["UG"])
     await change_state(client, campaigner, view, "apply")
     await apply_all(database, petition_id)
     await run(database, "UPDATE signatures SET consents_due = NULL WHERE state = 'confirmed'")
     await turn(database, 0)
-    assert set(await apply_all(database, petition_id)) == {4}
+    assert set(await apply_all(database, petition_id)) == {5}
     assert await kept(database) == set()
     assert Counter(row[0] for row in await run(database, "SELECT state FROM signatures")) == {
-        "confirmed": 4,
-        "invalidated": 4,
+        "confirmed": 5,
+        "invalidated": 5,
     }
     await change_state(client, campaigner, view, "undo")
-    assert (await apply_all(database, petition_id))[-1] == 8
+    assert (await apply_all(database, petition_id))[-1] == 10
 
 
 async def test_who_sets_the_day_and_who_answers_for_personal_data_see_what_would_go(

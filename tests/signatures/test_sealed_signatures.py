@@ -19,7 +19,7 @@ from app.signatures.engine.signings import Origin
 from app.signatures.engine.transitions import Confirmation
 from app.signatures.key_rotation import SIGNATURES
 from app.signatures.me.service import SignatureStore
-from app.signatures.schemas import SignatureBody
+from app.signatures.schemas import SignatureBody, Unlisted
 from app.signatures.signing.sealing import (
     SHORT_NAMES,
     identity,
@@ -65,12 +65,13 @@ def test_every_field_of_the_body_that_is_marked_is_sealed_as_text() -> None:
     assert (told["comment"], told["referral"], told["reference"], told["postal_code"]) == ("É\nè", "Otto", "crm:7", "")
     assert json.loads(told["consents"])[0]["organization"] == "movement"
     clear = {"country", "region", "source"}
-    assert set(SignatureBody.model_fields) == clear | (SHORT_NAMES.keys() - {"reference"})
+    assert set(SignatureBody.model_fields) == clear | (SHORT_NAMES.keys() - {"reference", *Unlisted._fields})
 
 
 def test_short_names_are_one_letter_and_never_change() -> None:
     of = {"given_name": "g", "family_name": "f", "email": "e", "postal_code": "p", "locale": "l", "comment": "c"}
-    assert of | {"consents": "y", "referral": "r", "reference": "x"} == SHORT_NAMES
+    unlisted = {"unlisted_region": "n", "unlisted_source": "s"}
+    assert of | unlisted | {"consents": "y", "referral": "r", "reference": "x"} == SHORT_NAMES
 
 
 @pytest.mark.parametrize(

@@ -192,7 +192,7 @@ async def test_what_a_signature_is_tallied_by(sign: Sign, database: Database) ->
             ("country", "UG", 1),
             ("region", "UG/Kampala", 1),
             ("region", "", 2),
-            ("source", "news-letter", 1),
+            ("source", "newsletter", 1),
             ("source", "", 2),
             ("group", str(group), 1),
             ("group", "", 2),

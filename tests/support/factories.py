@@ -27,13 +27,17 @@ def people_like(count: int, make: Callable[..., Json] = person, **more: object) 
     return [make(number, **more) for number in range(count)]
 
 
+# Staff's words for a petition that counts at once.
+UNPROVEN: Json = {"confirmation": "none", "accept_unproven": True}
+
+
 async def insert_petition(database: Database, slug: str = "end-the-ban", **more: Any) -> UUID:
-    """A petition, open unless said otherwise, put straight into the database; its id."""
+    """A petition, open and counting at once unless said otherwise, put straight into the database; its id."""
     async with database.transaction() as session:
         campaign = Campaign(slug=f"campaign-of-{slug}", title="Title", goal_statement="Goal")
         session.add(campaign)
         await session.flush()
-        given = {"state": "open", "signature_goal": 100, "opens_at": now(), **more}
+        given = {"state": "open", "signature_goal": 100, "confirmation": "none", "opens_at": now(), **more}
         petition = Petition(campaign_id=campaign.id, slug=slug, title="End the ban", ask="End it.", **given)
         session.add(petition)
         await session.flush()

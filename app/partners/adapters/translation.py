@@ -15,7 +15,8 @@ from app.kit.problems import errors_of
 from app.kit.text.fields import Locale, Moment, Paragraph
 from app.partners.inbound.items import Item, NoSignature
 from app.partners.schemas import PartnerSigning, Reference
-from app.signatures.schemas import PostalCode, Region, Source
+from app.petitions.schemas import Region, Source
+from app.signatures.schemas import PostalCode
 
 Json: TypeAlias = dict[str, Any]
 

@@ -160,6 +160,9 @@ class _Acceptance:
             partner_id=self._organization.id,
             id_=UUID(int=self._first_id | index),
             reference=item.id or "",
+            clear_text=petition.clear_text,
+            # Staff gave the partner its name, so that may stand in clear.
+            other_source=self._organization.slug,
         )
 
     def _check_consents(self, terms: Terms, consents: Sequence[Consent]) -> None:

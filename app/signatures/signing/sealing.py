@@ -10,7 +10,7 @@ of a signing is held by whoever typed the address; a proven receipt, by whoever 
 
 import dataclasses
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Annotated, NamedTuple
+from typing import TYPE_CHECKING, Annotated, NamedTuple, get_type_hints
 from uuid import UUID
 
 from pydantic import Field
@@ -18,7 +18,7 @@ from pydantic_core import to_json
 
 from app.kit.crypto.sealed_records import RecordCodec
 from app.kit.crypto.sealing import SIGNER_BYTES, KeyRing, SealBrokenError
-from app.signatures.schemas import Sealed, SignatureBody
+from app.signatures.schemas import Sealed, SignatureBody, Unlisted
 
 _RECEIPT_BYTES = SIGNER_BYTES + 16
 # Seconds since 1970, until the year 36812.
@@ -31,7 +31,12 @@ _OF_BODY = {
     if isinstance(mark, Sealed)
 }
 # `reference` is a partner's own id of the signature; it is not said by the signer.
-SHORT_NAMES = _OF_BODY | {"reference": "x"}
+_UNLISTED = {
+    name: mark.short
+    for name, hint in get_type_hints(Unlisted, include_extras=True).items()
+    for mark in hint.__metadata__
+}
+SHORT_NAMES = _OF_BODY | _UNLISTED | {"reference": "x"}
 
 # A class made of the fields that are marked in the body; to a type checker, one whose every attribute is text.
 if TYPE_CHECKING:
@@ -69,7 +74,9 @@ _FORMER = (
     "consents",
     "reference",
 )
-_LATER = [name for name in SHORT_NAMES if name not in _FORMER]
+_LATER_OF_BODY = [name for name in _OF_BODY if name not in _FORMER]
+# Nothing is unlisted: the record has the form of most.
+LISTED = Unlisted()
 _codec = RecordCodec(Personal, former_separator=_SEPARATOR, former_fields=_FORMER)
 
 
@@ -94,11 +101,18 @@ def seal(ring: KeyRing, petition_id: UUID, signer: bytes, personal: Personal) ->
     return _codec.seal(ring, personal, identity(petition_id, signer))
 
 
-def seal_body(ring: KeyRing, petition_id: UUID, signer: bytes, body: SignatureBody, reference: str = "") -> bytes:
+def seal_body(
+    ring: KeyRing,
+    petition_id: UUID,
+    signer: bytes,
+    body: SignatureBody,
+    reference: str = "",
+    unlisted: Unlisted = LISTED,
+) -> bytes:
     """The sealed fields of this body, as `seal` would write them, but in half the time: every signer waits for it."""
     texts = {name: _text(getattr(body, name)) for name in _OF_BODY} | {"reference": reference}
-    if any(texts[name] for name in _LATER):
-        return seal(ring, petition_id, signer, Personal(**texts))
+    if unlisted is not LISTED or any(texts[name] for name in _LATER_OF_BODY):
+        return seal(ring, petition_id, signer, Personal(**texts, **unlisted._asdict()))
     joined = _SEPARATOR.join([texts[name] for name in _FORMER]).rstrip(_SEPARATOR)
     return ring.seal(joined.encode(), identity(petition_id, signer))
 

@@ -163,7 +163,7 @@ def _view(ring: KeyRing, organization_id: UUID, row: Any) -> SignerView | None:
         petition_id=row.petition_id,
         petition=row.slug,
         country=row.country,
-        region=row.region or None,
+        region=personal.unlisted_region or row.region or None,
         signed_at=row.signed_at,
         consent=SignerConsent(text_version=row.version, decided_at=row.decided_at, proven=row.proven),
         **_told(personal, own=bool(row.own)),
