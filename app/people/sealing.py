@@ -4,6 +4,7 @@ Sealed records are maps by name (`kit/crypto/sealed_records.py`): a field may be
 """
 
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import NamedTuple
 from uuid import UUID
 
@@ -11,8 +12,12 @@ from app.kit.crypto.sealed_records import RecordCodec
 from app.kit.crypto.sealing import SIGNER_BYTES, KeyRing
 
 _SIGN_IN = b"sign-in"
+_BINDING = b"sign-in.binding"
+_DEVICE = b"sign-in.device"
 _UNSUBSCRIBE = b"unsubscribe"
 _ID_BYTES = 16
+# Seconds since 1970, until the year 36812.
+_SECONDS_BYTES = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +64,11 @@ def mails_identity(id_: UUID) -> bytes:
     return b"mails.sealed" + id_.bytes
 
 
+def sessions_identity(id_: UUID) -> bytes:
+    """What the sealed part of a session is bound to."""
+    return b"person_sessions.sealed" + id_.bytes
+
+
 def seal_details(ring: KeyRing, signer: bytes, details: Details) -> bytes:
     """A person's details, sealed for their row."""
     return _DETAILS.seal(ring, details, people_identity(signer))
@@ -72,6 +82,16 @@ def reseal_details(ring: KeyRing, signer: bytes, former: bytes, details: Details
 def open_details(ring: KeyRing, signer: bytes, sealed: bytes) -> Details:
     """A person's details; SealBrokenError when they were sealed for somebody else or under an unknown key."""
     return _DETAILS.open(ring, sealed, people_identity(signer))
+
+
+def seal_session(ring: KeyRing, id_: UUID, details: Details) -> bytes:
+    """The address and locale that a session was asked for with, sealed for its row."""
+    return _DETAILS.seal(ring, details, sessions_identity(id_))
+
+
+def open_session(ring: KeyRing, id_: UUID, sealed: bytes) -> Details:
+    """The address and locale that a session was asked for with; SealBrokenError."""
+    return _DETAILS.open(ring, sealed, sessions_identity(id_))
 
 
 def seal_mail(ring: KeyRing, id_: UUID, content: MailContent) -> bytes:
@@ -95,6 +115,42 @@ def read_sign_in_token(ring: KeyRing, token: str) -> SignInToken:
     plain = ring.read_token(token, _SIGN_IN)
     locale, _, email = plain[_ID_BYTES:].decode().partition(" ")
     return SignInToken(UUID(bytes=plain[:_ID_BYTES]), email, locale)
+
+
+class SignerAt(NamedTuple):
+    """A person, by their key, and the moment (UTC, to the second) at which a token for them was written."""
+
+    signer: bytes
+    written_at: datetime
+
+
+def write_binding(ring: KeyRing, signer: bytes, moment: datetime) -> str:
+    """What a browser keeps to show that it asked for a link for this person; URL-safe, 68 characters."""
+    return ring.write_token(_signer_at(signer, moment), _BINDING)
+
+
+def read_binding(ring: KeyRing, binding: str) -> SignerAt:
+    """Whom a browser has asked for, and when; SealBrokenError when it is not one of ours."""
+    return _read_signer_at(ring, binding, _BINDING)
+
+
+def write_device_token(ring: KeyRing, signer: bytes, moment: datetime) -> str:
+    """What a device keeps to show that this person has signed in on it; URL-safe, 68 characters."""
+    return ring.write_token(_signer_at(signer, moment), _DEVICE)
+
+
+def read_device_token(ring: KeyRing, token: str) -> SignerAt:
+    """Who has signed in on a device, and when; SealBrokenError when it is not one of ours."""
+    return _read_signer_at(ring, token, _DEVICE)
+
+
+def _signer_at(signer: bytes, moment: datetime) -> bytes:
+    return signer + int(moment.timestamp()).to_bytes(_SECONDS_BYTES)
+
+
+def _read_signer_at(ring: KeyRing, token: str, purpose: bytes) -> SignerAt:
+    plain = ring.read_token(token, purpose)
+    return SignerAt(plain[:SIGNER_BYTES], datetime.fromtimestamp(int.from_bytes(plain[SIGNER_BYTES:]), UTC))
 
 
 def write_unsubscribe_token(ring: KeyRing, signer: bytes, organization_id: UUID) -> str:

@@ -63,7 +63,8 @@ class Signature(Base):
     domain_digest: Mapped[bytes | None] = mapped_column(LargeBinary)
     disposable: Mapped[bool | None]
     partner_id: Mapped[UUID | None]
-    # On hold because its address was over a limit: pending until staff release or invalidate it.
+    # Its client address was over a limit: pending until staff release or invalidate it (true), or until its signer
+    # confirms it by mail (false; staff can release it as well).
     on_hold: Mapped[bool | None] = mapped_column("held")
     mail_due_at: Mapped[datetime | None]
     mail_since: Mapped[datetime | None]

@@ -71,22 +71,16 @@ async def sign(
         await services.challenges.verify(str(entry.id), body.altcha)
     if body.consents:
         await policy.validate(services.consent_policies, body.consents)
-    digest = await services.protection.digester.digest(address)
-    on_hold = await _over_limit(services, entry, digest) or None
-    signing = prepare(services.ring, entry.id, body, now(), address_digest=digest, on_hold=on_hold)
+    digests = await services.protection.digester.digests(address)
+    on_hold = await services.address_limits.hold(entry, digests)
+    client = digests.client if digests else None
+    signing = prepare(services.ring, entry.id, body, now(), address_digest=client, on_hold=on_hold)
     outcome = await services.engine.submit(signing)
     if outcome is Outcome.REFUSED or outcome is Outcome.WITHDRAWN:
         # The petition has changed since we looked; the insert decides.
         _check(await services.directory.refresh(ref), body.country)
         raise PetitionNotOpen
     return entry, signing
-
-
-async def _over_limit(services: SigningServices, entry: Entry, digest: bytes | None) -> bool:
-    """Whether too many have signed from this address this hour."""
-    if entry.address_limit is None or digest is None:
-        return False
-    return not await services.protection.limiter.hit(f"{entry.address_limit} per hour", str(entry.id), digest.hex())
 
 
 def _check(entry: Entry | None, country: str) -> None:

@@ -15,6 +15,7 @@ from app.kit.clock import now
 from app.kit.database.ids import uuid7
 from app.kit.database.session import Connection
 from app.people.account.sessions import begin
+from app.people.sealing import Details
 from app.rooms import metadata
 from app.signatures.background import withdrawal_messages
 from app.signatures.engine import insert, tallies, transitions
@@ -36,7 +37,7 @@ READS = {
     f"/v1/organizations/{PARTNER}/consent-texts?all=true": 2,
     f"/v1/organizations/{PARTNER}/consent-texts/en-1": 2,
     f"/v1/organizations/{PARTNER}/people": 2,
-    "/v1/me": 1,
+    "/v1/me": 2,
     "/v1/me/consents": 4,
     "/v1/me/sessions": 1,
     "/v1/me/signatures": 1,
@@ -49,7 +50,7 @@ READS = {
     f"/v1/petitions/{PETITION}": 5,
     f"/v1/petitions/{PETITION}/tally?by=country": 2,
     f"/v1/petitions/{PETITION}/invalidations": 2,
-    f"/v1/petitions/{PETITION}/held": 2,
+    f"/v1/petitions/{PETITION}/held": 3,
     f"/v1/petitions/{PETITION}/trends": 3,
     f"/v1/petitions/{PETITION}/retention": 2,
     f"/v1/campaigns/{CAMPAIGN}/partnerships": 4,
@@ -148,7 +149,8 @@ async def _add_to_a_person(house: House, slug: str, number: int) -> None:
     answer = await house.client.post("/v1/me/consents", json=word, headers=house.keys["person"])
     assert answer.status_code == 201, answer.text
     async with house.database.transaction() as session:
-        await begin(session, house.settings.key_ring.digest("amina@example.org"))
+        ring, email = house.settings.key_ring, "amina@example.org"
+        await begin(session, ring, ring.digest(email), Details(email))
 
 
 async def _add_to_a_partner(house: House) -> None:

@@ -39,9 +39,9 @@ _INVALIDATE = UPDATE.format(
 _RESTORE = UPDATE.format(
     changes="""
         state = s.state_before, state_before = NULL, invalidation_id = NULL,
-        mail_due_at = CASE WHEN s.state_before = 'pending' AND s.held IS NULL THEN now() END,
-        mail_since = CASE WHEN s.state_before = 'pending' AND s.held IS NULL THEN now() END,
-        due_mail = CASE WHEN s.state_before = 'pending' AND s.held IS NULL THEN 'confirm_signature' END
+        mail_due_at = CASE WHEN s.state_before = 'pending' AND s.held IS NOT TRUE THEN now() END,
+        mail_since = CASE WHEN s.state_before = 'pending' AND s.held IS NOT TRUE THEN now() END,
+        due_mail = CASE WHEN s.state_before = 'pending' AND s.held IS NOT TRUE THEN 'confirm_signature' END
     """,
     locked=_LOCKED.format(condition="o.state = 'invalidated' AND o.invalidation_id = $4"),
 )

@@ -68,8 +68,8 @@ _INSERT = f"""
 # transaction is flushed like any other: a second signing takes as long as a first.
 FROM_SIGNER = _INSERT.format(
     accepting=ACCEPTING_SQL,
-    state="CASE WHEN n.held OR p.confirmation = 'email' THEN 'pending' ELSE 'confirmed' END",
-    mailed="n.held IS NULL AND p.confirmation = 'email'",
+    state="CASE WHEN n.held IS NOT NULL OR p.confirmation = 'email' THEN 'pending' ELSE 'confirmed' END",
+    mailed="n.held IS NOT TRUE AND (n.held IS FALSE OR p.confirmation = 'email')",
     replaceable="s.state = 'withdrawn'"
     " OR s.state = 'pending' AND s.id <> excluded.id AND (excluded.held IS NULL OR s.held)",
 )
@@ -110,7 +110,11 @@ _REMIND = """
 
 
 class AbuseSignals(NamedTuple):
-    """Where a signature came from and what it waits for. A flag is True or None: a NULL takes no space in the row."""
+    """Where a signature came from and what it waits for. A flag is True or None: a NULL takes no space in the row.
+
+    `on_hold` is more than that: over a limit, a signature waits for staff (True), or for its signer to confirm it by
+    mail, also where others need not (False).
+    """
 
     address_digest: bytes | None = None
     domain_digest: bytes | None = None

@@ -72,7 +72,7 @@ _NOTHING_SUPERSEDED = f"s.partner_id IS NULL OR {_IS_GIVEN.format(row='s')}"
 # the link of that same attempt: another attempt may have been made by a stranger. The stranger's receipt then opens
 # nothing either.
 _CONFIRM = UPDATE.format(
-    changes=f"""{_becoming("confirmed")}, {NO_MAIL_DUE},
+    changes=f"""{_becoming("confirmed")}, {NO_MAIL_DUE}, held = NULL,
         consents_due = CASE WHEN {_IS_GIVEN.format(row="s")} THEN s.consents_due END,
         proven = CASE WHEN {_IS_GIVEN.format(row="s")} THEN true END,
         brought_by = CASE WHEN {_NOTHING_SUPERSEDED} THEN s.brought_by ELSE {SUPERSEDED_PARTNER_IDS} END,
@@ -81,7 +81,7 @@ _CONFIRM = UPDATE.format(
             SELECT n.id FROM unnest($2::bytea[], $3::uuid[]) AS n (signer, id) WHERE n.signer = s.signer LIMIT 1
         ) END""",
     locked=_LOCKED_BY_KEY.format(
-        condition=f"{EFFECTIVE_STATE} = 'pending' AND o.held IS NULL"
+        condition=f"{EFFECTIVE_STATE} = 'pending' AND o.held IS NOT TRUE"
         " AND EXISTS (SELECT 1 FROM petitions p WHERE p.id = $1 AND p.state <> 'archived')"
     ),
 )
