@@ -59,10 +59,12 @@ _STANDS_FOR = """
 _HAS_LINK = f"EXISTS (SELECT FROM sign_ins AS l WHERE {_STANDS_FOR.format(link='l', wish='w')})"
 # Wishes for a link that need no mail of their own, or no more. Not those under way, which are not due.
 _DROP = text(f"""
-    DELETE FROM mails AS m USING sign_ins AS w
-    WHERE m.kind = 'sign_in' AND m.due_at <= :now AND w.id = m.id
-    AND (w.expires_at <= :now OR w.used_at IS NOT NULL OR {_HAS_LINK})
-    RETURNING m.id, m.kind, m.mail_count
+    DELETE FROM mails WHERE id = ANY (ARRAY(
+        SELECT m.id FROM mails AS m JOIN sign_ins AS w ON w.id = m.id
+        WHERE m.kind = 'sign_in' AND m.due_at <= :now
+        AND (w.expires_at <= :now OR w.used_at IS NOT NULL OR {_HAS_LINK})
+        ORDER BY m.due_at LIMIT :limit FOR UPDATE OF m SKIP LOCKED
+    )) RETURNING id, kind, mail_count
 """)
 # Of one person's wishes the first is mailed, and the others wait until it has been: should the mail server not take it,
 # the next has its turn. One that was tried more than once holds up no other: maybe nobody can read it.
@@ -100,6 +102,8 @@ _RESCHEDULE = text("""
     FROM unnest(CAST(:ids AS uuid[]), CAST(:counts AS smallint[])) AS n (id, mail_count)
     WHERE m.id = n.id AND m.mail_count = n.mail_count
 """)
+# At once: whoever asks a thousand times keeps no other mail waiting for long.
+_MOST_DROPPED = 500
 # When the mail that is due longest became due; NULL when none is.
 OLDEST_DUE = text(f"SELECT min(due_at) FROM mails WHERE kind IN {tuple(_LEASES)} AND due_at <= now()")
 
@@ -140,7 +144,7 @@ class PeopleMails(LeasedMails[_Opened, _Known]):
         values = {"now": moment, "most": MOST_SENDINGS, "oldest": moment - _LIVES}
         given_up = (await session.execute(_GIVE_UP, values)).all()
         recent = {"now": moment, "mailed_since": moment - sign_ins.LIFETIME}
-        dropped = (await session.execute(_DROP, recent)).all()
+        dropped = (await session.execute(_DROP, recent | {"limit": _MOST_DROPPED})).all()
         values = recent | {"lease": moment + _LEASES["sign_in"], "limit": limit}
         links = sorted((await session.execute(_CLAIM_LINKS, values)).all(), key=_id)
         values = {"now": moment, "lease": moment + _LEASES["welcome"], "limit": limit - len(links)}

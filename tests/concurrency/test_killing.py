@@ -17,7 +17,6 @@ from app.embedded_postgres.server import EmbeddedPostgres
 from app.kit.crypto.sealing import KeyRing
 from app.kit.database.session import Database
 from app.people.fields.emails import canonical
-from app.petitions.models import NO_ADDRESS_LIMIT
 from tests.support.crowd import Crowd
 from tests.support.databases import run
 from tests.support.factories import insert_petition, person
@@ -44,7 +43,7 @@ def postgres(folder: Path, used_before: Path) -> Iterator[EmbeddedPostgres]:
     async def plant_all() -> None:
         database = Database(server.url)
         for slug in SLUGS:
-            await insert_petition(database, slug, address_limit=NO_ADDRESS_LIMIT)
+            await insert_petition(database, slug)
         await database.close()
 
     subprocess.run(["cp", "-a", used_before, folder / "data"], check=True)

@@ -344,8 +344,8 @@ async def test_what_becomes_of_a_signature_goes_by_the_key(explaining: Connectio
         plan = await _explain(explaining, statement, grown, [b"x" * 16], *attempts)
         assert plan.scanned == set()
         assert "pk_signatures" in plan.indexes <= {"pk_signatures", "pk_petitions"}
-    for statement in (transitions._PAD_TIMING, insert._REMIND):
-        plan = await _explain(explaining, statement, grown, b"x" * 16, uuid7())
+    for statement, more in ((transitions._PAD_TIMING, []), (insert._REMIND, [True]), (insert._REMIND, [False])):
+        plan = await _explain(explaining, statement, grown, b"x" * 16, uuid7(), *more)
         assert plan.scanned == set()
         assert "pk_signatures" in plan.indexes <= {"pk_signatures", "pk_petitions"}
 

@@ -161,7 +161,7 @@ async def test_the_limit_of_a_petition_is_shown_to_staff_alone(
 async def test_that_there_is_no_limit_is_said_in_words(
     client: httpx.AsyncClient, database: Database, campaigner: Headers
 ) -> None:
-    await insert_petition(database)
+    await insert_petition(database, address_limit=None)
     for said, status in (("none", 200), ("no", 422), (0, 422), (2**31 - 1, 422), (30, 200), (None, 200)):
         answer = await client.patch(AT, json={"address_limit": said}, headers=campaigner)
         assert answer.status_code == status, said
@@ -222,7 +222,7 @@ async def test_five_hundred_false_signatures_from_one_address_count_as_few_as_th
     behind_a_proxy: httpx.AsyncClient, database: Database, settings: Settings
 ) -> None:
     """Fails where a petition without a limit of its own has none: all 500 counted."""
-    await insert_petition(database)
+    await insert_petition(database, address_limit=None)
     assert await burst(behind_a_proxy, people_like(500), "192.0.2.1") == {"confirmed"}
     assert settings.address_limit == 50
     assert await exact_counts(database) == {"end-the-ban": 50}
@@ -236,7 +236,7 @@ async def test_five_hundred_false_signatures_from_one_address_count_as_few_as_th
 async def test_a_network_has_a_limit_too(settings: Settings, database: Database, network: str) -> None:
     """Fails where every /64 of a /48, and every address of a /24, has a limit of its own and nothing else."""
     chosen = settings.model_copy(update={"address_limit": 2, "trusted_proxies": ["127.0.0.0/8"]})
-    await insert_petition(database)
+    await insert_petition(database, address_limit=None)
     async with serving(chosen) as (_, _, client):
         for number in range(30):
             await sign(client, person(number), network.format(number))
@@ -250,7 +250,7 @@ async def test_a_class_of_three_hundred_behind_one_address_signs_and_confirms(
     settings: Settings, database: Database, tmp_path: Path, confirmation: str, at_once: int
 ) -> None:
     """Fails where what is over the limit is held until staff release it."""
-    await insert_petition(database, confirmation=confirmation)
+    await insert_petition(database, address_limit=None, confirmation=confirmation)
     async with serving(settings.model_copy(update={"outbox_dir": tmp_path})) as (_, _, client):
         await burst(client, people_like(300), "192.0.2.1")
         assert await exact_counts(database) == {"end-the-ban": at_once}
@@ -270,7 +270,7 @@ async def test_mails_that_one_address_causes_are_limited_over_all_petitions(
 ) -> None:
     slugs = [f"petition-{number}" for number in range(3)]
     for slug in slugs:
-        await insert_petition(database, slug, confirmation="email")
+        await insert_petition(database, slug, address_limit=None, confirmation="email")
     async with serving(settings.model_copy(update={"address_mails": 4})) as (_, _, client):
         for number, slug in enumerate(slugs * 3):
             assert (await client.post(f"/v1/petitions/{slug}/signatures", json=person(number))).status_code == 201
@@ -294,19 +294,39 @@ async def test_staff_release_whoever_was_asked_to_confirm_as_well(
     assert (await run(database, ASKED))[0][0] == 0
 
 
-async def test_nobody_over_the_limit_takes_the_place_of_whom_staff_or_a_mail_waits_for(
+async def test_whether_somebody_is_asked_by_mail_does_not_tell_whether_they_had_signed(
     settings: Settings, database: Database, tmp_path: Path
 ) -> None:
-    """Who was asked by mail is asked once, whoever signs in their name again from an address over the limit."""
+    """Over the limit everybody has a mail, each time: who had signed, who was asked before, and who is new."""
+    chosen = settings.model_copy(update={"outbox_dir": tmp_path, "trusted_proxies": ["127.0.0.0/8"]})
     await insert_petition(database, address_limit=1)
-    async with serving(settings.model_copy(update={"outbox_dir": tmp_path})) as (_, _, client):
+    async with serving(chosen) as (_, _, client):
+        await sign(client, person(0), "198.51.100.1")
+        await sign(client, person(9), "192.0.2.1")
+        await sign(client, person(1), "192.0.2.1")
+        await run(database, "UPDATE signatures SET due_mail = NULL, mail_due_at = NULL, mail_since = NULL")
+        told = [await sign(client, person(number), "192.0.2.1") for number in range(3)]
+    assert len({(a.json()["status"], len(a.content)) for a in told}) == 1
+    due = await run(
+        database, "SELECT due_mail, count(*) FROM signatures WHERE due_mail IS NOT NULL GROUP BY 1 ORDER BY 1"
+    )
+    assert due == [("already_signed", 1), ("confirm_signature", 2)]
+    assert await exact_counts(database) == {"end-the-ban": 2}, "who had signed still counts"
+
+
+async def test_nobody_who_is_held_takes_the_place_of_whom_a_mail_waits_for(
+    settings: Settings, database: Database, tmp_path: Path
+) -> None:
+    await insert_petition(database, address_limit=1)
+    chosen = settings.model_copy(update={"outbox_dir": tmp_path, "address_mails": 1})
+    async with serving(chosen) as (_, _, client):
         await sign(client, person(0))
         await sign(client, person(1))
-        before = await run(database, "SELECT id FROM signatures ORDER BY signer")
-        await sign(client, person(1))
-        await sign(client, person(0))
-    assert await run(database, "SELECT id FROM signatures ORDER BY signer") == before
-    assert await exact_counts(database) == {"end-the-ban": 1}
+        before = await run(database, "SELECT id, held FROM signatures ORDER BY signer")
+        for number in (1, 0):
+            await sign(client, person(number))
+    assert await run(database, "SELECT id, held FROM signatures ORDER BY signer") == before
+    assert (await run(database, ASKED))[0][0] == 1
 
 
 async def test_staff_are_told_which_addresses_are_shared_by_many(

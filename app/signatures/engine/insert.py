@@ -71,7 +71,7 @@ FROM_SIGNER = _INSERT.format(
     state="CASE WHEN n.held IS NOT NULL OR p.confirmation = 'email' THEN 'pending' ELSE 'confirmed' END",
     mailed="n.held IS NOT TRUE AND (n.held IS FALSE OR p.confirmation = 'email')",
     replaceable="s.state = 'withdrawn'"
-    " OR s.state = 'pending' AND s.id <> excluded.id AND (excluded.held IS NULL OR s.held)",
+    " OR s.state = 'pending' AND s.id <> excluded.id AND (excluded.held IS NOT TRUE OR s.held)",
 )
 # A file that staff import. They answer for it, so nobody in it is asked to confirm. It may be run twice, so it does not
 # bring back anybody who has withdrawn.
@@ -99,12 +99,13 @@ _EXISTING = f"""
     FROM signatures s, petitions p
     WHERE s.petition_id = $1 AND s.signer = ANY ($2::bytea[]) AND p.id = $1
 """
-# Where signatures are confirmed by mail, a person who signs again is told so by mail. There the statement runs in every
-# batch, even for nobody, so that a second signing takes no longer than a first.
+# Where signatures are confirmed by mail, a person who signs again is told so by mail. So is everybody ($4) who has to
+# confirm because their address is over a limit: a mail to the others alone would tell that they had not signed. Where
+# mails confirm, the statement runs in every batch, even for nobody, so that a second signing takes as long as a first.
 _REMIND = """
     UPDATE signatures s SET mail_due_at = now(), mail_since = now(), due_mail = 'already_signed'
     FROM petitions p
-    WHERE s.petition_id = $1 AND s.signer = $2 AND s.id <> $3 AND p.id = $1 AND p.confirmation = 'email'
+    WHERE s.petition_id = $1 AND s.signer = $2 AND s.id <> $3 AND p.id = $1 AND (p.confirmation = 'email' OR $4)
     AND s.state = 'confirmed' AND s.due_mail IS NULL AND coalesce(s.mail_count, 0) < 5
 """
 
@@ -170,7 +171,7 @@ class _Existing(NamedTuple):
 
 
 _Key = tuple[UUID, bytes]
-_NOBODY = (UUID(int=0), b"", UUID(int=0))
+_NOBODY = (UUID(int=0), b"", UUID(int=0), False)
 _OUTCOMES = {"confirmed": Outcome.COUNTED, "pending": Outcome.PENDING}
 
 
@@ -188,8 +189,8 @@ async def sign(lane: Lane, signings: Sequence[Signing], statement: str = FROM_SI
         inserted = await _insert(lane.connection, ordered, statement)
         skipped = [s for s in ordered if s[:2] not in inserted]
         existing = await _find_existing(lane.connection, skipped)
-        if statement is FROM_SIGNER and _confirms_by_mail(inserted, existing):
-            again = [s[:3] for s in skipped if s[:2] in existing and not _is_on_hold(s)]
+        if statement is FROM_SIGNER and (_confirms_by_mail(inserted, existing) or any(map(_is_asked, skipped))):
+            again = [(*s[:3], _is_asked(s)) for s in skipped if s[:2] in existing and s.signals.on_hold is not True]
             await lane.connection.executemany(_REMIND, again or [_NOBODY])
         petition_ids = {petition_id for petition_id, _ in (*inserted, *existing)}
         deltas = _deltas(ordered, inserted, existing)
@@ -199,6 +200,11 @@ async def sign(lane: Lane, signings: Sequence[Signing], statement: str = FROM_SI
 
 def _is_on_hold(signing: Signing) -> bool:
     return signing.signals.on_hold is not None
+
+
+def _is_asked(signing: Signing) -> bool:
+    """Whether its signer is to confirm it by mail, also where others need not."""
+    return signing.signals.on_hold is False
 
 
 def _confirms_by_mail(inserted: Mapping[_Key, str], existing: Mapping[_Key, _Existing]) -> bool:
