@@ -116,7 +116,7 @@ class SessionBody(Body):
     """The token of the link, and the binding, unless its cookie is sent along."""
 
     token: Annotated[str, Field(min_length=1, max_length=2000)]
-    binding: Annotated[str | None, Field(max_length=200)] = None
+    binding: Annotated[str | None, Field(max_length=1000)] = None
 
 
 class NewSessionView(View):

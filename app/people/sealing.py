@@ -117,40 +117,52 @@ def read_sign_in_token(ring: KeyRing, token: str) -> SignInToken:
     return SignInToken(UUID(bytes=plain[:_ID_BYTES]), email, locale)
 
 
-class SignerAt(NamedTuple):
-    """A person, by their key, and the moment (UTC, to the second) at which a token for them was written."""
+class Binding(NamedTuple):
+    """For whom a browser has asked, with which address and locale, and when (UTC, to the second)."""
 
     signer: bytes
-    written_at: datetime
+    asked_at: datetime
+    email: str
+    locale: str
 
 
-def write_binding(ring: KeyRing, signer: bytes, moment: datetime) -> str:
-    """What a browser keeps to show that it asked for a link for this person; URL-safe, 68 characters."""
-    return ring.write_token(_signer_at(signer, moment), _BINDING)
+def write_binding(ring: KeyRing, binding: Binding) -> str:
+    """What a browser keeps to show that it has asked; URL-safe, 70 characters and four for three of the address."""
+    plain = binding.signer + _seconds(binding.asked_at) + f"{binding.locale} {binding.email}".encode()
+    return ring.write_token(plain, _BINDING)
 
 
-def read_binding(ring: KeyRing, binding: str) -> SignerAt:
-    """Whom a browser has asked for, and when; SealBrokenError when it is not one of ours."""
-    return _read_signer_at(ring, binding, _BINDING)
+def read_binding(ring: KeyRing, binding: str) -> Binding:
+    """What a browser has asked for; SealBrokenError when it is not one of ours."""
+    plain = ring.read_token(binding, _BINDING)
+    locale, _, email = plain[SIGNER_BYTES + _SECONDS_BYTES :].decode().partition(" ")
+    return Binding(plain[:SIGNER_BYTES], _moment(plain[SIGNER_BYTES : SIGNER_BYTES + _SECONDS_BYTES]), email, locale)
 
 
-def write_device_token(ring: KeyRing, signer: bytes, moment: datetime) -> str:
-    """What a device keeps to show that this person has signed in on it; URL-safe, 68 characters."""
-    return ring.write_token(_signer_at(signer, moment), _DEVICE)
+class Device(NamedTuple):
+    """Who has signed in on a device, and when (UTC, to the second)."""
+
+    signer: bytes
+    signed_in_at: datetime
 
 
-def read_device_token(ring: KeyRing, token: str) -> SignerAt:
-    """Who has signed in on a device, and when; SealBrokenError when it is not one of ours."""
-    return _read_signer_at(ring, token, _DEVICE)
+def write_device_token(ring: KeyRing, device: Device) -> str:
+    """What a device keeps to show who has signed in on it; URL-safe, 68 characters."""
+    return ring.write_token(device.signer + _seconds(device.signed_in_at), _DEVICE)
 
 
-def _signer_at(signer: bytes, moment: datetime) -> bytes:
-    return signer + int(moment.timestamp()).to_bytes(_SECONDS_BYTES)
+def read_device_token(ring: KeyRing, token: str) -> Device:
+    """Who has signed in on a device; SealBrokenError when it is not one of ours."""
+    plain = ring.read_token(token, _DEVICE)
+    return Device(plain[:SIGNER_BYTES], _moment(plain[SIGNER_BYTES:]))
 
 
-def _read_signer_at(ring: KeyRing, token: str, purpose: bytes) -> SignerAt:
-    plain = ring.read_token(token, purpose)
-    return SignerAt(plain[:SIGNER_BYTES], datetime.fromtimestamp(int.from_bytes(plain[SIGNER_BYTES:]), UTC))
+def _seconds(moment: datetime) -> bytes:
+    return int(moment.timestamp()).to_bytes(_SECONDS_BYTES)
+
+
+def _moment(seconds: bytes) -> datetime:
+    return datetime.fromtimestamp(int.from_bytes(seconds), UTC)
 
 
 def write_unsubscribe_token(ring: KeyRing, signer: bytes, organization_id: UUID) -> str:

@@ -15,7 +15,7 @@ from app.kit.mail.outcome import Outcome
 from app.kit.mail.sender import LEASE_SECONDS
 from app.people.account.sessions import forget_sign_ins
 from app.people.account.sign_ins import LIFETIME
-from app.people.sealing import SignInToken, write_binding, write_device_token, write_sign_in_token
+from app.people.sealing import Binding, Device, SignInToken, write_binding, write_device_token, write_sign_in_token
 from app.settings import Settings
 from tests.support.application import serving
 from tests.support.databases import run
@@ -102,7 +102,7 @@ async def test_all_links_that_do_not_work_are_refused_alike(
     )
     good, other = await ask(), await ask("bilal@example.org")
     signer = settings.key_ring.digest(AMINA)
-    stale = write_binding(settings.key_ring, signer, now() - LIFETIME)
+    stale = write_binding(settings.key_ring, Binding(signer, now() - LIFETIME, AMINA, ""))
     stranger = KeyRing.parse("another-secret-of-somebody-else-0002")
     unknown = SignInToken(uuid7(), AMINA, "")
     attempts = {
@@ -110,7 +110,7 @@ async def test_all_links_that_do_not_work_are_refused_alike(
         "too old": (old.token, good.binding),
         "asked too long ago": (good.token, stale),
         "asked for somebody else": (good.token, other.binding),
-        "a device's token": (good.token, write_device_token(settings.key_ring, signer, now())),
+        "a device's token": (good.token, write_device_token(settings.key_ring, Device(signer, now()))),
         "no browser": (good.token, None),
         "forged": (write_sign_in_token(stranger, unknown), good.binding),
         "of nothing": (write_sign_in_token(settings.key_ring, unknown), good.binding),

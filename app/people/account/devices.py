@@ -10,14 +10,14 @@ from datetime import timedelta
 
 from app.kit.clock import now
 from app.kit.crypto.sealing import KeyRing, SealBrokenError
-from app.people.sealing import read_device_token, write_device_token
+from app.people.sealing import Device, read_device_token, write_device_token
 
 LIFETIME = timedelta(days=180)
 
 
 def new_token(ring: KeyRing, signer: bytes) -> str:
     """The token for a device on which this person has just signed in, good for half a year."""
-    return write_device_token(ring, signer, now())
+    return write_device_token(ring, Device(signer, now()))
 
 
 def is_known(ring: KeyRing, token: str | None, signer: bytes) -> bool:
@@ -26,4 +26,4 @@ def is_known(ring: KeyRing, token: str | None, signer: bytes) -> bool:
         device = read_device_token(ring, token or "")
     except SealBrokenError:
         return False
-    return hmac.compare_digest(device.signer, signer) and now() < device.written_at + LIFETIME
+    return hmac.compare_digest(device.signer, signer) and now() < device.signed_in_at + LIFETIME

@@ -26,9 +26,18 @@ from app.kit.database.ids import uuid7
 from app.kit.problems import Forbidden
 from app.people.account import devices
 from app.people.account.sessions import NewSession, begin
-from app.people.fields.emails import canonical
+from app.people.fields.emails import canonical, without_ignored
 from app.people.models import OutgoingMail, SignIn
-from app.people.sealing import Details, MailContent, read_binding, read_sign_in_token, seal_mail, write_binding
+from app.people.sealing import (
+    Binding,
+    Details,
+    MailContent,
+    SignInToken,
+    read_binding,
+    read_sign_in_token,
+    seal_mail,
+    write_binding,
+)
 
 # How long a browser that asked can use a link; and no second link is mailed so long after the first.
 LIFETIME = timedelta(minutes=15)
@@ -66,7 +75,7 @@ def request_by(ring: KeyRing, email: str, locale: str | None, device: str | None
 async def request_link(session: AsyncSession, ring: KeyRing, wanted: SignInRequest) -> str:
     """Store the sign-in and have its link mailed, unless one is good already; the binding for the browser."""
     moment, id_ = now(), uuid7()
-    binding = write_binding(ring, wanted.signer, moment)
+    binding = write_binding(ring, Binding(wanted.signer, moment, wanted.email, wanted.locale))
     sign_in = SignIn(
         id=id_,
         signer=wanted.signer,
@@ -75,7 +84,7 @@ async def request_link(session: AsyncSession, ring: KeyRing, wanted: SignInReque
         expires_at=moment + LIFETIME,
         known_device=wanted.known_device or None,
     )
-    content = MailContent(sign_in=id_, email=wanted.email, locale=wanted.locale)
+    content = MailContent(sign_in=id_, email=without_ignored(wanted.email), locale=wanted.locale)
     mail = OutgoingMail(id=id_, kind="sign_in", signer=wanted.signer, sealed=seal_mail(ring, id_, content))
     session.add_all([sign_in, mail])
     await session.flush()
@@ -94,21 +103,26 @@ async def sign_in(session: AsyncSession, ring: KeyRing, token: str, binding: str
     except SealBrokenError:
         raise SignInRefused from None
     row = await session.get(SignIn, link.sign_in_id)
-    if row is None or not _has_asked(ring, binding or "", row, moment):
+    if row is None:
+        raise SignInRefused
+    asked = _read_binding(ring, binding or "", row, link)
+    if not hmac.compare_digest(asked.signer, row.signer) or moment >= asked.asked_at + LIFETIME:
         raise SignInRefused
     await _use_up(session, row, moment)
-    begun = await begin(session, ring, row.signer, Details(link.email, locale=link.locale or None))
+    # What was typed in this very browser: the link may have been asked for by a stranger, who chose how to spell it.
+    begun = await begin(session, ring, row.signer, Details(asked.email, locale=asked.locale or None))
     return SignedIn(begun, devices.new_token(ring, row.signer))
 
 
-def _has_asked(ring: KeyRing, binding: str, link: SignIn, moment: datetime) -> bool:
-    """Whether the browser with this binding has asked for a link of the same person, not too long ago."""
+def _read_binding(ring: KeyRing, binding: str, row: SignIn, link: SignInToken) -> Binding:
+    """What the browser with this binding has asked for; SignInRefused."""
     try:
-        asked = read_binding(ring, binding)
+        return read_binding(ring, binding)
     except SealBrokenError:
         # The version before has given out random bindings, each for one link.
-        return hmac.compare_digest(link.binding_digest, digest_of(binding)) and moment < link.expires_at
-    return hmac.compare_digest(asked.signer, link.signer) and moment < asked.written_at + LIFETIME
+        if hmac.compare_digest(row.binding_digest, digest_of(binding)):
+            return Binding(row.signer, row.asked_at, link.email, link.locale)
+        raise SignInRefused from None
 
 
 async def _use_up(session: AsyncSession, link: SignIn, moment: datetime) -> None:
