@@ -4,7 +4,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.campaigns.models import Campaign, CampaignTarget
 from app.kit.clock import now
-from app.petitions.models import Petition, PetitionMilestone, PetitionText
+from app.petitions.models import NO_ADDRESS_LIMIT, Petition, PetitionMilestone, PetitionText
 
 PETITION = "repeal-the-laws"
 
@@ -33,6 +33,8 @@ async def seed(session: AsyncSession) -> str:
         confirmation="none",
         accept_unproven=True,
         opens_at=now(),
+        # On a machine of one's own everybody has the same address.
+        address_limit=NO_ADDRESS_LIMIT,
     )
     session.add(campaign)
     await session.flush()

@@ -106,6 +106,8 @@ def open_petition(url: str, key: str, slug: str, confirmation: str = "none") -> 
     """A campaign and a petition under it, published: as staff would, over HTTP."""
     staff = {"Authorization": f"Bearer {key}"}
     petition = {"slug": slug, "title": "End the ban", "ask": "Repeal the law.", "signature_goal": 10_000_000}
+    # All of the load comes from one address.
+    petition["address_limit"] = "none"
     campaign = {
         "slug": f"{slug}-campaign",
         "title": "End the ban",

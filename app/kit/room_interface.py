@@ -42,16 +42,8 @@ CarryOut: TypeAlias = Callable[[AsyncSession, Any], Awaitable[None]]
 WorkerTask: TypeAlias = "Callable[[Services, asyncio.Event], Coroutine[Any, Any, None]]"
 
 
-class KnowsPeople(Protocol):
-    """Checks whether anything is kept of a person."""
-
-    async def knows(self, session: AsyncSession, signer: bytes) -> bool:
-        """Whether anything is kept of this person."""
-        ...
-
-
-class PersonalDataStore(KnowsPeople, Protocol):
-    """What a room keeps of a person: that there is something, what it is, and how it is destroyed."""
+class PersonalDataStore(Protocol):
+    """What a room keeps of a person: what it is, and how it is destroyed."""
 
     @property
     def name(self) -> str:

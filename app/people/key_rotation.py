@@ -2,10 +2,11 @@
 
 from app.kit.crypto.digest_rotation import DigestedTable
 from app.kit.crypto.key_rotation import SealedColumn
-from app.people.sealing import contacts_identity, mails_identity, people_identity
+from app.people.sealing import contacts_identity, mails_identity, people_identity, sessions_identity
 
 PEOPLE = SealedColumn("people", {"signer": "bytea"}, "sealed", people_identity)
 CONTACTS = SealedColumn("contacts", {"organization_id": "uuid", "signer": "bytea"}, "sealed", contacts_identity)
+SESSIONS = SealedColumn("person_sessions", {"id": "uuid"}, "sealed", sessions_identity)
 MAILS = SealedColumn("mails", {"id": "uuid"}, "sealed", mails_identity)
 
 _ID = {"id": "uuid"}

@@ -103,9 +103,17 @@ class Contact(Base):
 
 
 class SignIn(Base):
-    """A link to sign in by was asked for. It works once, until `expires_at`, in the browser that asked."""
+    """A link to sign in by was asked for, until `expires_at`; and, once it was mailed, that link itself.
+
+    `mailed_at`: when the mail server took its link, or may have; NULL as long as it did not, and for good where the
+    link of another row stood for this one (`account/sign_ins.py`). `used_at`: when that link was used up.
+    `known_device`: true if it was asked for by a device on which this person had signed in before, else NULL.
+    """
 
     __tablename__ = "sign_ins"
+    __table_args__ = (
+        Index("ix_sign_ins__mailed_at", "signer", "mailed_at", postgresql_where=text("mailed_at IS NOT NULL")),
+    )
 
     id: Mapped[UUID] = mapped_column(primary_key=True, default=uuid7)
     signer: Mapped[bytes] = mapped_column(LargeBinary, index=True)
@@ -113,10 +121,16 @@ class SignIn(Base):
     asked_at: Mapped[datetime] = mapped_column(default=now)
     expires_at: Mapped[datetime]
     used_at: Mapped[datetime | None]
+    mailed_at: Mapped[datetime | None]
+    known_device: Mapped[bool | None]
 
 
 class PersonSession(Base):
-    """A person's session on one device. Only the digest of its key is kept."""
+    """A person's session on one device. Only the digest of its key is kept.
+
+    `sealed`: the address and locale it was asked for with, for the page of somebody of whom there is no more. So
+    signing in makes no row of `people`, and what it leaves ends with the session. NULL in rows of the version before.
+    """
 
     __tablename__ = "person_sessions"
 
@@ -127,6 +141,7 @@ class PersonSession(Base):
     last_used_at: Mapped[datetime] = mapped_column(default=now)
     expires_at: Mapped[datetime]
     ended_at: Mapped[datetime | None]
+    sealed: Mapped[bytes | None] = mapped_column(LargeBinary)
 
 
 # The mail source that sends them, under whose name their failures are kept.
@@ -134,7 +149,10 @@ MAIL_SOURCE = "people"
 
 
 class OutgoingMail(Base):
-    """A mail that waits to be sent; the row is deleted when it has been. What it is about is sealed."""
+    """A mail that waits to be sent; the row is deleted when it has been. What it is about is sealed.
+
+    One with a link to sign in has the id of its sign-in.
+    """
 
     __tablename__ = "mails"
     __table_args__ = (

@@ -143,6 +143,6 @@ async def organizations_by_id(session: AsyncSession, ids: Collection[UUID]) -> d
 
 
 async def working_sign_ins(session: AsyncSession, ids: Collection[UUID], moment: datetime) -> set[UUID]:
-    """Those of these sign-ins that are neither used nor expired."""
+    """Those of these sign-ins whose link is neither used nor asked for too long ago."""
     query = select(SignIn.id).where(SignIn.id.in_(ids), SignIn.used_at.is_(None), SignIn.expires_at > moment)
     return set(await session.scalars(query)) if ids else set()

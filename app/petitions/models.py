@@ -20,6 +20,10 @@ STATES, MODERATIONS = get_args(State), get_args(Moderation)
 CONFIRMATIONS, CHALLENGES = get_args(Confirmation), get_args(Challenge)
 
 
+# What `address_limit` holds where staff have said that there is none: the version before reads a limit nobody reaches.
+NO_ADDRESS_LIMIT = 2**31 - 1
+
+
 class Petition(Base):
     """One ask. `state` is what was last written down; `queries.STATE_NOW` also takes the clock into account."""
 
@@ -56,8 +60,8 @@ class Petition(Base):
     allowed_sources: Mapped[list[str] | None] = mapped_column(ARRAY(Text))
     opens_at: Mapped[datetime | None]
     closes_at: Mapped[datetime | None]
-    # Against abuse: proof of work asked of every signer, and how many signatures an hour from one address are not put
-    # on hold.
+    # Against abuse: proof of work asked of every signer, and how many signatures an hour from one client address count
+    # unproven. NULL: as many as the service says.
     challenge: Mapped[str] = mapped_column(default="none", server_default="none")
     address_limit: Mapped[int | None]
     release_held_before: Mapped[datetime | None]

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Hashable, Sequence
 from datetime import date, datetime
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 from uuid import UUID
 
 from pydantic import AfterValidator, BaseModel, Field, StringConstraints
@@ -13,7 +13,7 @@ from app.kit.text.fields import Body, Day, Flag, Line, Locale, Moment, Paragraph
 from app.kit.text.folding import folded
 from app.kit.text.locales import canonical
 from app.petitions.confirmation import PetitionWarning
-from app.petitions.models import Challenge, Confirmation, Moderation, State
+from app.petitions.models import NO_ADDRESS_LIMIT, Challenge, Confirmation, Moderation, State
 
 Item = TypeVar("Item")
 
@@ -36,8 +36,12 @@ Ask = Annotated[Paragraph, StringConstraints(min_length=1), Field(examples=["Rep
 Goal = Annotated[int, Field(ge=1, le=HIGHEST_GOAL)]
 TextLocale = Annotated[Locale, AfterValidator(canonical), Field(examples=["en-GB"], description="BCP 47")]
 AddressLimit = Annotated[
-    int,
-    Field(ge=1, le=1_000_000, description="signatures an hour from one client address; more are held; null: no limit"),
+    Annotated[int, Field(ge=1, le=1_000_000)] | Literal["none"],
+    Field(
+        description="signatures an hour from one client address; more have to be confirmed by mail, or are held;"
+        " null: as many as the service allows; none: without a limit"
+    ),
+    AfterValidator(lambda limit: NO_ADDRESS_LIMIT if limit == "none" else limit),
 ]
 PersonalDataUntil = Annotated[
     Day,
@@ -226,7 +230,7 @@ class PetitionView(PetitionItem):
     milestones: list[MilestoneView]
     personal_data_until: date | None
     moderation_reason: Annotated[str | None, Field(description="shown to staff only")]
-    address_limit: Annotated[int | None, Field(description="shown to staff only")]
+    address_limit: Annotated[int | Literal["none"] | None, Field(description="shown to staff only")]
     personal_data_destroyed_at: Annotated[datetime | None, Field(description="shown to staff only")]
     warnings: Annotated[list[PetitionWarning], Field(description="shown to staff only")]
 

@@ -44,7 +44,8 @@ class AttemptColumns:
     partner_id: Mapped[UUID | None]
     # Brought by an import: staff vouch for it, as a partner does for what it brings.
     imported: Mapped[bool | None]
-    # On hold because its address was over a limit: pending until staff release or invalidate it.
+    # Its client address was over a limit: pending until staff release or invalidate it (true), or until its signer
+    # confirms it by mail (false; staff can release it as well).
     on_hold: Mapped[bool | None] = mapped_column("held")
     mail_due_at: Mapped[datetime | None]
     mail_since: Mapped[datetime | None]

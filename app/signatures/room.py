@@ -23,6 +23,7 @@ from app.signatures.key_rotation import ATTEMPTS, DIGESTED, INVALIDATIONS, SIGNA
 from app.signatures.me import routes as me_routes
 from app.signatures.me.service import SignatureStore
 from app.signatures.moderation import routes as moderation_routes
+from app.signatures.moderation.on_hold import SharedAddresses
 from app.signatures.moderation.trends import BrinMaintenance, Trends
 from app.signatures.reading.published import TallyPublisher
 from app.signatures.schemas import ConfirmationBody, SigningBody
@@ -47,6 +48,11 @@ async def _open(services: Services) -> AsyncIterator[SigningServices]:
 @asynccontextmanager
 async def _open_trends(services: Services) -> AsyncIterator[Trends]:
     yield Trends(services.database, services.key_ring)
+
+
+@asynccontextmanager
+async def _open_shared_addresses(services: Services) -> AsyncIterator[SharedAddresses]:
+    yield SharedAddresses(services.database, services.settings_as(SigningSettings).address_limit)
 
 
 def _sweeps(services: Services) -> Sequence[Sweep]:
@@ -79,7 +85,7 @@ ROOM = Room(
     ],
     fast_lane=[routes.signing_router],
     hand_read_bodies=[SigningBody, ConfirmationBody],
-    api_services=[_open, _open_trends],
+    api_services=[_open, _open_trends, _open_shared_addresses],
     personal_data=SignatureStore,
     sealed_columns=[SIGNATURES, ATTEMPTS, INVALIDATIONS],
     digested_tables=DIGESTED,

@@ -79,11 +79,11 @@ async def sign(
         await services.challenges.verify(str(entry.id), body.altcha)
     if body.consents:
         await policy.validate(services.consent_policies, body.consents)
-    digest = await services.protection.digester.digest(address)
-    on_hold = await _over_limit(services, entry, digest) or None
-    clear_text = entry.clear_text
+    digests = await services.protection.digester.digests(address)
+    on_hold = await services.address_limits.hold(entry, digests)
+    client, clear_text = digests.client if digests else None, entry.clear_text
     signing = prepare(
-        services.ring, entry.id, body, now(), address_digest=digest, on_hold=on_hold, clear_text=clear_text
+        services.ring, entry.id, body, now(), address_digest=client, on_hold=on_hold, clear_text=clear_text
     )
     outcome = await services.engine.submit(signing)
     if outcome is Outcome.REFUSED or outcome is Outcome.WITHDRAWN:
@@ -91,13 +91,6 @@ async def sign(
         _check(await services.directory.refresh(ref), body.country)
         raise PetitionNotOpen
     return entry, signing
-
-
-async def _over_limit(services: SigningServices, entry: Entry, digest: bytes | None) -> bool:
-    """Whether too many have signed from this address this hour."""
-    if entry.address_limit is None or digest is None:
-        return False
-    return not await services.protection.limiter.hit(f"{entry.address_limit} per hour", str(entry.id), digest.hex())
 
 
 def _check(entry: Entry | None, country: str) -> None:

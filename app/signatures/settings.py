@@ -17,6 +17,12 @@ class SigningSettings(MailSettings, PetitionSettings):
     stream_limit: int = Field(5000, ge=0, description="live streams one process feeds; more get 503")
     batch_limit: int = Field(1000, ge=1, description="signatures committed at once at the most")
     commit_patience_seconds: float = Field(10.0, gt=0, description="how long a failing commit is tried again")
+    address_limit: int = Field(
+        50, ge=1, le=1_000_000, description="signatures an hour from one client address, where a petition says nothing"
+    )
+    address_mails: int = Field(
+        400, ge=1, le=1_000_000, description="mails that ask to confirm one client address can cause in an hour"
+    )
     confirm_link: Annotated[str, link_template("{token}")] = Field(
         "", description="the front end's page to confirm on, with {token}; else one of ours"
     )

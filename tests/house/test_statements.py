@@ -15,6 +15,7 @@ from app.kit.clock import now
 from app.kit.database.ids import uuid7
 from app.kit.database.session import Connection
 from app.people.account.sessions import begin
+from app.people.sealing import Details
 from app.rooms import metadata
 from app.signatures.background import withdrawal_messages
 from app.signatures.engine import insert, tallies, transitions
@@ -37,7 +38,7 @@ READS = {
     f"/v1/organizations/{PARTNER}/consent-texts/en-1": 2,
     # With its entry in the audit log: the slug's id, the lock, the last entry, the new one.
     f"/v1/organizations/{PARTNER}/people": 6,
-    "/v1/me": 1,
+    "/v1/me": 2,
     "/v1/me/consents": 4,
     "/v1/me/sessions": 1,
     "/v1/me/signatures": 1,
@@ -50,7 +51,7 @@ READS = {
     f"/v1/petitions/{PETITION}": 5,
     f"/v1/petitions/{PETITION}/tally?by=country": 5,
     f"/v1/petitions/{PETITION}/invalidations": 2,
-    f"/v1/petitions/{PETITION}/held": 2,
+    f"/v1/petitions/{PETITION}/held": 3,
     f"/v1/petitions/{PETITION}/trends": 4,
     f"/v1/petitions/{PETITION}/retention": 2,
     f"/v1/campaigns/{CAMPAIGN}/partnerships": 4,
@@ -157,7 +158,8 @@ async def _add_to_a_person(house: House, slug: str, number: int) -> None:
     answer = await house.client.post("/v1/me/consents", json=word, headers=house.keys["person"])
     assert answer.status_code == 201, answer.text
     async with house.database.transaction() as session:
-        await begin(session, house.settings.key_ring.digest("amina@example.org"))
+        ring, email = house.settings.key_ring, "amina@example.org"
+        await begin(session, ring, ring.digest(email), Details(email))
 
 
 async def _add_to_a_partner(house: House) -> None:
@@ -368,8 +370,8 @@ async def test_what_becomes_of_a_signature_goes_by_the_key(explaining: Connectio
         plan = await _explain(explaining, statement, grown, [b"x" * 16], *attempts)
         assert plan.scanned == set()
         assert "pk_signatures" in plan.indexes <= {"pk_signatures", "pk_petitions"}
-    for statement in (transitions._PAD_TIMING, insert._REMIND):
-        plan = await _explain(explaining, statement, grown, b"x" * 16, uuid7())
+    for statement, more in ((transitions._PAD_TIMING, []), (insert._REMIND, [True]), (insert._REMIND, [False])):
+        plan = await _explain(explaining, statement, grown, b"x" * 16, uuid7(), *more)
         assert plan.scanned == set()
         assert "pk_signatures" in plan.indexes <= {"pk_signatures", "pk_petitions"}
 

@@ -60,6 +60,8 @@ def test_no_setting_can_be_read_off_a_log_or_a_traceback(bare: pytest.MonkeyPatc
         ("MULTITUDE_LOG_LEVEL", "LOUD"),
         ("MULTITUDE_COMMIT_PATIENCE_SECONDS", "0"),
         ("MULTITUDE_SIGN_INS_PER_HOUR", "0"),
+        ("MULTITUDE_ADDRESS_LIMIT", "0"),
+        ("MULTITUDE_ADDRESS_MAILS", "none"),
         ("MULTITUDE_PETITION_LINK", "https://movement.example/{token}"),
         ("MULTITUDE_PETITION_LINK", "/petitions/{petition}"),
         ("MULTITUDE_CONFIRM_LINK", "https://movement.example/{petition}"),

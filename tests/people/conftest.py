@@ -10,8 +10,7 @@ from app.kit.database.session import Database
 from app.organizations.models import Organization
 from app.people.mailing import PeopleMails
 from app.settings import Settings
-from app.signatures.me.service import SignatureStore
-from tests.support.application import services_for, serving
+from tests.support.application import serving
 from tests.support.databases import run
 from tests.support.factories import insert_petition
 from tests.support.factories import person as somebody
@@ -23,9 +22,7 @@ SignUp = Callable[..., Awaitable[Headers]]
 
 @pytest.fixture
 def postman(database: Database, settings: Settings) -> Postman:
-    return Postman(
-        PeopleMails(database, settings, TEMPLATES, Limiter(MemoryStorage()), [SignatureStore(services_for(database))])
-    )
+    return Postman(PeopleMails(database, settings, TEMPLATES, Limiter(MemoryStorage())))
 
 
 @pytest.fixture

@@ -268,15 +268,6 @@ async def test_nobodys_no_in_ones_name_does_not_stand_for_unsubscribing(
     assert await emails_of(client, data_officer) == []
 
 
-async def test_the_ledger_knows_whoever_is_in_it(say: Say, database: Database, ring: KeyRing) -> None:
-    await say(AMINA, False)
-    async with database.transaction() as session:
-        known = [
-            await consents.ConsentLedger().knows(session, ring.digest(email)) for email in (AMINA, "bilal@example.org")
-        ]
-    assert known == [True, False]
-
-
 async def test_whoever_agrees_is_welcomed_and_can_leave_with_one_click(
     client: httpx.AsyncClient, say: Say, postman: Postman, data_officer: Headers
 ) -> None:

@@ -5,8 +5,8 @@ import httpx
 from app.kit.crypto.key_rotation import reseal
 from app.kit.crypto.sealing import KeyRing
 from app.kit.database.session import Database
-from app.people.key_rotation import MAILS, PEOPLE
-from app.people.sealing import open_details, open_mail
+from app.people.key_rotation import MAILS, PEOPLE, SESSIONS
+from app.people.sealing import open_details, open_mail, open_session
 from tests.support.databases import run
 from tests.support.people_mails import AMINA
 from tests.support.settings import SECRET_KEYS as OLD
@@ -15,13 +15,14 @@ from tests.support.types import Headers
 NEW = "a-new-secret-that-is-only-for-tests-02"
 
 
-async def test_people_and_mails_come_under_the_newest_key(
+async def test_people_sessions_and_mails_come_under_the_newest_key(
     client: httpx.AsyncClient, amina: Headers, database: Database
 ) -> None:
+    await client.patch("/v1/me", json={"given_name": "Amina"}, headers=amina)
     await client.post("/v1/sign-ins", json={"email": AMINA})
     connection = await database.pin()
     try:
-        for column in (PEOPLE, MAILS):
+        for column in (PEOPLE, SESSIONS, MAILS):
             done = await reseal(database, connection, KeyRing.parse(f"{NEW},{OLD}"), column, lambda _: None)
             assert (done.sealed_count, done.resealed_count, done.unreadable_count, done.left_count) == (1, 1, 0, 0)
     finally:
@@ -31,3 +32,5 @@ async def test_people_and_mails_come_under_the_newest_key(
     assert open_details(alone, signer, sealed).email == AMINA
     ((id_, mail),) = await run(database, "SELECT id, sealed FROM mails")
     assert open_mail(alone, id_, mail).email == AMINA
+    ((id_, begun),) = await run(database, "SELECT id, sealed FROM person_sessions")
+    assert open_session(alone, id_, begun).email == AMINA

@@ -9,13 +9,11 @@ from sqlalchemy import event
 from app.kit.abuse.rate_limits import Limiter, MemoryStorage
 from app.kit.database.session import Database
 from app.kit.mail.outcome import Outcome
-from app.kit.room_interface import KnowsPeople
 from app.organizations.models import Organization
 from app.people.mailing import PeopleMails
 from app.settings import Settings
 from app.signatures.background.mails import SignatureMails
-from app.signatures.me.service import SignatureStore
-from tests.support.application import services_for, sweep
+from tests.support.application import sweep
 from tests.support.databases import run
 from tests.support.factories import insert_petition
 from tests.support.people_mails import AMINA, TEMPLATES, Postman, token_in
@@ -37,10 +35,6 @@ class Clock:
         return self.seconds
 
 
-def knowing(database: Database) -> list[KnowsPeople]:
-    return [SignatureStore(services_for(database))]
-
-
 @pytest.fixture
 def clock() -> Clock:
     return Clock()
@@ -58,7 +52,7 @@ def settings(settings: Settings) -> Settings:
 
 @pytest.fixture
 def postman(database: Database, settings: Settings, limiter: Limiter) -> Postman:
-    return Postman(PeopleMails(database, settings, TEMPLATES, limiter, knowing(database)))
+    return Postman(PeopleMails(database, settings, TEMPLATES, limiter))
 
 
 @pytest.fixture
@@ -193,14 +187,13 @@ async def test_what_is_not_sent_after_all_takes_up_no_room(
     assert len(await postman.bring()) == 2
 
 
-async def test_links_to_sign_in_have_a_limit_of_their_own(
+async def test_links_to_sign_in_are_not_counted_with_other_mails(
     client: httpx.AsyncClient, join: Join, postman: Postman
 ) -> None:
     await join(5)
     assert len(await postman.bring()) == 3
-    for _ in range(5):
-        await client.post("/v1/sign-ins", json={"email": AMINA})
-    assert len(await postman.bring()) == 5
+    await client.post("/v1/sign-ins", json={"email": AMINA})
+    assert len(await postman.bring()) == 1
 
 
 async def test_mails_about_signatures_and_welcomes_are_counted_together(
@@ -208,7 +201,7 @@ async def test_mails_about_signatures_and_welcomes_are_counted_together(
 ) -> None:
     await insert_petition(database, "confirmed-by-mail", confirmation="email")
     asking = Postman(SignatureMails(database, settings, TEMPLATES, limiter))  # type: ignore[arg-type]  # a source too
-    welcoming = Postman(PeopleMails(database, settings, TEMPLATES, limiter, knowing(database)))
+    welcoming = Postman(PeopleMails(database, settings, TEMPLATES, limiter))
     consents = [{"organization": slug, "given": True} for slug in organizations]
     body = {"given_name": "A", "family_name": "B", "email": AMINA, "country": "UG", "consents": consents}
     assert (await client.post("/v1/petitions/confirmed-by-mail/signatures", json=body)).status_code == 201
@@ -238,5 +231,5 @@ class LostStore(MemoryStorage):
 
 async def test_while_limits_cannot_be_shared_mails_are_sent(join: Join, database: Database, settings: Settings) -> None:
     await join(5)
-    postman = Postman(PeopleMails(database, settings, TEMPLATES, Limiter(LostStore()), knowing(database)))
+    postman = Postman(PeopleMails(database, settings, TEMPLATES, Limiter(LostStore())))
     assert len(await postman.bring()) == 5

@@ -109,6 +109,9 @@ class LeasedMails(ABC, Generic[Opened, Known]):
     async def _done(self, session: AsyncSession, rows: Sequence[MailRow]) -> None:
         """Mark these as due no more."""
 
+    async def _handed_over(self, session: AsyncSession, rows: Sequence[MailRow], moment: datetime) -> None:
+        """Note that the mail server has these mails, or may have. Before anything else is locked or settled."""
+
     @abstractmethod
     async def _reschedule(
         self, session: AsyncSession, rows: Sequence[MailRow], *, refund_attempt: bool
@@ -228,6 +231,8 @@ class LeasedMails(ABC, Generic[Opened, Known]):
         rows = {end: [one.claimed.key for one in results if one.outcome is end] for end in Outcome}
         given_up: set[UUID] = set()
         async with self._database.transaction() as session:
+            if handed_over := rows[Outcome.SENT] + rows[Outcome.UNKNOWN]:
+                await self._handed_over(session, handed_over, now())
             failed = {one.claimed.id: one.claimed.key for one in results if failures.is_failure(one)}
             gone = failed.keys() - (await self._lock_due(session, list(failed.values())) if failed else ())
             if over := rows[Outcome.SENT] + rows[Outcome.REFUSED]:

@@ -26,7 +26,7 @@ from app.people.models import Consent, Contact, OutgoingMail
 from app.people.queries import HAS_CONSENT_SQL, consenting, latest_of
 from app.people.sealing import MailContent, seal_mail
 
-__all__ = ["CONSENT_GIVEN", "HAS_CONSENT_SQL", "ConsentLedger", "Entry", "consenting", "decide", "enter", "latest_of"]
+__all__ = ["CONSENT_GIVEN", "HAS_CONSENT_SQL", "Entry", "consenting", "decide", "enter", "latest_of"]
 
 # The outbox message, to the organization alone, of an entry that gives a consent with a signature.
 CONSENT_GIVEN = "consent.given"
@@ -63,14 +63,6 @@ class Entry(NamedTuple):
     def key(self) -> Key:
         """The person, the organization and the purpose: of the entries with one key, one counts."""
         return self.signer, self.organization_id, self.purpose
-
-
-class ConsentLedger:
-    """Knows everybody who is in the ledger, also when nothing else is kept of them: they may sign in and see it."""
-
-    async def knows(self, session: AsyncSession, signer: bytes) -> bool:
-        """Whether this person has any entry."""
-        return await session.scalar(queries.entries_of(signer).limit(1)) is not None
 
 
 async def enter(session: AsyncSession, ring: KeyRing, entries: Sequence[Entry]) -> list[Entry]:

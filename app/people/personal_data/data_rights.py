@@ -19,7 +19,7 @@ from app.people import queries
 from app.people.models import MAIL_SOURCE, Consent, Contact, OutgoingMail, Person, PersonSession, SignIn
 from app.people.presenters import show_consents
 from app.people.pseudonyms import person_id
-from app.people.sealing import open_contact, open_details
+from app.people.sealing import open_contact, open_details, open_session
 
 # In this order: the deletion waits for a sign-in being used and a session that is writing, and deletes what they wrote.
 # Their mails come after these.
@@ -38,10 +38,10 @@ async def export(
         "person": await _person(session, ring, signer),
         "consents": [view.model_dump(mode="json") for view in shown],
         "contacts": await _contacts(session, ring, signer),
-        "sessions": await _rows(
-            session, PersonSession, signer, ("id", "created_at", "last_used_at", "expires_at", "ended_at")
+        "sessions": await _sessions(session, ring, signer),
+        "sign_ins": await _rows(
+            session, SignIn, signer, ("id", "asked_at", "expires_at", "mailed_at", "known_device", "used_at")
         ),
-        "sign_ins": await _rows(session, SignIn, signer, ("id", "asked_at", "expires_at", "used_at")),
         "waiting_mails": await _rows(
             session, OutgoingMail, signer, ("id", "kind", "created_at", "due_at", "mail_count")
         ),
@@ -79,6 +79,24 @@ def _shown(ring: KeyRing, organization_id: UUID, signer: bytes, sealed: bytes) -
     except SealBrokenError as error:
         log.error("a contact cannot be read", **failure_of(error))
         return {"unreadable": True}
+
+
+_SESSION = ("id", "created_at", "last_used_at", "expires_at", "ended_at", "sealed")
+
+
+async def _sessions(session: AsyncSession, ring: KeyRing, signer: bytes) -> list[dict[str, Any]]:
+    """A person's sessions, each with the address and locale it was asked for with."""
+    rows = await _rows(session, PersonSession, signer, _SESSION)
+    return [row | _asked_with(ring, row["id"], row.pop("sealed")) for row in rows]
+
+
+def _asked_with(ring: KeyRing, session_id: UUID, sealed: bytes | None) -> dict[str, Any]:
+    try:
+        details = open_session(ring, session_id, sealed) if sealed else None
+    except SealBrokenError as error:
+        log.error("a session cannot be read", **failure_of(error))
+        return {"unreadable": True}
+    return {"email": details.email, "locale": details.locale} if details else {}
 
 
 async def _rows(

@@ -45,7 +45,7 @@ _LOCK = f"""
 _NEXT = """
     SELECT DISTINCT ON (a.signer) a.petition_id, a.signer, a.id
     FROM signature_attempts a JOIN signatures s ON s.petition_id = a.petition_id AND s.signer = a.signer
-    WHERE a.petition_id = $1 AND a.signer = ANY ($2::bytea[]) AND a.held IS NULL AND s.taken_back IS NOT TRUE
+    WHERE a.petition_id = $1 AND a.signer = ANY ($2::bytea[]) AND a.held IS NOT TRUE AND s.taken_back IS NOT TRUE
     AND (
         a.state = 'confirmed' AND (s.state <> 'confirmed' OR a.proven AND s.proven IS NOT TRUE)
         OR a.state = 'pending' AND s.state = 'withdrawn'

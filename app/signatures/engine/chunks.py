@@ -65,9 +65,9 @@ _INVALIDATE = _both(
 _RESTORE = _both(
     changes="""
         state = s.state_before, state_before = NULL, invalidation_id = NULL,
-        mail_due_at = CASE WHEN s.state_before = 'pending' AND s.held IS NULL THEN now() END,
-        mail_since = CASE WHEN s.state_before = 'pending' AND s.held IS NULL THEN now() END,
-        due_mail = CASE WHEN s.state_before = 'pending' AND s.held IS NULL THEN 'confirm_signature' END
+        mail_due_at = CASE WHEN s.state_before = 'pending' AND s.held IS NOT TRUE THEN now() END,
+        mail_since = CASE WHEN s.state_before = 'pending' AND s.held IS NOT TRUE THEN now() END,
+        due_mail = CASE WHEN s.state_before = 'pending' AND s.held IS NOT TRUE THEN 'confirm_signature' END
     """,
     condition="o.state = 'invalidated' AND o.invalidation_id = $4",
 )

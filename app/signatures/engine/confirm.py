@@ -24,10 +24,10 @@ from app.signatures.engine.transitions import (
 # A link proves its own attempt and no other: what its row says was shown to whoever pressed the button. $4: which of
 # its consents they have accepted.
 _PROVE = f"""
-    UPDATE {{table}} s SET {becoming("confirmed")}, proven = true, {NO_MAIL_DUE},
+    UPDATE {{table}} s SET {becoming("confirmed")}, proven = true, held = NULL, {NO_MAIL_DUE},
         accepted_consents = n.value, consents_due = CASE WHEN n.value <> 0 THEN true END{{more}}
     FROM {GIVEN.format(type="int")}
-    WHERE {IS_GIVEN} AND {STANDS} AND s.proven IS NULL AND s.held IS NULL
+    WHERE {IS_GIVEN} AND {STANDS} AND s.proven IS NULL AND s.held IS NOT TRUE
     AND EXISTS (SELECT 1 FROM petitions p WHERE p.id = $1 AND p.state <> 'archived')
     RETURNING s.petition_id, s.signer, s.id, s.state = 'confirmed'
 """

@@ -61,10 +61,12 @@ _INSERT = f"""
         (NULL, NULL, NULL, {SUPERSEDED_PARTNER_IDS}, {SUPERSEDED_ATTEMPT_IDS}),
         taken_back = CASE WHEN s.taken_back THEN true END,
         state = CASE WHEN s.taken_back THEN 'pending' ELSE excluded.state END,
-        due_mail = CASE WHEN s.taken_back AND excluded.held IS NULL THEN 'confirm_signature' ELSE excluded.due_mail END,
+        due_mail = CASE
+            WHEN s.taken_back AND excluded.held IS NOT TRUE THEN 'confirm_signature' ELSE excluded.due_mail
+        END,
         (mail_due_at, mail_since) = (
-            CASE WHEN s.taken_back AND excluded.held IS NULL THEN now() ELSE excluded.mail_due_at END,
-            CASE WHEN s.taken_back AND excluded.held IS NULL THEN now() ELSE excluded.mail_since END
+            CASE WHEN s.taken_back AND excluded.held IS NOT TRUE THEN now() ELSE excluded.mail_due_at END,
+            CASE WHEN s.taken_back AND excluded.held IS NOT TRUE THEN now() ELSE excluded.mail_since END
         )
     WHERE s.state = 'withdrawn' AND {{again}}
     RETURNING s.petition_id, s.signer, s.state
@@ -73,8 +75,8 @@ _INSERT = f"""
 # it count. Where no mail confirms, a mail asks whoever is said to consent to something.
 FROM_SIGNER = _INSERT.format(
     accepting=ACCEPTING_SQL,
-    state="CASE WHEN n.held OR p.confirmation = 'email' THEN 'pending' ELSE 'confirmed' END",
-    mail="CASE WHEN n.held THEN NULL WHEN p.confirmation = 'email' THEN 'confirm_signature'"
+    state="CASE WHEN n.held IS NOT NULL OR p.confirmation = 'email' THEN 'pending' ELSE 'confirmed' END",
+    mail="CASE WHEN n.held THEN NULL WHEN n.held IS FALSE OR p.confirmation = 'email' THEN 'confirm_signature'"
     " WHEN n.consents_due THEN 'confirm_consents' END",
     imported="NULL::boolean",
     consents_due="NULL::boolean",

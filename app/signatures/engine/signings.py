@@ -23,7 +23,11 @@ class Origin(Enum):
 
 
 class AbuseSignals(NamedTuple):
-    """Where a signature came from and what it waits for. A flag is True or None: a NULL takes no space in the row."""
+    """Where a signature came from and what it waits for. A flag is True or None: a NULL takes no space in the row.
+
+    `on_hold` is more than that: over a limit, an attempt waits for staff (True), or for its signer to confirm it by
+    mail, also where others need not (False).
+    """
 
     address_digest: bytes | None = None
     domain_digest: bytes | None = None

@@ -153,7 +153,7 @@ def _waits(origin: Origin, signing: Signing, row: Existing) -> bool:
 
 def _state(origin: Origin, signing: Signing, row: Existing) -> str:
     """The state of an attempt that waits. Who has taken back, or is invalidated, counts by a proof alone."""
-    if signing.signals.on_hold or row.taken_back or row.state == "invalidated":
+    if signing.signals.on_hold is not None or row.taken_back or row.state == "invalidated":
         return "pending"
     return "pending" if row.mailed and origin is not Origin.IMPORT else "confirmed"
 
@@ -163,7 +163,9 @@ def _mail(origin: Origin, signing: Signing, row: Existing, state: str) -> str | 
     if signing.signals.on_hold or origin is Origin.IMPORT:
         return None
     if row.proven and row.state == "confirmed":
-        return "already_signed" if row.mailed or signing.signals.consents_due else None
+        # Who must confirm because of a limit is mailed in any case: else the mail would tell who had not signed.
+        is_told = row.mailed or signing.signals.consents_due or signing.signals.on_hold is False
+        return "already_signed" if is_told else None
     if state == "pending":
         return "confirm_signature"
     return "confirm_consents" if not origin.attested and signing.signals.consents_due else None

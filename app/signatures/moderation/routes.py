@@ -18,6 +18,7 @@ from app.petitions.models import Petition
 from app.signatures.models import Invalidation
 from app.signatures.moderation import invalidations, on_hold, retention
 from app.signatures.moderation.invalidations import OpenedInvalidation
+from app.signatures.moderation.on_hold import SharedAddresses
 from app.signatures.moderation.schemas import (
     HeldView,
     InvalidationBody,
@@ -51,8 +52,13 @@ def _trends(request: Request) -> Trends:
     return services(request).of(Trends)
 
 
+def _addresses(request: Request) -> SharedAddresses:
+    return services(request).of(SharedAddresses)
+
+
 Ring = Annotated[KeyRing, Depends(_ring)]
 Watched = Annotated[Trends, Depends(_trends)]
+Addresses = Annotated[SharedAddresses, Depends(_addresses)]
 
 
 def _item(found: OpenedInvalidation) -> InvalidationItem:
@@ -146,18 +152,18 @@ async def undo_invalidation(
 
 
 @router.get("/v1/petitions/{petition}/held")
-async def show_held(caller: AnyStaff, session: Session, petition: str) -> HeldView:
-    """How many signatures are held, for they were over a limit."""
+async def show_held(caller: AnyStaff, session: Session, addresses: Addresses, petition: str) -> HeldView:
+    """How many signatures wait, for they were over a limit, and which client addresses are over it now."""
     found = await petitions.find(session, petition, caller)
-    return HeldView(**(await on_hold.on_hold(session, found))._asdict())
+    return await on_hold.on_hold(session, found, addresses)
 
 
 @router.post("/v1/petitions/{petition}/held/release")
 @audited("petition.release_held")
-async def release_held(_campaigner: Campaigner, session: Session, petition: str) -> HeldView:
+async def release_held(_campaigner: Campaigner, session: Session, addresses: Addresses, petition: str) -> HeldView:
     """Let all that are held now go on as if nothing had happened. It goes on in the background."""
     found = await on_hold.release(session, petition)
-    return HeldView(**(await on_hold.on_hold(session, found))._asdict())
+    return await on_hold.on_hold(session, found, addresses)
 
 
 @router.get("/v1/petitions/{petition}/trends")

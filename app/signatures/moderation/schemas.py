@@ -185,11 +185,21 @@ class InvalidationView(InvalidationItem):
     dry_run: DryRun | None
 
 
-class HeldView(BaseModel):
-    """How many signatures are held, and whether they are being released."""
+class SharedAddress(BaseModel):
+    """A client address that has signed more often in the last hour than the petition's limit says."""
 
-    held_count: int
+    address_digest: str
+    signature_count: int
+    confirmed_count: Annotated[int | None, Field(description="those that count; null: fewer than five")]
+
+
+class HeldView(BaseModel):
+    """How many signatures are over a limit and wait, whether they are being released, and where many came from."""
+
+    held_count: Annotated[int, Field(description="wait for staff")]
+    asked_count: Annotated[int, Field(description="wait for their signer to confirm by mail, for they were too many")]
     releasing: bool
+    shared_addresses: Annotated[list[SharedAddress], Field(description="the largest 20, at most five seconds old")]
 
 
 class TrendRow(BaseModel):
