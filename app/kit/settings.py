@@ -14,7 +14,8 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 from app.kit.crypto.sealing import KeyRing
 from app.kit.text.urls import base_url, is_here
 
-MEBIBYTE = 1024 * 1024
+KIBIBYTE = 1024
+MEBIBYTE = 1024 * KIBIBYTE
 
 
 def _split(value: object) -> object:

@@ -8,6 +8,8 @@ from app.kit.database.paging import Page, Paging, page_of
 from app.kit.database.session import Session
 from app.kit.problems import Forbidden, Unauthorized
 from app.kit.room_interface import services
+from app.kit.settings import KIBIBYTE
+from app.kit.web.bodies import longest_body
 from app.kit.web.caching import cached
 from app.organizations import service as organizations
 from app.organizations.auth import KEY_OPTIONAL, Caller, staff
@@ -37,6 +39,7 @@ _Reader = Annotated[Principal, Depends(staff("data_officer", "partner"))]
 
 
 @router.post("/v1/organizations/{organization}/consent-texts", status_code=201)
+@longest_body(128 * KIBIBYTE)
 async def create_consent_text(
     writer: _Writer, session: Session, organization: str, body: ConsentTextBody
 ) -> ConsentTextView:

@@ -8,6 +8,8 @@ from pydantic import BaseModel
 from app.campaigns import service as campaigns
 from app.kit.database.paging import Page
 from app.kit.database.session import Session
+from app.kit.settings import KIBIBYTE
+from app.kit.web.bodies import longest_body
 from app.kit.web.caching import cached
 from app.organizations.auth import KEY_OPTIONAL, Caller, Campaigner
 from app.organizations.principals import Principal
@@ -69,6 +71,7 @@ async def _changed(session: Session, response: Response, petition: Petition, loc
 
 
 @router.post("/v1/campaigns/{campaign}/petitions", status_code=201)
+@longest_body(288 * KIBIBYTE)
 async def create_petition(
     campaigner: Campaigner, session: Session, response: Response, campaign: str, body: PetitionBody
 ) -> PetitionView:
@@ -112,6 +115,7 @@ async def show_petition(request: Request, session: Session, caller: Caller, peti
 
 
 @router.patch("/v1/petitions/{petition}")
+@longest_body(160 * KIBIBYTE)
 async def change_petition(
     _campaigner: Campaigner, session: Session, response: Response, petition: str, body: PetitionChanges
 ) -> PetitionView:
@@ -120,6 +124,7 @@ async def change_petition(
 
 
 @router.put("/v1/petitions/{petition}/texts/{locale}")
+@longest_body(160 * KIBIBYTE)
 async def put_petition_text(
     _campaigner: Campaigner,
     session: Session,
@@ -141,6 +146,7 @@ async def delete_petition_text(
 
 
 @router.put("/v1/petitions/{petition}/milestones")
+@longest_body(128 * KIBIBYTE)
 async def replace_petition_milestones(
     _campaigner: Campaigner, session: Session, response: Response, petition: str, body: Milestones
 ) -> PetitionView:

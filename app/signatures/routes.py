@@ -13,7 +13,8 @@ from app.kit import room_interface
 from app.kit.abuse.client_addresses import client_address
 from app.kit.database.session import Session
 from app.kit.problems import Forbidden, Unauthorized
-from app.kit.web.bodies import json_body, read_body
+from app.kit.settings import KIBIBYTE
+from app.kit.web.bodies import json_body, longest_body, read_body
 from app.kit.web.caching import cached
 from app.organizations.auth import KEY_OPTIONAL, Caller
 from app.petitions import queries as petitions
@@ -38,9 +39,9 @@ from app.signatures.schemas import (
 from app.signatures.services import SigningServices
 from app.signatures.signing.sealing import write_receipt
 
-# Bytes: a comment of 2,000 letters outside the Latin alphabet and twenty consents, with room to spare.
-_LONGEST_SIGNING = 64 * 1024
-_LONGEST_CONFIRMATION = 1024
+# Bytes: a comment of 2,000 letters outside the Latin alphabet, all of them escaped, and twenty consents.
+_LONGEST_SIGNING = 32 * KIBIBYTE
+_LONGEST_CONFIRMATION = 2 * KIBIBYTE
 
 signing_router = APIRouter(tags=["signatures"])
 router = APIRouter(tags=["signatures"])
@@ -60,6 +61,7 @@ Services = Annotated[SigningServices, Depends(signing_services)]
     response_model=SignatureView,
     openapi_extra=json_body(SigningBody),
 )
+@longest_body(_LONGEST_SIGNING)
 async def sign(request: Request, petition: str) -> Response:
     """Sign a petition. The answer comes when the signature is committed; signing twice counts once and looks alike."""
     services = signing_services(request)
@@ -84,6 +86,7 @@ def _answer(services: SigningServices, entry: Entry, signing: Signing) -> str:
 
 
 @signing_router.post("/v1/confirmations", response_model=ConfirmationView, openapi_extra=json_body(ConfirmationBody))
+@longest_body(_LONGEST_CONFIRMATION)
 async def confirm(request: Request) -> Response:
     """Confirm a signature with the token of the mailed link; doing it again is answered alike, for 30 days."""
     body = await read_body(request, ConfirmationBody, _LONGEST_CONFIRMATION)

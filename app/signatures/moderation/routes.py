@@ -8,6 +8,8 @@ from app.kit.crypto.sealing import KeyRing
 from app.kit.database.paging import Page, Paging, page_of
 from app.kit.database.session import Session
 from app.kit.room_interface import services
+from app.kit.settings import KIBIBYTE
+from app.kit.web.bodies import longest_body
 from app.organizations.auth import AnyStaff, Campaigner, staff
 from app.organizations.principals import Principal
 from app.petitions import service as petitions
@@ -60,6 +62,7 @@ def _view(found: OpenedInvalidation) -> InvalidationView:
 
 
 @router.post("/v1/petitions/{petition}/invalidations", status_code=201)
+@longest_body(512 * KIBIBYTE)
 async def draft_invalidation(
     campaigner: Campaigner, session: Session, response: Response, ring: Ring, petition: str, body: InvalidationBody
 ) -> InvalidationView:
