@@ -17,7 +17,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import Mapped, mapped_column
 
-from app.kit.abuse.client_addresses import Address
+from app.kit.abuse.client_addresses import NETWORK_BYTES, Address
 from app.kit.clock import now
 from app.kit.crypto.key_rotation import SealedColumn
 from app.kit.crypto.sealing import KeyRing, SealBrokenError
@@ -27,8 +27,6 @@ from app.kit.logs import failure_of, log
 DIGEST_BYTES = 8
 _SALT_BYTES = 32
 _SALT_DAYS = 2
-# A household or a rented server is given a /64 of IPv6 addresses (RFC 6177) and may choose the rest of its address.
-_NETWORK_BYTES = 8
 # Seconds. A signature does not wait longer for the day's salt; after a failure the database is left alone for a while.
 _READ_TIMEOUT = 1.0
 _RETRY_PAUSE = 5.0
@@ -73,7 +71,7 @@ class ClientIpDigester:
         today = self._clock().date()
         if self._day != today and not await self._load_salt(today):
             return None
-        network = address.packed[:_NETWORK_BYTES]
+        network = address.packed[:NETWORK_BYTES]
         return hmac.digest(self._key, network, "sha256")[:DIGEST_BYTES]
 
     async def _load_salt(self, today: date) -> bool:
