@@ -4,6 +4,8 @@ The routes of `signing_router` are called by a multitude: the fast lane (`kit/we
 Both routers are ordinary ones.
 """
 
+from collections.abc import AsyncIterator
+from contextlib import AbstractContextManager
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Header, Query, Request, Response
@@ -14,6 +16,7 @@ from app.kit.abuse.client_addresses import client_address
 from app.kit.database.session import Session
 from app.kit.problems import Forbidden, Unauthorized
 from app.kit.settings import KIBIBYTE
+from app.kit.web.asgi import Receive, Scope, Send
 from app.kit.web.bodies import json_body, longest_body, read_body
 from app.kit.web.caching import cached
 from app.organizations.auth import KEY_OPTIONAL, Caller
@@ -134,16 +137,29 @@ async def withdraw(services: Services, petition: str, body: WithdrawalBody) -> W
     responses={200: {"content": {"text/event-stream": {"schema": {"type": "string"}}}}},
 )
 async def stream(
-    services: Services, petition: str, last_event_id: Annotated[str | None, Header()] = None
+    request: Request, services: Services, petition: str, last_event_id: Annotated[str | None, Header()] = None
 ) -> StreamingResponse:
     """Counts as they change, as server-sent events named `count`."""
     entry = await service.find(services, petition)
-    services.streams.check_limit()
-    return StreamingResponse(
-        services.streams.follow(entry, last_event_id),
-        media_type="text/event-stream",
-        headers={"cache-control": "no-store", "x-accel-buffering": "no"},
-    )
+    client = services.protection.client_key(request.scope)
+    return _Stream(services.streams.follow(entry, last_event_id), services.streams.admit(client))
+
+
+class _Stream(StreamingResponse):
+    """Events, for as long as there is a place for them: it is taken when the answer begins, and given back at its end.
+
+    Not by the events themselves: of a client that has left before the first they are never asked for.
+    """
+
+    media_type = "text/event-stream"
+
+    def __init__(self, events: AsyncIterator[bytes], place: AbstractContextManager[None]) -> None:
+        super().__init__(events, headers={"cache-control": "no-store", "x-accel-buffering": "no"})
+        self._place = place
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        with self._place:
+            await super().__call__(scope, receive, send)
 
 
 @router.get(

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from app.kit.abuse.address_digests import ClientIpDigester
-from app.kit.abuse.client_addresses import TrustedProxies, client_address
+from app.kit.abuse.client_addresses import CountedClients, TrustedProxies, client_address
 from app.kit.abuse.rate_limits import Limiter, open_limiter
 from app.kit.abuse.settings import AbuseSettings
 from app.kit.database.session import Database
@@ -17,6 +17,11 @@ class AbuseProtection:
     limiter: Limiter
     proxies: TrustedProxies
     digester: ClientIpDigester
+    clients: CountedClients
+
+    def client_key(self, scope: Scope) -> bytes | None:
+        """Under which key the client's streams are counted; None when they are not."""
+        return self.clients.key_of(client_address(scope, self.proxies))
 
     async def client_digest(self, scope: Scope) -> bytes | None:
         """The digest of the client's address; None when it has none (a unix socket), or no salt can be had."""
@@ -26,4 +31,5 @@ class AbuseProtection:
 def open_protection(settings: AbuseSettings, database: Database) -> AbuseProtection:
     """Ready to count; the caller closes the limiter."""
     proxies = TrustedProxies(settings.trusted_proxies)
-    return AbuseProtection(open_limiter(settings), proxies, ClientIpDigester(settings.key_ring, database))
+    clients = CountedClients([*settings.trusted_proxies, *settings.uncounted_networks])
+    return AbuseProtection(open_limiter(settings), proxies, ClientIpDigester(settings.key_ring, database), clients)
