@@ -34,7 +34,7 @@ from app.organizations.audit.chain import Act, append
 from app.organizations.models import ApiKey
 from app.organizations.principals import OPERATOR
 from app.organizations.service import create_key
-from app.serving import AddressTakenError, export_settings, options
+from app.serving.server import AddressTakenError, export_settings, log_start, options, show_metrics
 from app.settings import ENV_FILE, Settings
 
 # Seconds.
@@ -162,9 +162,11 @@ def run(
 ) -> None:
     """Serve the API in this process, with the worker beside it; `announce` when it answers."""
     export_settings(settings)
+    log_start(settings, host, port)
+    show_metrics(settings)
     worker = _Worker(data_dir)
     companions: list[_Companion] = [worker] if postgres is None else [postgres, worker]
-    server = _Supervisor(uvicorn.Config(create_app(settings), **options(host, port)), companions, announce)
+    server = _Supervisor(uvicorn.Config(create_app(settings), **options(settings, host, port)), companions, announce)
     try:
         server.run()
     except SystemExit:

@@ -22,6 +22,8 @@ from app.campaigns.schemas import (
 )
 from app.kit.database.paging import Page, Paging, page_of
 from app.kit.database.session import Session
+from app.kit.settings import KIBIBYTE
+from app.kit.web.bodies import longest_body
 from app.kit.web.caching import cached
 from app.organizations.audit.declaration import audited
 from app.organizations.auth import KEY_OPTIONAL, Caller, Campaigner
@@ -53,6 +55,7 @@ async def _whole(session: Session, campaign: Campaign) -> WholeCampaignView:
 
 @router.post("/v1/campaigns", status_code=201)
 @audited("campaign.create")
+@longest_body(512 * KIBIBYTE)
 async def create_campaign(_staff: Campaigner, session: Session, body: CampaignBody) -> WholeCampaignView:
     """Start a campaign, or draft one."""
     return await _whole(session, await service.create_campaign(session, body))
@@ -79,6 +82,7 @@ async def show_campaign(request: Request, caller: Caller, session: Session, camp
 
 @router.patch("/v1/campaigns/{campaign}", response_model=WholeCampaignView, responses=MAY_WAIT)
 @audited("campaign.change")
+@longest_body(256 * KIBIBYTE)
 async def change_campaign(
     staff: Campaigner, session: Session, campaign: str, body: CampaignChanges
 ) -> WholeCampaignView | Response:
@@ -91,6 +95,7 @@ async def change_campaign(
 
 @router.put("/v1/campaigns/{campaign}/targets")
 @audited("campaign.replace_targets")
+@longest_body(512 * KIBIBYTE)
 async def replace_campaign_targets(
     staff: Campaigner, session: Session, campaign: str, body: Targets
 ) -> list[TargetView]:
@@ -101,6 +106,7 @@ async def replace_campaign_targets(
 
 @router.post("/v1/campaigns/{campaign}/updates", status_code=201)
 @audited("campaign.add_update")
+@longest_body(128 * KIBIBYTE)
 async def add_campaign_update(staff: Campaigner, session: Session, campaign: str, body: UpdateBody) -> UpdateView:
     """Tell news of a campaign."""
     found = await service.find(session, campaign, staff)

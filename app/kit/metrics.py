@@ -30,10 +30,15 @@ alerts = Counter(
 deliveries = Counter("multitude_deliveries", "Webhooks sent, by how that ended", ["end"])
 
 
+def registry() -> CollectorRegistry:
+    """The metrics of this process; or those of all processes of this service, read from their files at each look."""
+    if MULTIPROCESS_DIR not in os.environ:
+        return REGISTRY
+    shared = CollectorRegistry()
+    MultiProcessCollector(shared)  # type: ignore[no-untyped-call]
+    return shared
+
+
 def exposition() -> bytes:
     """All metrics of all processes of this service, in the text format."""
-    if MULTIPROCESS_DIR not in os.environ:
-        return generate_latest(REGISTRY)
-    registry = CollectorRegistry()
-    MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
-    return generate_latest(registry)
+    return generate_latest(registry())

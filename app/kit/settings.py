@@ -21,7 +21,8 @@ from app.kit.crypto.sealing import KeyRing
 from app.kit.secret_files import SecretFiles, variable_of
 from app.kit.text.urls import base_url, is_here
 
-MEBIBYTE = 1024 * 1024
+KIBIBYTE = 1024
+MEBIBYTE = 1024 * KIBIBYTE
 
 
 def _split(value: object) -> object:
@@ -55,9 +56,9 @@ class ServiceSettings(BaseSettings):
     log_level: str = Field("INFO", pattern="^(DEBUG|INFO|WARNING|ERROR)$")
     database_pool_size: int = Field(5, ge=1)
     sweep_seconds: float = Field(1.0, gt=0, description="pause between two rounds of the worker")
-    worker_metrics_port: int | None = Field(
-        None, ge=1, le=65535, description="where the worker shows its metrics, on this machine alone"
-    )
+    metrics_host: str = Field("127.0.0.1", description="the address at which metrics are shown")
+    metrics_port: int = Field(9464, ge=0, le=65535, description="where the API shows its metrics; 0: nowhere")
+    worker_metrics_port: int = Field(9465, ge=0, le=65535, description="where the worker shows its own; 0: nowhere")
 
     @classmethod
     def settings_customise_sources(

@@ -8,6 +8,8 @@ from app.kit.database.paging import Page, page_of
 from app.kit.database.session import Session
 from app.kit.problems import Forbidden, Unauthorized
 from app.kit.room_interface import services
+from app.kit.settings import KIBIBYTE
+from app.kit.web.bodies import longest_body
 from app.kit.web.caching import cached
 from app.organizations import service as organizations
 from app.organizations.audit.declaration import audited
@@ -38,6 +40,7 @@ _DataOfficer = Annotated[Principal, Depends(staff("data_officer"))]
 
 @router.post("/v1/organizations/{organization}/consent-texts", status_code=201)
 @audited("consent_text.create")
+@longest_body(128 * KIBIBYTE)
 async def create_consent_text(
     writer: _Writer, session: Session, organization: str, body: ConsentTextBody
 ) -> ConsentTextView:

@@ -8,6 +8,8 @@ from pydantic import BaseModel
 from app.campaigns import service as campaigns
 from app.kit.database.paging import Page
 from app.kit.database.session import Session
+from app.kit.settings import KIBIBYTE
+from app.kit.web.bodies import longest_body
 from app.kit.web.caching import cached
 from app.organizations.audit.declaration import audited
 from app.organizations.auth import KEY_OPTIONAL, Caller, Campaigner
@@ -72,6 +74,7 @@ async def _changed(session: Session, response: Response, petition: Petition, loc
 
 @router.post("/v1/campaigns/{campaign}/petitions", status_code=201)
 @audited("petition.create")
+@longest_body(288 * KIBIBYTE)
 async def create_petition(
     campaigner: Campaigner, session: Session, response: Response, campaign: str, body: PetitionBody
 ) -> PetitionView:
@@ -116,6 +119,7 @@ async def show_petition(request: Request, session: Session, caller: Caller, peti
 
 @router.patch("/v1/petitions/{petition}", response_model=PetitionView, responses=MAY_WAIT)
 @audited("petition.change")
+@longest_body(160 * KIBIBYTE)
 async def change_petition(
     campaigner: Campaigner, session: Session, response: Response, petition: str, body: PetitionChanges
 ) -> PetitionView | Response:
@@ -128,6 +132,7 @@ async def change_petition(
 
 @router.put("/v1/petitions/{petition}/texts/{locale}")
 @audited("petition.put_text")
+@longest_body(160 * KIBIBYTE)
 async def put_petition_text(
     _campaigner: Campaigner,
     session: Session,
@@ -151,6 +156,7 @@ async def delete_petition_text(
 
 @router.put("/v1/petitions/{petition}/milestones")
 @audited("petition.replace_milestones")
+@longest_body(128 * KIBIBYTE)
 async def replace_petition_milestones(
     _campaigner: Campaigner, session: Session, response: Response, petition: str, body: Milestones
 ) -> PetitionView:

@@ -9,7 +9,7 @@ from pydantic import AfterValidator, BaseModel, Field, StringConstraints
 
 from app.kit.database.paging import Paging
 from app.kit.text.countries import Country
-from app.kit.text.fields import Body, Day, Flag, Line, Locale, Moment, Paragraph, Slug, Text
+from app.kit.text.fields import Body, BoundedErrors, Day, Flag, Line, Locale, Moment, Paragraph, Slug, Text
 from app.kit.text.folding import folded
 from app.kit.text.locales import canonical
 from app.petitions.confirmation import PetitionWarning
@@ -108,6 +108,7 @@ Milestones = Annotated[
     list[MilestoneBody],
     Field(max_length=_MOST_MILESTONES),
     AfterValidator(_distinct(lambda milestone: milestone.signature_count, "a count")),
+    BoundedErrors,
 ]
 
 

@@ -18,7 +18,7 @@ from pydantic import ValidationError
 
 from app.kit.clock import now
 from app.kit.crypto.sealing import KeyRing
-from app.kit.problems import OperatorError, Problem, errors_of
+from app.kit.problems import OperatorError, Problem, details_of, errors_of
 from app.people.consents.policy import ConsentPolicy, check
 from app.petitions.directory import Entry
 from app.signatures.engine import insert
@@ -127,8 +127,8 @@ def _line(number: int, read: Callable[[Any], ImportedSigning], given: object) ->
     try:
         body = read(given)
     except ValidationError as error:
-        wrong = errors_of(error.errors(include_url=False, include_input=False, include_context=False))
-        return Line(number, None, "; ".join(f"{e['at']}: {e['message']}" for e in wrong))
+        wrong = errors_of(details_of(error))
+        return Line(number, None, "; ".join(": ".join(filter(None, (e["at"], e["message"]))) for e in wrong))
     if body.signed_at and not _EARLIEST <= body.signed_at <= now():
         return Line(number, None, "signed_at: is in the future, or before 1990")
     return Line(number, body)

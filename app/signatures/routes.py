@@ -4,6 +4,8 @@ The routes of `signing_router` are called by a multitude: the fast lane (`kit/we
 Both routers are ordinary ones.
 """
 
+from collections.abc import AsyncIterator
+from contextlib import AbstractContextManager
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Header, Query, Request, Response
@@ -13,7 +15,9 @@ from app.kit import room_interface
 from app.kit.abuse.client_addresses import client_address
 from app.kit.database.session import Session
 from app.kit.problems import Forbidden, Unauthorized
-from app.kit.web.bodies import json_body, read_body
+from app.kit.settings import KIBIBYTE
+from app.kit.web.asgi import Receive, Scope, Send
+from app.kit.web.bodies import json_body, longest_body, read_body
 from app.kit.web.caching import cached
 from app.organizations.auth import KEY_OPTIONAL, Caller
 from app.petitions import queries as petitions
@@ -39,9 +43,9 @@ from app.signatures.schemas import (
 from app.signatures.services import SigningServices
 from app.signatures.signing.sealing import write_proven_receipt, write_receipt
 
-# Bytes: a comment of 2,000 letters outside the Latin alphabet and twenty consents, with room to spare.
-_LONGEST_SIGNING = 64 * 1024
-_LONGEST_CONFIRMATION = 1024
+# Bytes: a comment of 2,000 letters outside the Latin alphabet, all of them escaped, and twenty consents.
+_LONGEST_SIGNING = 32 * KIBIBYTE
+_LONGEST_CONFIRMATION = 2 * KIBIBYTE
 
 signing_router = APIRouter(tags=["signatures"])
 router = APIRouter(tags=["signatures"])
@@ -61,6 +65,7 @@ Services = Annotated[SigningServices, Depends(signing_services)]
     response_model=SignatureView,
     openapi_extra=json_body(SigningBody),
 )
+@longest_body(_LONGEST_SIGNING)
 async def sign(request: Request, petition: str) -> Response:
     """Sign a petition. The answer comes when the signature is committed; signing twice counts once and looks alike."""
     services = signing_services(request)
@@ -85,6 +90,7 @@ def _answer(services: SigningServices, entry: Entry, signing: Signing) -> str:
 
 
 @signing_router.post("/v1/confirmations", response_model=ConfirmationView, openapi_extra=json_body(ConfirmationBody))
+@longest_body(_LONGEST_CONFIRMATION)
 async def confirm(request: Request) -> Response:
     """Confirm what the mailed link was sent for; doing it again changes nothing, and is answered alike for 30 days.
 
@@ -146,16 +152,29 @@ async def withdraw(services: Services, session: Session, petition: str, body: Wi
     responses={200: {"content": {"text/event-stream": {"schema": {"type": "string"}}}}},
 )
 async def stream(
-    services: Services, petition: str, last_event_id: Annotated[str | None, Header()] = None
+    request: Request, services: Services, petition: str, last_event_id: Annotated[str | None, Header()] = None
 ) -> StreamingResponse:
     """Counts as they change, as server-sent events named `count`."""
     entry = await service.find(services, petition)
-    services.streams.check_limit()
-    return StreamingResponse(
-        services.streams.follow(entry, last_event_id),
-        media_type="text/event-stream",
-        headers={"cache-control": "no-store", "x-accel-buffering": "no"},
-    )
+    client = services.protection.client_key(request.scope)
+    return _Stream(services.streams.follow(entry, last_event_id), services.streams.admit(client))
+
+
+class _Stream(StreamingResponse):
+    """Events, for as long as there is a place for them: it is taken when the answer begins, and given back at its end.
+
+    Not by the events themselves: of a client that has left before the first they are never asked for.
+    """
+
+    media_type = "text/event-stream"
+
+    def __init__(self, events: AsyncIterator[bytes], place: AbstractContextManager[None]) -> None:
+        super().__init__(events, headers={"cache-control": "no-store", "x-accel-buffering": "no"})
+        self._place = place
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        with self._place:
+            await super().__call__(scope, receive, send)
 
 
 @router.get(

@@ -63,7 +63,7 @@ def open_signing_services(
         directory=directory,
         counts=counts,
         breakdowns=open_breakdowns(database),
-        streams=Streams(directory, counts, settings.stream_limit),
+        streams=Streams(directory, counts, settings.most_streams, settings.streams_per_client),
         consent_policies=open_consent_policies(database),
         protection=protection,
         address_limits=AddressLimits(

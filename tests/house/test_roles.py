@@ -20,7 +20,6 @@ SIGNED = frozenset({"signature"})
 MAY = {
     "GET /healthz": ALL,
     "GET /readyz": ALL,
-    "GET /metrics": ALL,
     "GET /v1/mail-failures": DATA_OFFICERS,
     "GET /v1/organizations": STAFF,
     "POST /v1/organizations": OWNERS,

@@ -19,7 +19,7 @@ TOUCHES_THE_ENVIRONMENT = {
     # `kit/settings.py` does not: it lets pydantic-settings read.
     "kit/metrics.py",  # prometheus_client itself is told by the environment that there are several processes
     "embedded_postgres/binaries.py",  # hands PATH, and nothing of ours, to PostgreSQL's programs
-    "serving.py",  # hands the settings to the processes it starts
+    "serving/server.py",  # hands the settings to the processes it starts
     "up.py",  # a DATABASE_URL or keys given by hand replace what it would make itself
 }
 TELLS_THE_TIME = {

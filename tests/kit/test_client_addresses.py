@@ -14,11 +14,12 @@ from structlog.testing import capture_logs
 
 from app.kit.abuse import address_digests
 from app.kit.abuse.address_digests import ADDRESS_SALTS, AddressSalt, ClientIpDigester, forget_salts
-from app.kit.abuse.client_addresses import Address, TrustedProxies, client_address
+from app.kit.abuse.client_addresses import Address, CountedClients, TrustedProxies, client_address
 from app.kit.clock import now
 from app.kit.crypto.key_rotation import reseal
 from app.kit.crypto.sealing import KeyRing
 from app.kit.database.session import Database
+from app.kit.logs import ThrottledWarning
 from app.kit.web.asgi import Scope
 from tests.support.settings import SECRET_KEYS
 
@@ -128,6 +129,43 @@ def test_the_walk_follows_the_rule(peer: str, lists: list[list[str]]) -> None:
     # A header without an entry reads as one entry that is none.
     entries = [entry for each in lists for entry in (each or [""])]
     assert client_address(asked(peer, *headers), OURS) == model(peer, entries)
+
+
+async def test_a_header_of_a_peer_that_is_not_trusted_is_told_once_a_minute_and_without_its_address() -> None:
+    proxies = TrustedProxies(NETWORKS)
+    with capture_logs() as lines:
+        for number in range(100):
+            for peer in (f"198.51.100.{number}", f"192.168.1.{number}", "127.0.0.1", "10.0.0.1"):
+                client_address(asked(peer, "203.0.113.7"), proxies)
+            client_address(asked("8.8.8.8"), proxies)
+            client_address(asked("8.8.8.8", "203.0.113.7"), proxies)
+    assert [(line["log_level"], line["reason"], line["count"]) for line in lines] == [
+        ("warning", "private network", 1),
+        ("warning", "this machine", 1),
+        ("warning", "public network", 1),
+    ]
+    assert all("MULTITUDE_TRUSTED_PROXIES" in line["event"] for line in lines)
+
+
+async def test_what_is_told_once_a_minute_is_counted_to_its_end() -> None:
+    warning, over = ThrottledWarning("refused", seconds=0.01), asyncio.Event()
+    with capture_logs() as lines:
+        for _ in range(5):
+            warning.add("busy")
+        while len(lines) < 2:
+            asyncio.get_running_loop().call_later(0.01, over.set)
+            await over.wait()
+            over.clear()
+    assert [(line["reason"], line["count"]) for line in lines] == [("busy", 1), ("busy", 4)]
+
+
+def test_clients_are_counted_by_address_or_network() -> None:
+    clients = CountedClients(["127.0.0.0/8", "10.0.0.0/8"])
+    assert clients.key_of_peer("127.0.0.1") is clients.key_of_peer("10.1.2.3") is clients.key_of_peer("") is None
+    assert (
+        clients.key_of_peer("2001:db8::1") == clients.key_of_peer("2001:db8::2") != clients.key_of_peer("2001:db9::1")
+    )
+    assert clients.key_of_peer("8.8.8.8") == clients.key_of_peer("::ffff:8.8.8.8") != clients.key_of_peer("8.8.8.9")
 
 
 @given(st.binary(max_size=60))

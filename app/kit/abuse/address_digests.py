@@ -18,7 +18,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import Mapped, mapped_column
 
-from app.kit.abuse.client_addresses import Address
+from app.kit.abuse.client_addresses import CLIENT_BYTES, Address
 from app.kit.clock import now
 from app.kit.crypto.key_rotation import SealedColumn
 from app.kit.crypto.sealing import KeyRing, SealBrokenError
@@ -28,10 +28,8 @@ from app.kit.logs import failure_of, log
 DIGEST_BYTES = 8
 _SALT_BYTES = 32
 _SALT_DAYS = 2
-# A household or a rented server is given a /64 of IPv6 addresses and may choose the rest of its address; a site can be
-# given a /48 (RFC 6177), and then has 65,536 such /64s to choose from. By the packed length of the address: the bytes
-# that stand for one client, and for the network it is in.
-_CLIENT_BYTES = {4: 4, 16: 8}
+# The network of a client: an IPv4 /24, or the /48 that a site can be given (RFC 6177), which has 65,536 /64s to choose
+# from. In bytes, by the packed length of the address.
 _NETWORK_BYTES = {4: 3, 16: 6}
 # Seconds. A signature does not wait longer for the day's salt; after a failure the database is left alone for a while.
 _READ_TIMEOUT = 1.0
@@ -90,9 +88,7 @@ class ClientIpDigester:
             return None
         packed = address.packed
         # Of four lengths: so none of them can be equal to one of another kind.
-        return AddressDigests(
-            self._digest(packed[: _CLIENT_BYTES[len(packed)]]), self._digest(packed[: _NETWORK_BYTES[len(packed)]])
-        )
+        return AddressDigests(self._digest(packed[:CLIENT_BYTES]), self._digest(packed[: _NETWORK_BYTES[len(packed)]]))
 
     def _digest(self, prefix: bytes) -> bytes:
         return hmac.digest(self._key, prefix, "sha256")[:DIGEST_BYTES]

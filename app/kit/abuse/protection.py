@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from app.kit.abuse.address_digests import AddressDigests, ClientIpDigester
-from app.kit.abuse.client_addresses import TrustedProxies, client_address
+from app.kit.abuse.client_addresses import CountedClients, TrustedProxies, client_address
 from app.kit.abuse.rate_limits import Limiter, open_limiter
 from app.kit.abuse.settings import AbuseSettings
 from app.kit.database.session import Database
@@ -20,6 +20,11 @@ class AbuseProtection:
     limiter: Limiter
     proxies: TrustedProxies
     digester: ClientIpDigester
+    clients: CountedClients
+
+    def client_key(self, scope: Scope) -> bytes | None:
+        """Under which key the client's streams are counted; None when they are not."""
+        return self.clients.key_of(client_address(scope, self.proxies))
 
     async def hit(self, scope: Scope, per_hour: int, *what: str | bytes) -> bool:
         """Count one more for the client that sent this request; whether it is within so many in an hour."""
@@ -45,4 +50,5 @@ class AbuseProtection:
 def open_protection(settings: AbuseSettings, database: Database) -> AbuseProtection:
     """Ready to count; the caller closes the limiter."""
     proxies = TrustedProxies(settings.trusted_proxies)
-    return AbuseProtection(open_limiter(settings), proxies, ClientIpDigester(settings.key_ring, database))
+    clients = CountedClients([*settings.trusted_proxies, *settings.uncounted_networks])
+    return AbuseProtection(open_limiter(settings), proxies, ClientIpDigester(settings.key_ring, database), clients)

@@ -9,6 +9,8 @@ from app.campaigns import service as campaigns
 from app.kit.database.paging import Page, Paging, page_of
 from app.kit.database.session import Session
 from app.kit.problems import Forbidden, Unauthorized
+from app.kit.settings import KIBIBYTE
+from app.kit.web.bodies import longest_body
 from app.organizations import service as organizations
 from app.organizations.audit.declaration import audited
 from app.organizations.auth import AnyStaff, Caller, Campaigner, for_roles, staff
@@ -38,6 +40,7 @@ _Answering = Annotated[Principal, Depends(_partner)]
 
 @router.post("/v1/campaigns/{campaign}/partnerships", status_code=201)
 @audited("partnership.invite")
+@longest_body(256 * KIBIBYTE)
 async def invite_partner(
     campaigner: Campaigner, session: Session, campaign: str, body: InvitationBody
 ) -> PartnershipView:

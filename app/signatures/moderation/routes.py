@@ -10,6 +10,8 @@ from app.kit.crypto.sealing import KeyRing
 from app.kit.database.paging import Page, Paging, page_of
 from app.kit.database.session import Session
 from app.kit.room_interface import services
+from app.kit.settings import KIBIBYTE
+from app.kit.web.bodies import longest_body
 from app.organizations.audit.declaration import audited
 from app.organizations.auth import AnyStaff, Campaigner, staff
 from app.organizations.principals import Principal
@@ -90,6 +92,7 @@ def _matching(view: InvalidationView) -> int:
 
 @router.post("/v1/petitions/{petition}/invalidations", status_code=201)
 @audited("invalidation.draft", "petition")
+@longest_body(512 * KIBIBYTE)
 async def draft_invalidation(
     request: Request,
     campaigner: Campaigner,

@@ -1,4 +1,4 @@
-"""Serving: uvicorn as this service wants it, in one process or several."""
+"""The server: uvicorn as this service wants it, in one process or several."""
 
 import os
 import shutil
@@ -12,9 +12,13 @@ import uvicorn
 from uvicorn.supervisors import Multiprocess
 
 from app.kit import logs
+from app.kit.descriptors import raise_limit
 from app.kit.metrics import MULTIPROCESS_DIR
+from app.kit.metrics_server import serve_metrics
 from app.kit.problems import OperatorError
 from app.kit.secret_files import SUFFIX
+from app.serving.connections import Limits
+from app.serving.protocol import ProtocolFactory
 from app.settings import Settings
 
 # Seconds. Longer than a batch is retried, so that whoever waits for a commit is still answered.
@@ -25,13 +29,21 @@ BACKLOG = 4096
 _METRICS = "multitude-metrics-"
 
 
-def options(host: str, port: int) -> dict[str, Any]:
+def options(settings: Settings, host: str, port: int) -> dict[str, Any]:
     """uvicorn's options, the same for every number of processes."""
+    limits = Limits(
+        connections=settings.most_connections,
+        connections_per_client=settings.connections_per_client,
+        header_seconds=settings.header_seconds,
+        body_seconds=settings.body_seconds,
+        keep_alive_seconds=settings.keep_alive_seconds,
+        header_bytes=settings.max_header_bytes,
+    )
     return {
         "host": host,
         "port": port,
         "loop": "uvloop",
-        "http": "httptools",
+        "http": ProtocolFactory(limits, [*settings.trusted_proxies, *settings.uncounted_networks]),
         "ws": "none",
         "lifespan": "on",
         "backlog": BACKLOG,
@@ -56,17 +68,45 @@ def serve(settings: Settings, host: str, port: int, workers: int) -> None:
     export_settings(settings)
     logs.configure(settings.log_level, settings.log_format)
     check_address(host, port)
-    logs.log.info("serving", host=host, port=port, workers=workers)
+    log_start(settings, host, port, workers)
     if workers == 1:
+        show_metrics(settings)
         # After an orderly end uvicorn raises the signal again: with the default handler that would kill this process.
         signal.signal(signal.SIGTERM, signal.default_int_handler)
-        uvicorn.run("app.main:create_app", factory=True, **options(host, port))
+        uvicorn.run("app.main:create_app", factory=True, **options(settings, host, port))
         return
     _remove_stale_metrics()
     with tempfile.TemporaryDirectory(prefix=f"{_METRICS}{os.getpid()}-") as folder:
         os.environ[MULTIPROCESS_DIR] = folder
-        config = uvicorn.Config("app.main:create_app", factory=True, workers=workers, **options(host, port))
+        show_metrics(settings)
+        config = uvicorn.Config("app.main:create_app", factory=True, workers=workers, **options(settings, host, port))
         Multiprocess(config, sockets=[_SocketPerProcess(host, port)]).run()  # type: ignore[list-item]  # becomes one
+
+
+def log_start(settings: Settings, host: str, port: int, workers: int = 1) -> None:
+    """Raise the limit of file descriptors for all that is started from here, and log it with where we serve."""
+    descriptors = raise_limit()
+    logs.log.info(
+        "serving",
+        host=host,
+        port=port,
+        workers=workers,
+        descriptors=descriptors,
+        connections=settings.most_connections,
+        streams=settings.most_streams,
+    )
+    if settings.most_connections < settings.connection_limit:
+        logs.log.warning("few file descriptors: raise the hard limit (ulimit -Hn)", descriptors=descriptors)
+
+
+def show_metrics(settings: Settings) -> None:
+    """Show the API's metrics on their own port; OperatorError when the operator has chosen one that is taken."""
+    serve_metrics(
+        settings.metrics_host,
+        settings.metrics_port,
+        name="MULTITUDE_METRICS_PORT",
+        is_chosen="metrics_port" in settings.model_fields_set,
+    )
 
 
 class _SocketPerProcess:
