@@ -7,7 +7,7 @@ import httpx
 from app.kit.crypto.key_rotation import reseal
 from app.kit.crypto.sealing import KeyRing
 from app.kit.database.session import Database
-from app.people.key_rotation import MAILS, PEOPLE
+from app.people.key_rotation import CONTACTS, MAILS, PEOPLE
 from app.people.sealing import mails_identity, people_identity
 from tests.support.databases import run
 from tests.support.people_mails import AMINA, Postman
@@ -49,7 +49,7 @@ async def test_rotating_the_keys_keeps_what_the_next_version_has_sealed(amina: H
     await add_to_people(database)
     connection = await database.pin()
     try:
-        for column in (PEOPLE, MAILS):
+        for column in (PEOPLE, CONTACTS, MAILS):
             await reseal(database, connection, NEWER, column, lambda _: None)
     finally:
         await connection.close()

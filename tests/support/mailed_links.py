@@ -1,20 +1,17 @@
-"""The link that is mailed about an attempt to sign, and whoever reads the mailbox and follows it."""
+"""Whoever reads the mailbox and follows the link that is mailed about an attempt, over HTTP alone (`attempts.py`)."""
 
 from collections.abc import Iterable
 from uuid import UUID
 
 import httpx
 
-from app.kit.clock import now
-from app.people.fields.emails import canonical
-from app.signatures.signing.sealing import write_link
-from tests.support.settings import RING
+from tests.support import attempts
 from tests.support.types import Json
 
 
 def token_of(petition_id: UUID, email: str, signature_id: UUID) -> str:
     """The token of the link that is mailed about this attempt."""
-    return write_link(RING, petition_id, RING.digest(canonical(email)), signature_id, now())
+    return attempts.link_of(petition_id, {"email": email}, signature_id)
 
 
 async def link_of(client: httpx.AsyncClient, signed: Json, email: str) -> str:
