@@ -43,7 +43,7 @@ READS = {
     "/v1/me/consents": 4,
     "/v1/me/sessions": 1,
     "/v1/me/signatures": 1,
-    "/v1/me/export": 10,
+    "/v1/me/export": 11,
     "/v1/campaigns": 1,
     f"/v1/campaigns/{CAMPAIGN}": 3,
     f"/v1/campaigns/{CAMPAIGN}/updates": 2,
