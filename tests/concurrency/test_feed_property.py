@@ -167,7 +167,9 @@ class World:
         )
         values = {"petition_id": self.petition_id, "signer": signer, "id": id_, "sealed": sealed}
         await opened.session.execute(_SIGN, values)
-        entry = Entry(signer, self.organization_id, "news", True, None, now(), self.petition_id)
+        entry = Entry(
+            signer, self.organization_id, "news", True, None, now(), petition_id=self.petition_id, attempt_id=id_
+        )
         await enter(opened.session, RING, [entry])
         opened.written.append(str(id_))
 

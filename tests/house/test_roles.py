@@ -86,6 +86,7 @@ MAY = {
     "POST /v1/petitions/{petition}/signatures": ALL,
     "POST /v1/petitions/{petition}/withdrawals": ALL,
     "POST /v1/confirmations": ALL,
+    "POST /v1/confirmations/preview": ALL,
     "GET /v1/petitions/{petition}/challenge": ALL,
     "POST /v1/petitions/{petition}/invalidations": CAMPAIGNERS,
     "GET /v1/petitions/{petition}/invalidations": CAMPAIGNERS,

@@ -17,13 +17,15 @@ from app.kit.database.session import Connection
 from app.people.account.sessions import begin
 from app.people.sealing import Details
 from app.rooms import metadata
-from app.signatures.background import withdrawal_messages
-from app.signatures.engine import insert, tallies, transitions
+from app.signatures.background import consents, withdrawal_messages
+from app.signatures.engine import attempts, confirm, erase, insert, tallies, waiting, withdraw
+from app.signatures.engine.signings import AbuseSignals
 from app.signatures.services import SigningServices
 from tests.support.api_surface import OPERATIONS, House
 from tests.support.application import sweep
 from tests.support.databases import run
 from tests.support.factories import UNPROVEN, person
+from tests.support.mailed_links import sign_and_prove
 from tests.support.types import Headers, Json
 
 CAMPAIGN, PETITION, PARTNER = "equal-everywhere", "repeal-the-act", "sisters-of-kampala"
@@ -37,12 +39,13 @@ READS = {
     f"/v1/organizations/{PARTNER}/consent-texts?all=true": 2,
     f"/v1/organizations/{PARTNER}/consent-texts/en-1": 2,
     # With its entry in the audit log: the slug's id, the lock, the last entry, the new one.
-    f"/v1/organizations/{PARTNER}/people": 6,
+    # With its entry in the audit log: the slug's id, the lock, the last entry, the new one.
+    f"/v1/organizations/{PARTNER}/people": 7,
     "/v1/me": 2,
     "/v1/me/consents": 4,
     "/v1/me/sessions": 1,
     "/v1/me/signatures": 1,
-    "/v1/me/export": 9,
+    "/v1/me/export": 11,
     "/v1/campaigns": 1,
     f"/v1/campaigns/{CAMPAIGN}": 3,
     f"/v1/campaigns/{CAMPAIGN}/updates": 2,
@@ -137,9 +140,8 @@ async def _add(house: House, numbers: range) -> None:
         await post(f"/v1/campaigns/{CAMPAIGN}/petitions", slug=slug, title="A title", ask="An ask", **more)
         countries = ["UG", "KE", "TZ", "RW", "BI"]
         await post(f"/v1/organizations/{PARTNER}/consent-texts", purpose="news", locale="en", body=f"May we? {number}")
-        consents = [{"organization": PARTNER, "given": True, "text_version": "en-1"}]
-        body = person(number, countries[number % 5], consents=consents)
-        await post(f"/v1/petitions/{PETITION}/signatures", **body)
+        agreed = [{"organization": PARTNER, "given": True, "text_version": "en-1"}]
+        await sign_and_prove(house.client, PETITION, person(number, countries[number % 5], consents=agreed))
         if number == 0:
             # A rule must match five.
             for other in range(100, 105):
@@ -151,9 +153,10 @@ async def _add(house: House, numbers: range) -> None:
 
 
 async def _add_to_a_person(house: House, slug: str, number: int) -> None:
-    """One more signature, word and session of whoever is signed in."""
+    """One more signature, another attempt at it, one more word and session of whoever is signed in."""
     body = person(0, email="amina@example.org")
-    assert (await house.client.post(f"/v1/petitions/{slug}/signatures", json=body)).status_code == 201
+    for _ in range(2):
+        assert (await house.client.post(f"/v1/petitions/{slug}/signatures", json=body)).status_code == 201
     word = {"organization": "movement", "given": number % 2 == 0}
     answer = await house.client.post("/v1/me/consents", json=word, headers=house.keys["person"])
     assert answer.status_code == 201, answer.text
@@ -346,15 +349,22 @@ async def _explain(connection: Connection, statement: str, *values: Any) -> Expl
 def _signings(petition_id: UUID, count: int = 3) -> list[Any]:
     columns: list[list[Any]] = [[bytes([n]) * 16 for n in range(count)], [uuid7() for _ in range(count)]]
     columns += [[b"sealed"] * count, ["UG"] * count, [""] * count, [""] * count, [None] * count, [None] * count]
-    return [petition_id, *columns, [now()] * count, *([[None] * count] * len(insert.AbuseSignals._fields))]
+    return [petition_id, *columns, [now()] * count, *([[None] * count] * len(AbuseSignals._fields))]
 
 
-@pytest.mark.parametrize("statement", [insert.FROM_SIGNER, insert.FROM_IMPORT], ids=["SIGN", "IMPORT"])
+@pytest.mark.parametrize(
+    "statement", [insert.FROM_SIGNER, insert.FROM_IMPORT, insert.FROM_PARTNER], ids=["SIGN", "IMPORT", "BRING"]
+)
 async def test_signing_goes_by_keys(explaining: Connection, grown: UUID, statement: str) -> None:
     plan = await _explain(explaining, statement, *_signings(grown))
     assert plan.arbiters == {"pk_signatures"}
     assert plan.indexes == {"pk_petitions"}
     assert plan.scanned == set()
+
+
+async def test_waiting_beside_an_attempt_that_stands_goes_by_the_key(explaining: Connection, grown: UUID) -> None:
+    plan = await _explain(explaining, waiting._WAIT, *_signings(grown), ["pending"] * 3, [None] * 3, [None] * 3)
+    assert (plan.indexes, plan.scanned) == ({"pk_signature_attempts"}, set())
 
 
 async def test_finding_who_has_signed_goes_by_the_key(explaining: Connection, grown: UUID) -> None:
@@ -363,22 +373,53 @@ async def test_finding_who_has_signed_goes_by_the_key(explaining: Connection, gr
     assert plan.scanned == set()
 
 
-async def test_what_becomes_of_a_signature_goes_by_the_key(explaining: Connection, grown: UUID) -> None:
-    named = (transitions._WITHDRAW, transitions._CONFIRM)
-    for statement in (*named, transitions._WITHDRAW_OWN, transitions._ERASE, transitions._ERASE_KEEPING):
-        attempts = [[uuid7()]] if statement in named else []
-        plan = await _explain(explaining, statement, grown, [b"x" * 16], *attempts)
-        assert plan.scanned == set()
-        assert "pk_signatures" in plan.indexes <= {"pk_signatures", "pk_petitions"}
-    for statement, more in ((transitions._PAD_TIMING, []), (insert._REMIND, [True]), (insert._REMIND, [False])):
-        plan = await _explain(explaining, statement, grown, b"x" * 16, uuid7(), *more)
-        assert plan.scanned == set()
-        assert "pk_signatures" in plan.indexes <= {"pk_signatures", "pk_petitions"}
+# By name: each statement, and what it is given after the petition and the signers.
+_ONE: list[Any] = [uuid7()]
+_BY_KEY: dict[str, tuple[Any, ...]] = {
+    "lock": (attempts._LOCK,),
+    "next": (attempts._NEXT,),
+    "step aside": (attempts._STEP_ASIDE,),
+    "take place": (attempts._TAKE_PLACE, _ONE),
+    "leave": (attempts._LEAVE, _ONE),
+    "counted": (waiting._COUNTED, _ONE),
+    "waiting": (waiting._WAITING, _ONE),
+    "are proven": (attempts._PROVEN, _ONE),
+    "prove what stands": (confirm._PROVE_STANDING, _ONE, [1]),
+    "prove what waits": (confirm._PROVE_WAITING, _ONE, [1]),
+    "withdraw what stands": (withdraw._WITHDRAW_STANDING, _ONE, [True]),
+    "withdraw what waits": (withdraw._WITHDRAW_WAITING, _ONE, [True]),
+    "ask about what stands": (withdraw._ASK_STANDING, _ONE, [True]),
+    "ask about what waits": (withdraw._ASK_WAITING, _ONE, [True]),
+    "withdraw one's own": (withdraw._WITHDRAW_OWN,),
+    "withdraw others": (withdraw._WITHDRAW_OTHERS,),
+    "take back": (withdraw._TAKE_BACK,),
+    "pad": (withdraw._PAD_TIMING,),
+    "erase": (erase._ERASE,),
+    "erase keeping": (erase._ERASE_KEEPING,),
+    "erase what waits": (erase._ERASE_WAITING,),
+}
 
 
-async def test_finding_what_was_withdrawn_goes_by_its_index(explaining: Connection, grown: UUID) -> None:
-    plan = await _explain(explaining, str(withdrawal_messages._DUE))
-    assert (plan.indexes, plan.scanned) == ({"ix_signatures__withdrawn_id"}, set())
+@pytest.mark.parametrize("name", _BY_KEY)
+async def test_what_becomes_of_an_attempt_goes_by_the_key(explaining: Connection, grown: UUID, name: str) -> None:
+    statement, *more = _BY_KEY[name]
+    plan = await _explain(explaining, statement, grown, [b"x" * 16], *more)
+    assert plan.scanned == set()
+    assert plan.indexes & {"pk_signatures", "pk_signature_attempts"}
+    assert plan.indexes <= {"pk_signatures", "pk_signature_attempts", "pk_petitions"}
+
+
+@pytest.mark.parametrize("table", withdrawal_messages._TABLES)
+async def test_finding_what_was_withdrawn_goes_by_its_index(explaining: Connection, grown: UUID, table: str) -> None:
+    plan = await _explain(explaining, str(withdrawal_messages._TABLES[table]))
+    assert (plan.indexes, plan.scanned) == ({f"ix_{table}__withdrawn_id"}, set())
+
+
+@pytest.mark.parametrize("table", consents._TABLES)
+async def test_finding_consents_to_enter_goes_by_their_index(explaining: Connection, grown: UUID, table: str) -> None:
+    statement = str(consents._TABLES[table]).replace(":after", "$1")
+    plan = await _explain(explaining, statement, UUID(int=0))
+    assert (plan.indexes, plan.scanned) == ({f"ix_{table}__consents_due"}, set())
 
 
 async def test_moving_tallies_goes_by_the_key(explaining: Connection, grown: UUID) -> None:

@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterator
 from datetime import datetime
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import httpx
 import pytest
@@ -31,7 +32,9 @@ from app.partners.outbound.feed import schemas as signer_schemas
 from app.partners.outbound.message_types.types import MESSAGE_TYPES
 from app.partners.partnerships import schemas as partnership_schemas
 from tests.support.docs_examples import Reader, Running, blocks_of, json_examples, unnamed_programs
+from tests.support.mailed_links import token_of
 from tests.support.services import PATIENCE, ROOT, Service, free_port, open_folder
+from tests.support.settings import SECRET_KEYS
 from tests.support.types import Json
 
 pytestmark = pytest.mark.process
@@ -57,7 +60,7 @@ def folder() -> Iterator[Path]:
 
 @pytest.fixture(scope="module")
 def service(folder: Path) -> Iterator[Service]:
-    settings = {"MULTITUDE_SWEEP_SECONDS": "0.05"}
+    settings = {"MULTITUDE_SWEEP_SECONDS": "0.05", "MULTITUDE_SECRET_KEYS": SECRET_KEYS}
     with Service("up", "--data-dir", str(folder / "data"), settings=settings) as service:
         yield service.wait_until_ready()
 
@@ -231,6 +234,7 @@ def _wait_until_it_listens(port: int, process: Running) -> None:
 
 
 def _sign(url: str, email: str) -> Json:
+    """Somebody signs with a consent, and proves both by the mailed link; the answer, with the proven receipt."""
     body = {
         "given_name": "Grace",
         "family_name": "Nakato",
@@ -240,8 +244,12 @@ def _sign(url: str, email: str) -> Json:
     }
     answer = httpx.post(f"{url}/v1/petitions/{PETITION}/signatures", json=body)
     assert answer.status_code == 201
-    told: Json = answer.json()
-    return told
+    signed: Json = answer.json()
+    petition = httpx.get(f"{url}{signed['links']['petition']}").json()
+    token = token_of(UUID(petition["id"]), email, UUID(signed["id"]))
+    confirmed = httpx.post(f"{url}/v1/confirmations", json={"token": token, "consents": [0]})
+    assert confirmed.status_code == 200
+    return signed | {"receipt": confirmed.json()["receipt"]}
 
 
 def test_the_python_receiver_is_told(partner: Reader, service: Service, owner_key: str) -> None:

@@ -2,6 +2,7 @@
 
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -10,9 +11,16 @@ from app.kit.mail.templates import MailTemplateError, MailTemplates
 
 LOCALES = ["en", "fr", "es", "de", "ar"]
 LINK = "https://movement.example/confirm?a=1&b=2#token"
-CONTEXTS = {
-    "confirm_signature": {"given_name": "Amina", "petition_title": "End the ban", "link": LINK, "days": "30"},
-    "already_signed": {"given_name": "Amina", "petition_title": "End the ban", "petition_link": LINK},
+CONSENTS = [
+    {"organization_name": "Sisters of Kampala", "given": True, "text": "May we write to you?"},
+    {"organization_name": "Others", "given": False, "text": None},
+]
+_ASKING = {"petition_title": "End the ban", "link": LINK, "days": "30"}
+CONTEXTS: dict[str, dict[str, Any]] = {
+    "confirm_signature": {**_ASKING, "given_name": "Amina", "consents": CONSENTS},
+    "already_signed": {**_ASKING, "given_name": "Amina", "petition_link": LINK, "consents": CONSENTS},
+    "confirm_consents": {**_ASKING, "consents": CONSENTS},
+    "confirm_withdrawal": _ASKING,
     "sign_in": {"link": LINK, "minutes": "15"},
     "welcome": {"given_name": "Amina", "organization_name": "The Movement", "unsubscribe_link": LINK},
     "endpoint_paused": {"organization_name": "Sisters of Kampala", "label": "our CRM", "endpoint_id": "01a2-7c64"},
@@ -54,12 +62,26 @@ def test_every_kind_is_there_in_every_language(texts: MailTemplates, kind: str, 
     assert 5 < len(mail.subject) < 60
     assert "\n" not in mail.subject
     for value in CONTEXTS[kind].values():
-        assert value in mail.text
+        assert isinstance(value, list) or value in mail.text
     assert mail.subject not in mail.text
     assert set(hrefs(mail.html)) == ({LINK} if kind in LINKED else set())
     for written in (mail.text, mail.html):
         assert "{{" not in written
         assert "{%" not in written
+
+
+@pytest.mark.parametrize("locale", LOCALES)
+@pytest.mark.parametrize("kind", [kind for kind, values in CONTEXTS.items() if "consents" in values])
+def test_every_consent_is_named_with_its_text_and_what_was_said(texts: MailTemplates, kind: str, locale: str) -> None:
+    mail = texts.render(kind, locale, CONTEXTS[kind])
+    for written in (mail.text, mail.html):
+        assert all(words in written for words in ("Sisters of Kampala", "May we write to you?", "Others"))
+        assert "None" not in written
+    turned = [one | {"given": not one["given"]} for one in CONSENTS]
+    assert texts.render(kind, locale, {**CONTEXTS[kind], "consents": turned}).text != mail.text
+    marked = [CONSENTS[0] | {"organization_name": "<b>", "text": "<i>"}]
+    page = texts.render(kind, locale, {**CONTEXTS[kind], "consents": marked}).html
+    assert not {"b", "i"} & {tag for tag, _ in Outline(page).tags}
 
 
 @pytest.mark.parametrize(("kind", "locale"), EVERY)
@@ -76,6 +98,7 @@ def test_a_subject_betrays_no_cause(texts: MailTemplates, kind: str, locale: str
     subject = texts.render(kind, locale, CONTEXTS[kind]).subject
     assert "End the ban" not in subject
     assert "The Movement" not in subject
+    assert "Sisters" not in subject
 
 
 @pytest.mark.parametrize(("kind", "locale"), EVERY)
@@ -94,7 +117,7 @@ def test_arabic_is_written_from_the_right(texts: MailTemplates, locale: str) -> 
     (root,) = [attributes for tag, attributes in tags if tag == "html"]
     assert root == {"lang": locale, "dir": "rtl" if locale == "ar" else "ltr"}
     # What somebody typed keeps its own direction, and a link reads from the left everywhere.
-    assert [tag for tag, _ in tags].count("bdi") == 2
+    assert [tag for tag, _ in tags].count("bdi") == 2 + 3
     assert "ltr" in [attributes.get("dir") for tag, attributes in tags if tag == "a"]
 
 

@@ -22,6 +22,7 @@ from app.signatures.signing.prepare import prepare
 from tests.support.application import sweep
 from tests.support.databases import run
 from tests.support.factories import insert_petition, person
+from tests.support.mailed_links import prove, sign_and_prove, token_of
 from tests.support.outbox import (
     TYPES,
     fan_out_all,
@@ -144,20 +145,20 @@ async def test_a_signature_is_told_with_all_that_was_consented_to(
     await client.post(f"/v1/organizations/{SLUG}/consent-texts", json=words, headers=campaigner)
     body = person(1, "UG", region="Kampala", postal_code="256", locale="sw", comment="For my sister.")
     consents = [{"organization": SLUG, "given": True, "text_version": "en-1", "page": "example.org/sign"}]
-    answer = await client.post(f"/v1/petitions/{partnership.petition}/signatures", json=body | {"consents": consents})
+    signed = await sign_and_prove(client, partnership.petition, body | {"consents": consents})
     await sweep(database)
     (signer,) = await signers(database, listening)
     (row,) = await run(database, "SELECT signed_at FROM signatures")
     signed_at = row[0].isoformat().replace("+00:00", "Z")
     assert signer == {
-        "signature_id": answer.json()["id"],
+        "signature_id": signed["id"],
         "person_id": person_id(RING, partnership.organization_id, signer_of(1)),
         "petition_id": str(partnership.petition_id),
         "petition": partnership.petition,
         **{name: body[name] for name in ("given_name", "family_name", "email", "country", "region", "postal_code")},
         "locale": "sw",
         "signed_at": signed_at,
-        "consent": {"text_version": "en-1", "decided_at": signed_at, "proven": False},
+        "consent": {"text_version": "en-1", "decided_at": signed_at, "proven": True},
         "reference": None,
     }
 
@@ -297,7 +298,7 @@ async def test_who_consented_twice_with_one_signature_is_named_once_in_a_message
     assert [signer["given_name"] for signer in await signers(database, listening)] == ["Given2", "Given1"]
 
 
-async def test_the_reference_is_told_to_who_brought_the_signature_and_to_nobody_else(
+async def test_others_are_told_of_who_was_brought_once_they_have_proven_it_and_never_the_reference(
     served: Any, database: Database, partnership: Partner, listening: Any
 ) -> None:
     other_id, _ = await insert_partner(database, "others")
@@ -310,8 +311,16 @@ async def test_the_reference_is_told_to_who_brought_the_signature_and_to_nobody_
     )
     await served.api.state.services.of(SigningServices).engine.bulk.submit([brought])
     await sweep(database)
-    assert [signer["reference"] for signer in await signers(database, listening)] == ["crm:4711"]
-    assert [signer["reference"] for signer in await signers(database, others)] == [None]
+    (told,) = await signers(database, listening)
+    assert (told["reference"], told["consent"]["proven"]) == ("crm:4711", False)
+    # Nobody vouches for a consent to somebody else.
+    assert await signers(database, others) == []
+    await prove(served.client, token_of(partnership.petition_id, body.email, brought.id), [0, 1])
+    await sweep(database)
+    told = [(one["reference"], one["consent"]["proven"]) for one in await signers(database, others)]
+    assert told == [(None, True)]
+    again = {(one["reference"], one["consent"]["proven"]) for one in await signers(database, listening)}
+    assert again == {("crm:4711", True)}
 
 
 async def test_what_its_key_does_not_open_is_left_out(

@@ -21,12 +21,10 @@ from app.partners.inbound.idempotency import Webhook
 from app.partners.inbound.ingest import ingest
 from app.partners.inbound.items import NoSignature
 from app.partners.inbound.services import InboundServices
-from app.people.fields.emails import canonical
-from app.settings import Settings
 from app.signatures.engine.bulk import BATCH_LIMIT
-from app.signatures.signing.sealing import write_link
 from tests.support.application import sweep
 from tests.support.databases import run
+from tests.support.mailed_links import prove, token_of
 from tests.support.partner_posts import Poster, item, lines, problem_slug
 from tests.support.partners import PETITION, Partner
 from tests.support.tallies import exact_counts
@@ -48,7 +46,7 @@ async def _rows(database: Database) -> Sequence[Any]:
 
 
 async def test_what_is_pending_is_not_replaced_by_its_own_partner_and_keeps_its_consents(
-    poster: Poster, database: Database, settings: Settings
+    poster: Poster, database: Database
 ) -> None:
     given = item(1, consents=[{"organization": poster.partner.slug, "given": True}])
     (first,) = await poster.bring(given)
@@ -58,13 +56,14 @@ async def test_what_is_pending_is_not_replaced_by_its_own_partner_and_keeps_its_
     assert (first["status"], again["status"]) == ("pending", "duplicate")
     assert await _rows(database) == before
     # The link of the one mail there is.
-    signer = settings.key_ring.digest(canonical(given["email"]))
     id_ = UUID(first["signature_id"])
-    link = write_link(settings.key_ring, poster.partner.petition_id, signer, id_, now())
-    assert (await poster.client.post("/v1/confirmations", json={"token": link})).status_code == 200
+    await prove(poster.client, token_of(poster.partner.petition_id, given["email"], id_), [0])
     await sweep(database)
-    ((organization_id, partner_id),) = await run(database, "SELECT organization_id, partner_id FROM consents")
+    ((organization_id, partner_id, proven),) = await run(
+        database, "SELECT organization_id, partner_id, proven FROM consents"
+    )
     assert organization_id == partner_id == poster.partner.organization_id
+    assert proven
     assert [row.id for row in await _rows(database)] == [id_]
     assert await exact_counts(database) == {PETITION: 1}
 

@@ -14,6 +14,7 @@ from tests.support.application import serving
 from tests.support.databases import run
 from tests.support.factories import insert_petition
 from tests.support.factories import person as somebody
+from tests.support.mailed_links import sign_and_prove
 from tests.support.people_mails import AMINA, TEMPLATES, Asked, Postman, token_in
 from tests.support.types import Headers, Json
 
@@ -51,6 +52,16 @@ def sign(client: httpx.AsyncClient, petition: str) -> Callable[..., Awaitable[Js
         return signed
 
     return sign
+
+
+@pytest.fixture
+def agree(client: httpx.AsyncClient, petition: str) -> Callable[..., Awaitable[Json]]:
+    """Sign the petition and follow the mailed link, with all the consents ticked; as Amina unless told otherwise."""
+
+    async def agree(email: str = AMINA, **more: object) -> Json:
+        return await sign_and_prove(client, petition, somebody(1, email=email, **more))
+
+    return agree
 
 
 @pytest.fixture

@@ -258,7 +258,7 @@ async def test_pages_speak_the_readers_language_and_fetch_nothing(
     assert "http" not in page.text
 
 
-@pytest.mark.parametrize("path", ["/sign-in", "/confirm"])
+@pytest.mark.parametrize("path", ["/sign-in", "/confirm", "/withdraw"])
 async def test_a_page_of_another_site_cannot_press_our_buttons(
     client: httpx.AsyncClient, path: str, stored: Callable[[], Awaitable[list[object]]]
 ) -> None:
@@ -268,7 +268,10 @@ async def test_a_page_of_another_site_cannot_press_our_buttons(
         if refused:
             assert (answer.status_code, answer.json()["type"]) == (403, "urn:multitude:problem:from-elsewhere")
             assert await stored() == []
-        assert (await client.get(path, headers={"Sec-Fetch-Site": site})).status_code == 200
+        opened = await client.get(path, headers={"Sec-Fetch-Site": site})
+        # What a link would confirm is shown, so without one there is nothing to show.
+        assert opened.status_code == (404 if path == "/confirm" else 200)
+        assert opened.headers["content-type"].startswith("text/html")
 
 
 async def test_what_is_put_into_a_page_is_escaped(client: httpx.AsyncClient) -> None:

@@ -9,7 +9,7 @@ from app.kit.crypto.key_rotation import reseal
 from app.kit.crypto.sealing import KeyRing
 from app.kit.database.session import Database
 from app.people.account.service import remember
-from app.people.key_rotation import MAILS, PEOPLE
+from app.people.key_rotation import CONTACTS, MAILS, PEOPLE
 from app.people.sealing import mails_identity, people_identity
 from app.settings import Settings
 from tests.support.databases import run
@@ -58,7 +58,7 @@ async def test_rotating_the_keys_keeps_what_the_next_version_has_sealed(
     await add_to_people(database)
     connection = await database.pin()
     try:
-        for column in (PEOPLE, MAILS):
+        for column in (PEOPLE, CONTACTS, MAILS):
             await reseal(database, connection, NEWER, column, lambda _: None)
     finally:
         await connection.close()

@@ -15,6 +15,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from app.kit.crypto.sealing import KeyRing
 from app.people.consents.service import Entry
 from app.people.models import Contact
+from app.people.queries import latest_of_all
 from app.people.sealing import Details, seal_contact
 
 
@@ -26,11 +27,13 @@ class Told(NamedTuple):
 
 
 async def remember(session: AsyncSession, ring: KeyRing, told: Iterable[Told]) -> None:
-    """Keep what these consents came with. A proven one replaces what is kept; another one only what is not proven."""
+    """Keep what these consents came with, if they stand in the ledger, where they have been entered before.
+
+    A proven one replaces what is kept; another one only what is not proven.
+    """
     latest: dict[tuple[UUID, bytes], Told] = {}
-    for one in sorted(told, key=lambda one: (one.entry.proven, one.entry.decided_at)):
-        if one.entry.given:
-            latest[one.entry.organization_id, one.entry.signer] = one
+    for one in sorted(await _standing(session, told), key=lambda one: (one.entry.proven, one.entry.decided_at)):
+        latest[one.entry.organization_id, one.entry.signer] = one
     if not latest:
         return
     statement = insert(Contact).values([_row(ring, latest[key]) for key in sorted(latest)])
@@ -42,6 +45,13 @@ async def remember(session: AsyncSession, ring: KeyRing, told: Iterable[Told]) -
             index_elements=[Contact.organization_id, Contact.signer], set_=changes, where=is_newer
         )
     )
+
+
+async def _standing(session: AsyncSession, told: Iterable[Told]) -> list[Told]:
+    """Without those that were taken back, be it in the same transaction, or before an old one came late."""
+    given = [one for one in told if one.entry.given]
+    latest = await latest_of_all(session, {one.entry.signer for one in given}) if given else {}
+    return [one for one in given if latest[one.entry.key].given]
 
 
 def _row(ring: KeyRing, one: Told) -> dict[str, object]:

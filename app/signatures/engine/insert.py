@@ -6,6 +6,7 @@ is about one petition, which is its first parameter: on a Citus cluster such a b
 What happens to a signature afterwards is in `transitions.py`.
 """
 
+from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from uuid import UUID
 
@@ -164,18 +165,26 @@ async def _find_existing(connection: Connection, met: Sequence[Signing]) -> dict
     """The rows that these attempts met, by key. Runs for nobody too, so that a first signing takes as long."""
     grouped = by_petition(met)
     arguments = [(petition_id, [s.signer for s in signings]) for petition_id, signings in grouped.items()]
-    attempted = {s[:2]: s for s in met}
+    tried = _by_person(met)
     existing = {}
     for row in await connection.fetchmany(_EXISTING, arguments or [(UUID(int=0), [])]):
         petition_id, signer, id_, state, proven, taken_back, partner_id, imported, *more = row
         accepting, allowed, confirmation, *keys = more
-        attempt = attempted[petition_id, signer]
-        accepted = accepting and (allowed is None or attempt.tally_keys.country in allowed)
-        if accepted or id_ == attempt.id:
+        tries = tried[petition_id, signer]
+        accepted = accepting and (allowed is None or all(one.tally_keys.country in allowed for one in tries))
+        if accepted or id_ in {one.id for one in tries}:
             existing[petition_id, signer] = Existing(
                 id_, state, proven, taken_back, partner_id, imported, confirmation == "email", TallyKeys(*keys)
             )
     return existing
+
+
+def _by_person(met: Sequence[Signing]) -> dict[Key, list[Signing]]:
+    """A person may be several times in a batch."""
+    grouped: dict[Key, list[Signing]] = defaultdict(list)
+    for signing in met:
+        grouped[signing[:2]].append(signing)
+    return grouped
 
 
 def _outcome(
