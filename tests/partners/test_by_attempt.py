@@ -12,6 +12,7 @@ import pytest
 
 from app.kit.database.session import Database
 from app.people.account.sessions import begin
+from app.people.sealing import Details
 from app.signatures.background.withdrawal_messages import SIGNATURE_WITHDRAWN
 from app.signatures.signing.sealing import write_receipt
 from tests.support.application import sweep
@@ -216,7 +217,7 @@ async def _by_proven_receipt(client: httpx.AsyncClient, _: Database, partnership
 
 async def _on_her_own_page(client: httpx.AsyncClient, database: Database, *_: Any) -> None:
     async with database.transaction() as session:
-        key = (await begin(session, signer_of(1))).key
+        key = (await begin(session, RING, signer_of(1), Details(AMINA))).key
     answer = await client.post(f"/v1/me/signatures/{PETITION}/withdraw", headers={"Authorization": f"Bearer {key}"})
     assert answer.status_code == 200, answer.text
 

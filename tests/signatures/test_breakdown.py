@@ -15,6 +15,7 @@ from app.kit.clock import now
 from app.kit.database.session import Database
 from app.petitions.clear_text import KNOWN_SOURCES, ClearText
 from app.signatures.engine import insert
+from app.signatures.engine.signings import Origin
 from app.signatures.reading.breakdown import fold
 from app.signatures.schemas import DimensionName, TallyRow, TallyView
 from tests.support.databases import run
@@ -50,7 +51,7 @@ async def crowd(database: Database, petition_id: UUID) -> None:
     clear_text = ClearText(sources=KNOWN_SOURCES | {"23": "-2-3"})
     signings = [prepared_signing(petition_id, body, clear_text=clear_text) for body in CROWD]
     async with claimed_lane(database) as lane:
-        await insert.sign(lane, signings, insert.FROM_IMPORT)
+        await insert.sign(lane, signings, Origin.IMPORT)
 
 
 def rows_of(answer: httpx.Response) -> dict[str | None, int]:

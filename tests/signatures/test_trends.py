@@ -10,7 +10,7 @@ import pytest
 
 from app.kit.clock import now
 from app.kit.database.session import Database
-from app.signatures.engine import transitions
+from app.signatures.engine.confirm import confirm
 from app.signatures.engine.transitions import Confirmation
 from app.signatures.moderation.trends import BrinMaintenance
 from tests.support.databases import run
@@ -39,7 +39,7 @@ def at(domain: str, count: int, petition_id: UUID, *, ago: timedelta = LAST_MINU
 async def prove(database: Database, signings: list[Any]) -> None:
     """They press the button in the mail."""
     async with claimed_lane(database) as lane:
-        await transitions.confirm(lane, [Confirmation(*one[:3]) for one in signings])
+        await confirm(lane, [Confirmation(*one[:3]) for one in signings])
     await run(database, "UPDATE signatures SET proven = true WHERE state = 'confirmed'")
 
 
