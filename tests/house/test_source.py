@@ -206,7 +206,7 @@ def test_only_the_engine_writes_attempts_and_only_tallies_write_tallies() -> Non
         *((f"{verb} signature_attempts", "engine/attempts.py") for verb in ("INSERT INTO", "DELETE FROM")),
         ("UPDATE signatures", "engine/attempts.py"),
         ("UPDATE {table}", "engine/confirm.py"),
-        *((f"UPDATE {table}", "engine/withdraw.py") for table in ("signatures", "signature_attempts")),
+        *((f"UPDATE {table}", "engine/withdraw.py") for table in ("signatures", "signature_attempts", "{table}")),
         ("DELETE FROM signature_attempts", "engine/erase.py"),
         *((f"{verb} signatures", "engine/transitions.py") for verb in ("UPDATE", "DELETE FROM")),
         *((f"{verb} signature_attempts", "engine/chunks.py") for verb in ("UPDATE", "DELETE FROM")),
@@ -215,7 +215,8 @@ def test_only_the_engine_writes_attempts_and_only_tallies_write_tallies() -> Non
         ("UPDATE {table}", "background/withdrawal_messages.py"),  # that a withdrawal was told
         ("DELETE FROM signature_attempts", "background/withdrawal_messages.py"),  # of what nobody vouched for
         ("INSERT INTO signature_tallies", "engine/tallies.py"),
-        ("UPDATE {table}", "kit/crypto/key_rotation.py"),  # what is sealed, whatever table it is in
+        # What is sealed or digested, whatever table it is in.
+        *(("UPDATE {table}", f"kit/crypto/{rotation}.py") for rotation in ("key_rotation", "digest_rotation")),
     }
     for file in ("mails.py", "consents.py", "withdrawal_messages.py"):
         source = SOURCES[f"signatures/background/{file}"]
