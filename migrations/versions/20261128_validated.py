@@ -7,7 +7,7 @@ stronger lock is held. It can be done again.
 from alembic import op
 
 revision = "20261128_validated"
-down_revision = "20261128_learning"
+down_revision = "20261128_signin"
 branch_labels = None
 depends_on = None
 
