@@ -9,7 +9,7 @@ from alembic import op
 from sqlalchemy.dialects import postgresql
 
 revision = "20261128_audit"
-down_revision = "20261128_secrets"
+down_revision = "20261128_attempts"
 branch_labels = None
 depends_on = None
 

@@ -8,7 +8,7 @@ import sqlalchemy as sa
 from alembic import op
 
 revision = "20261128_secrets"
-down_revision = "20261128_attempts"
+down_revision = "20261128_learning"
 branch_labels = None
 depends_on = None
 

@@ -8,7 +8,7 @@ import sqlalchemy as sa
 from alembic import op
 
 revision = "20261128_signin"
-down_revision = "20261128_learning"
+down_revision = "20261128_secrets"
 branch_labels = None
 depends_on = None
 
