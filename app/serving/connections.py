@@ -15,8 +15,8 @@ from app.serving.refusals import BUSY, TOO_MANY_CONNECTIONS, Refusal
 
 # Seconds between two looks at who is overdue.
 _SWEEP_SECONDS = 1.0
-# Seconds between two looks at all connections for those that wait.
-_ASK_SECONDS = 0.05
+# Seconds between two looks at all connections for those that wait, where they are fewer than one in so many.
+_ASK_SECONDS, _FEW = 0.05, 16
 # Connections beyond the limit, which may ask whether the process is alive.
 _GUESTS = 32
 # Bytes of all connections together that were sent ahead of an answer.
@@ -99,8 +99,10 @@ class Connections:
     def _evict(self, now: float) -> bool:
         """End the connection that has waited longest; whether there is one."""
         if not self._evictable and now >= self._ask_again_at:
-            self._ask_again_at = now + _ASK_SECONDS
             self._evictable.extend(sorted(filter(_waits, self._all), key=_since))
+            # Where many wait, asking all is paid by many newcomers, however fast they come.
+            is_cheap = len(self._evictable) * _FEW >= len(self._all)
+            self._ask_again_at = now if is_cheap else now + _ASK_SECONDS
         while self._evictable:
             longest = self._evictable.popleft()
             if longest.is_waiting:
