@@ -7,6 +7,7 @@ from app.kit.mail.templates import MailTemplates
 from app.kit.room_interface import Room, Services, Sweep
 from app.organizations import notice_mails
 from app.organizations.audit import routes as audit_routes
+from app.organizations.key_rotation import PENDING_ACTS
 from app.organizations.notice_mails import NoticeMails
 from app.organizations.notices import OwnerNotices
 from app.organizations.pending_acts import routes as pending_act_routes
@@ -32,5 +33,6 @@ ROOM = Room(
     personal_data=PendingErasures,
     sweeps=_sweeps,
     mail_sources=_mail_sources,
+    digested_tables=[PENDING_ACTS],
     oldest_due={"notices' mails": notice_mails.OLDEST_DUE, "pending_acts": OLDEST_DUE},
 )

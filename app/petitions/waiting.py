@@ -10,7 +10,8 @@ from app.organizations.pending_acts.service import Asked, ask
 from app.organizations.principals import Principal
 from app.petitions import service
 from app.petitions.models import Petition
-from app.petitions.service import WrongState, WrongTimes
+from app.petitions.service import WrongState
+from app.petitions.times import WrongTimes
 
 ARCHIVE, END_RETENTION = "petition.archive", "petition.end_retention"
 _ROLES = ("owner", "campaigner")

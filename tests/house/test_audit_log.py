@@ -96,7 +96,7 @@ async def test_an_act_whose_entry_cannot_be_written_is_not_done(house: House) ->
     answer = await house.client.post("/v1/organizations", json=body, headers=owner)
     assert answer.status_code == 500
     assert (await house.client.get("/v1/organizations/unheard-of", headers=owner)).status_code == 404
-    people = await house.client.get("/v1/organizations/sisters-of-kampala/people", headers=owner)
+    people = await house.client.get("/v1/organizations/movement/people", headers=owner)
     assert people.status_code == 500
     await run(house.database, "DROP TRIGGER r ON audit_entries")
     await run(house.database, "DROP FUNCTION refuse()")

@@ -278,7 +278,12 @@ async def test_without_a_new_key_nothing_is_done(own_url: str, before: Settings,
 
 def test_every_digest_of_the_house_is_declared_with_its_primary_key() -> None:
     # Random, or SHA-256 of what is random; or salted with what is forgotten (`address_digest`).
-    others = {"sign_ins.binding_digest", "person_sessions.digest", "api_keys.digest", "signatures.address_digest"}
+    others = {
+        *("sign_ins.binding_digest", "person_sessions.digest", "api_keys.digest"),
+        *("signatures.address_digest", "signature_attempts.address_digest"),
+        # Plain digests of entries, for the chain.
+        *("audit_entries.digest", "audit_entries.previous_digest"),
+    }
     named = {
         f"{table.name}.{column.name}"
         for table in metadata.tables.values()

@@ -10,7 +10,7 @@ import pytest
 from pydantic import SecretStr
 
 from app.kit.secret_files import SUFFIX, SecretFileError, secret_settings
-from app.serving import export_settings
+from app.serving.server import export_settings
 from app.settings import ENV_FILE, Settings, load
 from tests.support.services import command
 

@@ -13,9 +13,10 @@ from sqlalchemy.exc import DBAPIError
 from app.kit.database.session import Database
 from app.organizations.audit import verification
 from app.organizations.audit.verification import Verdict, verify
-from app.people.account.service import remember
+from app.people.account.service import PersonDetails, remember_all
 from app.people.consents import service as consents
 from app.people.queries import movement_id
+from app.people.sealing import Details
 from app.settings import Settings
 from tests.support.databases import run
 from tests.support.types import Headers, Json
@@ -96,7 +97,8 @@ async def _consenting(database: Database, settings: Settings, count: int) -> Non
         for number in range(count):
             email = f"person.{number}@example.org"
             signer = ring.digest(email)
-            await remember(session, ring, signer, email=email, given_name=f"Given{number}")
+            known = Details(email, given_name=f"Given{number}", proven=True)
+            await remember_all(session, ring, [PersonDetails(signer, known)])
             news = {"given": True, "text_id": None, "page": consents.OWN_PAGE}
             await consents.decide(session, ring, signer, movement, "news", **news)  # type: ignore[arg-type]
 

@@ -12,6 +12,7 @@ from app.kit.clock import now
 from app.kit.database.session import Database
 from app.people.account.service import remember
 from app.people.account.sessions import begin
+from app.people.sealing import Details
 from app.settings import Settings
 from tests.support.application import sweep
 from tests.support.databases import run
@@ -293,7 +294,7 @@ async def test_a_person_s_own_erasure_never_waits_and_ends_the_waiting(
     signer, email = settings.key_ring.digest("person.5@example.org"), "person.5@example.org"
     async with database.transaction() as session:
         await remember(session, settings.key_ring, signer, email=email)
-        key = {"Authorization": f"Bearer {(await begin(session, signer)).key}"}
+        key = {"Authorization": f"Bearer {(await begin(session, settings.key_ring, signer, Details(email))).key}"}
     shown = (await client.get("/v1/me/export", headers=key)).json()["pending_acts"]
     assert [one["verb"] for one in shown] == ["person.erase"]
     assert (await client.post("/v1/me/erasure", json={"signatures": "withdraw"}, headers=key)).status_code == 200

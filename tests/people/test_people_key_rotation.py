@@ -13,17 +13,22 @@ from tests.support.application import sweep
 from tests.support.databases import run
 from tests.support.people_mails import AMINA, Postman
 from tests.support.settings import SECRET_KEYS as OLD
-from tests.support.types import Json
+from tests.support.types import Headers, Json
 
 NEW = "a-new-secret-that-is-only-for-tests-02"
 
 
 async def test_people_contacts_sessions_and_mails_come_under_the_newest_key(
-    client: httpx.AsyncClient, agree: Callable[..., Awaitable[Json]], postman: Postman, database: Database
+    client: httpx.AsyncClient,
+    agree: Callable[..., Awaitable[Json]],
+    sign_in: Callable[..., Awaitable[Headers]],
+    postman: Postman,
+    database: Database,
 ) -> None:
     await agree(consents=[{"organization": "movement", "given": True}])
     await sweep(database)
     await postman.bring()
+    await sign_in(AMINA)
     await client.post("/v1/sign-ins", json={"email": AMINA})
     connection = await database.pin()
     try:

@@ -91,7 +91,9 @@ async def test_who_agrees_to_something_is_known_from_then_on(
     assert (await client.post("/v1/me/consents", json=body, headers=nadia)).status_code == 201
     assert await run(database, "SELECT 1 FROM people") == [], "a refusal needs no address"
     assert (await client.post("/v1/me/consents", json=body | {"given": True}, headers=nadia)).status_code == 201
-    listed = await client.get("/v1/organizations/sisters/people", headers=data_officer)
+    movement = {"organization": "movement", "given": True}
+    assert (await client.post("/v1/me/consents", json=movement, headers=nadia)).status_code == 201
+    listed = await client.get("/v1/organizations/movement/people", headers=data_officer)
     assert [one["email"] for one in listed.json()["items"]] == [NADIA]
 
 

@@ -55,7 +55,7 @@ async def _shown(session: AsyncSession, ring: KeyRing, signer: bytes, row: Any) 
         given_name=personal.given_name,
         family_name=personal.family_name,
         country=row.country,
-        region=row.region or None,
+        region=personal.unlisted_region or row.region or None,
         postal_code=personal.postal_code or None,
         comment=personal.comment or None,
         consents=words,
