@@ -11,7 +11,9 @@ from app.kit.abuse.rate_limits import TooManyRequests
 from app.kit.crypto.sealing import KeyRing
 from app.kit.database.session import Session
 from app.kit.room_interface import services
+from app.kit.settings import KIBIBYTE
 from app.kit.text.locales import negotiate
+from app.kit.web.bodies import longest_body
 from app.kit.web.html_pages import Pages, read_form, require_same_site
 from app.people.account import devices, sessions, sign_ins
 from app.people.account.sign_ins import SignInRefused, SignInRequest
@@ -46,6 +48,7 @@ async def ask_to_sign_in(
 
 
 @router.post("/v1/sessions", status_code=201)
+@longest_body(32 * KIBIBYTE)
 async def sign_in(
     request: Request, response: Response, session: Session, ring: Ring, body: SessionBody
 ) -> NewSessionView:

@@ -119,7 +119,7 @@ async def show_petition(request: Request, session: Session, caller: Caller, peti
 
 @router.patch("/v1/petitions/{petition}", response_model=PetitionView, responses=MAY_WAIT)
 @audited("petition.change")
-@longest_body(160 * KIBIBYTE)
+@longest_body(640 * KIBIBYTE)
 async def change_petition(
     campaigner: Campaigner, session: Session, response: Response, petition: str, body: PetitionChanges
 ) -> PetitionView | Response:
