@@ -215,7 +215,7 @@ class PeopleMails(LeasedMails[_Opened, _Known]):
 
     async def _handed_over(self, session: AsyncSession, rows: Sequence[MailRow], moment: datetime) -> None:
         ids = sorted(row.id for row in rows if row.kind == "sign_in")
-        await session.execute(_MAILED, {"ids": ids, "now": moment})
+        await session.execute(_MAILED, {"ids": ids, "now": moment.replace(microsecond=0)})
 
     async def _done(self, session: AsyncSession, rows: Sequence[MailRow]) -> None:
         await session.execute(_DELETE, {"ids": sorted(row.id for row in rows)})

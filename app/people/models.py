@@ -1,4 +1,7 @@
-"""Tables: people, their consents, the texts they consented to, their sign-ins and sessions, and mails to them."""
+"""Tables: people, their consents, the texts they consented to, their sign-ins and sessions, and mails to them.
+
+What a person did when is kept to the second, in times and in ids.
+"""
 
 from datetime import datetime
 from typing import Literal, get_args
@@ -7,8 +10,8 @@ from uuid import UUID
 from sqlalchemy import CheckConstraint, ForeignKey, Index, LargeBinary, SmallInteger, UniqueConstraint, text
 from sqlalchemy.orm import Mapped, mapped_column
 
-from app.kit.clock import now
-from app.kit.database.ids import uuid7
+from app.kit.clock import now, this_second
+from app.kit.database.ids import uuid7, uuid7_of_second
 from app.kit.database.session import Base
 
 Purpose = Literal["news", "phone", "location"]
@@ -28,9 +31,9 @@ class Person(Base):
 
     signer: Mapped[bytes] = mapped_column(LargeBinary, primary_key=True)
     sealed: Mapped[bytes] = mapped_column(LargeBinary)
-    created_at: Mapped[datetime] = mapped_column(default=now)
-    updated_at: Mapped[datetime] = mapped_column(default=now, onupdate=now)
-    looked_at: Mapped[datetime] = mapped_column(default=now, index=True)
+    created_at: Mapped[datetime] = mapped_column(default=this_second)
+    updated_at: Mapped[datetime] = mapped_column(default=this_second, onupdate=this_second)
+    looked_at: Mapped[datetime] = mapped_column(default=this_second, index=True)
 
 
 class ConsentText(Base):
@@ -69,7 +72,7 @@ class Consent(Base):
         Index("ix_consents__organization_id", "organization_id", "purpose", "signer", "decided_at"),
     )
 
-    id: Mapped[UUID] = mapped_column(primary_key=True, default=uuid7)
+    id: Mapped[UUID] = mapped_column(primary_key=True, default=uuid7_of_second)
     signer: Mapped[bytes] = mapped_column(LargeBinary)
     organization_id: Mapped[UUID] = mapped_column(ForeignKey("organizations.id"))
     purpose: Mapped[str]
@@ -80,7 +83,7 @@ class Consent(Base):
     petition_id: Mapped[UUID | None]
     partner_id: Mapped[UUID | None] = mapped_column(ForeignKey("organizations.id"))
     page: Mapped[str | None]
-    created_at: Mapped[datetime] = mapped_column(default=now)
+    created_at: Mapped[datetime] = mapped_column(default=this_second)
     # The attempt to sign that brought it; none on one's own page, and before this was noted.
     attempt_id: Mapped[UUID | None]
 
@@ -115,10 +118,10 @@ class SignIn(Base):
         Index("ix_sign_ins__mailed_at", "signer", "mailed_at", postgresql_where=text("mailed_at IS NOT NULL")),
     )
 
-    id: Mapped[UUID] = mapped_column(primary_key=True, default=uuid7)
+    id: Mapped[UUID] = mapped_column(primary_key=True, default=uuid7_of_second)
     signer: Mapped[bytes] = mapped_column(LargeBinary, index=True)
     binding_digest: Mapped[bytes] = mapped_column(LargeBinary)
-    asked_at: Mapped[datetime] = mapped_column(default=now)
+    asked_at: Mapped[datetime] = mapped_column(default=this_second)
     expires_at: Mapped[datetime]
     used_at: Mapped[datetime | None]
     mailed_at: Mapped[datetime | None]
@@ -134,11 +137,11 @@ class PersonSession(Base):
 
     __tablename__ = "person_sessions"
 
-    id: Mapped[UUID] = mapped_column(primary_key=True, default=uuid7)
+    id: Mapped[UUID] = mapped_column(primary_key=True, default=uuid7_of_second)
     signer: Mapped[bytes] = mapped_column(LargeBinary, index=True)
     digest: Mapped[bytes] = mapped_column(LargeBinary, unique=True)
-    created_at: Mapped[datetime] = mapped_column(default=now)
-    last_used_at: Mapped[datetime] = mapped_column(default=now)
+    created_at: Mapped[datetime] = mapped_column(default=this_second)
+    last_used_at: Mapped[datetime] = mapped_column(default=this_second)
     expires_at: Mapped[datetime]
     ended_at: Mapped[datetime | None]
     sealed: Mapped[bytes | None] = mapped_column(LargeBinary)
@@ -160,10 +163,10 @@ class OutgoingMail(Base):
         Index("ix_mails__kind_due_at", "kind", "due_at", postgresql_where=text("due_at IS NOT NULL")),
     )
 
-    id: Mapped[UUID] = mapped_column(primary_key=True, default=uuid7)
+    id: Mapped[UUID] = mapped_column(primary_key=True, default=uuid7_of_second)
     kind: Mapped[str]
     signer: Mapped[bytes] = mapped_column(LargeBinary, index=True)
     sealed: Mapped[bytes] = mapped_column(LargeBinary)
     due_at: Mapped[datetime | None] = mapped_column(default=now)
     mail_count: Mapped[int] = mapped_column(SmallInteger, default=0)
-    created_at: Mapped[datetime] = mapped_column(default=now)
+    created_at: Mapped[datetime] = mapped_column(default=this_second)

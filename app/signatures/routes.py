@@ -20,6 +20,7 @@ from app.kit.web.asgi import Receive, Scope, Send
 from app.kit.web.bodies import json_body, longest_body, read_body
 from app.kit.web.caching import cached
 from app.organizations.auth import KEY_OPTIONAL, Caller
+from app.people.pseudonyms import own_signature_id
 from app.petitions import queries as petitions
 from app.petitions.directory import Entry
 from app.petitions.service import PetitionNotFound
@@ -82,9 +83,9 @@ def _answer(services: SigningServices, entry: Entry, signing: Signing) -> str:
     """
     status = "pending" if entry.confirmation == "email" else "confirmed"
     receipt = write_receipt(services.ring, signing.petition_id, signing.signer, signing.id)
-    at = f"/v1/petitions/{entry.slug}"
+    id_, at = own_signature_id(services.ring, signing.id), f"/v1/petitions/{entry.slug}"
     return (
-        f'{{"id":"{signing.id}","status":"{status}","receipt":"{receipt}","links":{{"petition":"{at}",'
+        f'{{"id":"{id_}","status":"{status}","receipt":"{receipt}","links":{{"petition":"{at}",'
         f'"count":"{at}/count","stream":"{at}/stream","withdraw":"{at}/withdrawals"}}}}'
     )
 

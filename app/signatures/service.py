@@ -5,7 +5,7 @@ from datetime import timedelta
 from uuid import UUID
 
 from app.kit.abuse.client_addresses import Address
-from app.kit.clock import now
+from app.kit.clock import now, this_second
 from app.kit.crypto.sealing import SealBrokenError
 from app.kit.problems import Conflict, Invalid, NotFound, Problem
 from app.people.consents import policy
@@ -83,7 +83,7 @@ async def sign(
     on_hold = await services.address_limits.hold(entry, digests)
     client, clear_text = digests.client if digests else None, entry.clear_text
     signing = prepare(
-        services.ring, entry.id, body, now(), address_digest=client, on_hold=on_hold, clear_text=clear_text
+        services.ring, entry.id, body, this_second(), address_digest=client, on_hold=on_hold, clear_text=clear_text
     )
     outcome = await services.engine.submit(signing)
     if outcome is Outcome.REFUSED or outcome is Outcome.WITHDRAWN:

@@ -43,6 +43,7 @@ from app.signatures.me.service import SignatureStore
 from app.signatures.moderation import invalidations, on_hold
 from app.signatures.services import SigningServices
 from tests.support.application import services_for
+from tests.support.attempts import told_id
 from tests.support.attempts_model import Attempt, Decision, Signer
 from tests.support.databases import run
 from tests.support.factories import insert_petition, person
@@ -375,7 +376,7 @@ class World:
         latest = self.latest(organization)
         mine = self.came_with(organization)
         assert {signer.given_name for signer in feed} <= {one.name for one in mine}
-        assert all(signer.signature_id in {one.id for one in mine} for signer in feed)
+        assert all(str(signer.signature_id) in {told_id(found.id, one.id) for one in mine} for signer in feed)
         known = {one.name for one in mine} | (self.own_names() if latest and latest.attempt is None else set())
         assert {one.given_name for one in page.items} <= known
         if latest is None or not latest.given:
@@ -383,8 +384,8 @@ class World:
             assert not page.items
             return
         assert len(page.items) == 1
-        told = {one.id for one in mine if one.proven and one.counts} if self.model.counts else set()
-        assert told <= {signer.signature_id for signer in feed} or organization not in PARTNERS
+        told = {told_id(found.id, one.id) for one in mine if one.proven and one.counts} if self.model.counts else set()
+        assert told <= {str(signer.signature_id) for signer in feed} or organization not in PARTNERS
 
     def came_with(self, organization: str) -> list[Attempt]:
         """Attempts whose consent to this organization is proven, or was brought by itself."""

@@ -16,6 +16,7 @@ from app.people.sealing import Details
 from app.signatures.background.withdrawal_messages import SIGNATURE_WITHDRAWN
 from app.signatures.signing.sealing import write_receipt
 from tests.support.application import sweep
+from tests.support.attempts import brought_id, own_id
 from tests.support.databases import run
 from tests.support.factories import insert_petition, person
 from tests.support.mailed_links import link_of, prove, sign_and_prove, token_of
@@ -154,7 +155,8 @@ async def test_a_partner_lays_no_mine_by_what_it_brings(
     (brought,) = await Poster(client, partnership).bring(item(1, **STRANGE, consents=TO_A))
     assert [one["given_name"] for one in (await told()).fed] == ["Mallory"]
     # She withdraws all that is said in her name, and signs again for nobody but the movement.
-    token = token_of(partnership.petition_id, AMINA, UUID(brought["signature_id"]))
+    id_ = await brought_id(database, partnership.organization_id, brought["signature_id"])
+    token = token_of(partnership.petition_id, AMINA, id_)
     assert (await client.post("/withdraw", data={"token": token})).status_code == 200
     assert (await told()).of_nobody
     await sign_and_prove(client, PETITION, person(1, **OWN))
@@ -176,8 +178,8 @@ async def test_her_own_link_proves_nothing_of_a_strangers(
     await prove(client, await link_of(client, signed["she"], AMINA), range(20))
     assert (await told()).of_nobody
     assert await kept(database) == dict.fromkeys(KEPT, 0)
-    (row,) = await run(database, "SELECT id::text, country, state, proven FROM signatures")
-    assert tuple(row) == (signed["she"]["id"], "UG", "confirmed", True)
+    (row,) = await run(database, "SELECT id, country, state, proven FROM signatures")
+    assert (own_id(row.id), *row[1:]) == (signed["she"]["id"], "UG", "confirmed", True)
     assert (await client.get("/v1/organizations/movement/people", headers=data_officer)).json()["items"] == []
     tally = (await client.get(f"/v1/petitions/{PETITION}/tally?by=country", headers=data_officer)).json()
     assert [(one["key"], one["signature_count"]) for one in tally["rows"]] == [("UG", 1)]
@@ -203,14 +205,18 @@ async def test_a_strangers_name_does_not_outlive_the_confirmed_one(
 Way = Callable[[httpx.AsyncClient, Database, Partner, Json], Awaitable[None]]
 
 
-async def _by_receipt(client: httpx.AsyncClient, _: Database, partnership: Partner, brought: Json) -> None:
-    receipt = write_receipt(RING, partnership.petition_id, signer_of(1), UUID(brought["signature_id"]))
+async def _by_receipt(client: httpx.AsyncClient, database: Database, partnership: Partner, brought: Json) -> None:
+    id_ = await brought_id(database, partnership.organization_id, brought["signature_id"])
+    receipt = write_receipt(RING, partnership.petition_id, signer_of(1), id_)
     body = {"receipt": receipt}
     assert (await client.post(f"/v1/petitions/{PETITION}/withdrawals", json=body)).status_code == 200
 
 
-async def _by_proven_receipt(client: httpx.AsyncClient, _: Database, partnership: Partner, brought: Json) -> None:
-    token = token_of(partnership.petition_id, AMINA, UUID(brought["signature_id"]))
+async def _by_proven_receipt(
+    client: httpx.AsyncClient, database: Database, partnership: Partner, brought: Json
+) -> None:
+    id_ = await brought_id(database, partnership.organization_id, brought["signature_id"])
+    token = token_of(partnership.petition_id, AMINA, id_)
     body = {"receipt": (await prove(client, token))["receipt"]}
     assert (await client.post(f"/v1/petitions/{PETITION}/withdrawals", json=body)).status_code == 200
 
@@ -222,8 +228,9 @@ async def _on_her_own_page(client: httpx.AsyncClient, database: Database, *_: An
     assert answer.status_code == 200, answer.text
 
 
-async def _by_mailed_link(client: httpx.AsyncClient, _: Database, partnership: Partner, brought: Json) -> None:
-    token = token_of(partnership.petition_id, AMINA, UUID(brought["signature_id"]))
+async def _by_mailed_link(client: httpx.AsyncClient, database: Database, partnership: Partner, brought: Json) -> None:
+    id_ = await brought_id(database, partnership.organization_id, brought["signature_id"])
+    token = token_of(partnership.petition_id, AMINA, id_)
     assert (await client.post("/withdraw", data={"token": token})).status_code == 200
 
 
@@ -234,13 +241,14 @@ async def test_withdrawing_takes_back_the_attested_consents_that_came_with_it_on
 ) -> None:  # fmt: skip
     (brought,) = await Poster(client, partnership).bring(item(1, consents=TO_A))
     assert all(await told())
+    id_ = await brought_id(database, partnership.organization_id, brought["signature_id"])
     await way(client, database, partnership, brought)
     assert (await told()).of_nobody
     assert await exact_counts(database) == {PETITION: 0}
-    entries = await run(database, "SELECT given, proven, attempt_id::text FROM consents ORDER BY id")
+    entries = await run(database, "SELECT given, proven, attempt_id FROM consents ORDER BY id")
     assert [tuple(row) for row in entries] == [
-        (True, False, brought["signature_id"]),
-        (False, False, brought["signature_id"]),
+        (True, False, id_),
+        (False, False, id_),
     ]
     assert await run(database, "SELECT 1 FROM contacts") == []
     withdrawn = [one.content for one in await pending(database, listening) if one.type == SIGNATURE_WITHDRAWN]

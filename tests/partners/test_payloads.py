@@ -20,6 +20,7 @@ from app.signatures.schemas import ImportedSigning
 from app.signatures.services import SigningServices
 from app.signatures.signing.prepare import prepare
 from tests.support.application import sweep
+from tests.support.attempts import attempt_id, told_id
 from tests.support.databases import run
 from tests.support.factories import insert_petition, person
 from tests.support.mailed_links import prove, sign_and_prove, token_of
@@ -151,7 +152,7 @@ async def test_a_signature_is_told_with_all_that_was_consented_to(
     (row,) = await run(database, "SELECT signed_at FROM signatures")
     signed_at = row[0].isoformat().replace("+00:00", "Z")
     assert signer == {
-        "signature_id": signed["id"],
+        "signature_id": told_id(partnership.organization_id, attempt_id(partnership.petition_id, signed)),
         "person_id": person_id(RING, partnership.organization_id, signer_of(1)),
         "petition_id": str(partnership.petition_id),
         "petition": partnership.petition,
@@ -177,7 +178,7 @@ async def test_each_organization_is_told_only_of_those_who_consented_to_it(
     mine, theirs = await signers(database, listening), await signers(database, others)
     assert [signer["given_name"] for signer in mine] == ["Given0"]
     assert [signer["given_name"] for signer in theirs] == ["Given0", "Given1"]
-    assert mine[0]["signature_id"] == theirs[0]["signature_id"]
+    assert mine[0]["signature_id"] != theirs[0]["signature_id"]
     assert mine[0]["person_id"] != theirs[0]["person_id"]
 
 
@@ -236,7 +237,7 @@ async def test_of_whoever_withdraws_nothing_is_told_but_that(
     assert counted is None
     assert withdrawn is not None
     assert withdrawn["data"] == {
-        "signature_id": signed["id"],
+        "signature_id": told_id(partnership.organization_id, attempt_id(partnership.petition_id, signed)),
         "person_id": person_id(RING, partnership.organization_id, signer_of(1)),
         "petition_id": str(partnership.petition_id),
         "petition": partnership.petition,
@@ -272,8 +273,11 @@ async def test_who_signs_again_after_withdrawing_is_told_of_by_the_new_signature
     await client.post(first["links"]["withdraw"], json={"receipt": first["receipt"]})
     second = await sign_with_consent(client, 1)
     await sweep(database)
-    assert {signer["signature_id"] for signer in await signers(database, listening)} == {second["id"]}
-    assert [data["signature_id"] for data in await pending_data(database, listening, WITHDRAWN)] == [first["id"]]
+    former, latter = [
+        told_id(partnership.organization_id, attempt_id(partnership.petition_id, one)) for one in (first, second)
+    ]
+    assert {signer["signature_id"] for signer in await signers(database, listening)} == {latter}
+    assert [data["signature_id"] for data in await pending_data(database, listening, WITHDRAWN)] == [former]
     assert [message.type for message in await pending(database)] == [COUNTED, WITHDRAWN, COUNTED]
 
 
@@ -329,8 +333,8 @@ async def test_what_its_key_does_not_open_is_left_out(
     await sign_with_consent(client, 1)
     second = await sign_with_consent(client, 2)
     await sweep(database)
-    broken = RING.current_id + b"x" * 60
-    await run(database, "UPDATE signatures SET sealed = :sealed WHERE id = :id", sealed=broken, id=second["id"])
+    id_, broken = attempt_id(partnership.petition_id, second), RING.current_id + b"x" * 60
+    await run(database, "UPDATE signatures SET sealed = :sealed WHERE id = :id", sealed=broken, id=id_)
     assert [signer["given_name"] for signer in await signers(database, listening)] == ["Given1"]
 
 

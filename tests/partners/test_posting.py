@@ -3,7 +3,6 @@
 import gzip
 import json
 from datetime import timedelta
-from uuid import UUID
 
 import httpx
 import pytest
@@ -11,6 +10,7 @@ import pytest
 from app.kit.clock import now
 from app.kit.database.session import Database
 from tests.support.application import sweep
+from tests.support.attempts import brought_id, told_id
 from tests.support.databases import run
 from tests.support.factories import insert_petition, person
 from tests.support.mailed_links import prove, sign_and_prove, token_of
@@ -45,10 +45,10 @@ async def test_one_signature_an_array_and_lines_are_taken_alike(poster: Poster, 
 
 async def test_a_result_names_the_signature_and_the_partners_own_id(poster: Poster, database: Database) -> None:
     first, second = await poster.bring(item(1), item(2, id=None))
-    ((id_, partner_id),) = await run(
-        database, f"SELECT id, partner_id FROM signatures WHERE id = '{first['signature_id']}'"
-    )
-    assert first == {"index": 0, "id": "crm:1", "status": "counted", "signature_id": str(id_)}
+    id_ = await brought_id(database, poster.partner.organization_id, first["signature_id"])
+    ((partner_id,),) = await run(database, "SELECT partner_id FROM signatures WHERE id = :id", id=id_)
+    told = told_id(poster.partner.organization_id, id_)
+    assert first == {"index": 0, "id": "crm:1", "status": "counted", "signature_id": told}
     assert partner_id == poster.partner.organization_id
     assert "id" not in second
     assert second["signature_id"] != first["signature_id"]
@@ -252,7 +252,8 @@ async def test_consents_are_those_of_the_terms_and_those_to_the_partner_itself_r
         "SELECT o.slug, c.given, c.proven, c.partner_id, c.petition_id, c.attempt_id FROM consents c"
         " JOIN organizations o ON o.id = c.organization_id ORDER BY c.proven, o.slug",
     )
-    brought = (poster.partner.organization_id, poster.partner.petition_id, UUID(results[0]["signature_id"]))
+    id_ = await brought_id(database, poster.partner.organization_id, results[0]["signature_id"])
+    brought = (poster.partner.organization_id, poster.partner.petition_id, id_)
     # It vouches for nobody but itself: the others hear of it once the person has followed their link.
     assert [tuple(row) for row in entered] == [(poster.partner.slug, True, False, *brought)]
     email = str(person(0)["email"])

@@ -5,7 +5,6 @@ import json
 import time
 from collections.abc import Iterator, Sequence
 from typing import Any
-from uuid import UUID
 
 import httpx
 import pytest
@@ -23,6 +22,7 @@ from app.partners.inbound.items import NoSignature
 from app.partners.inbound.services import InboundServices
 from app.signatures.engine.bulk import BATCH_LIMIT
 from tests.support.application import sweep
+from tests.support.attempts import brought_id, told_id
 from tests.support.databases import run
 from tests.support.mailed_links import prove, token_of
 from tests.support.partner_posts import Poster, item, lines, problem_slug
@@ -56,7 +56,7 @@ async def test_what_is_pending_is_not_replaced_by_its_own_partner_and_keeps_its_
     assert (first["status"], again["status"]) == ("pending", "duplicate")
     assert await _rows(database) == before
     # The link of the one mail there is.
-    id_ = UUID(first["signature_id"])
+    id_ = await brought_id(database, poster.partner.organization_id, first["signature_id"])
     await prove(poster.client, token_of(poster.partner.petition_id, given["email"], id_), [0])
     await sweep(database)
     ((organization_id, partner_id, proven),) = await run(
@@ -77,7 +77,7 @@ async def test_somebody_twice_is_pending_once_wherever_a_batch_ends(poster: Post
     assert twins == [5, BATCH_LIMIT + 2]
     assert {result["status"] for index, result in enumerate(results) if index not in twins} == {"pending"}
     ids = {result["signature_id"] for result in results if result["status"] == "pending"}
-    assert ids == {str(row.id) for row in await _rows(database)}
+    assert ids == {told_id(poster.partner.organization_id, row.id) for row in await _rows(database)}
 
 
 async def test_petitions_that_are_unknown_are_asked_for_together(

@@ -12,6 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.kit.clock import now
 from app.kit.crypto.sealing import KeyRing
+from app.kit.database import ids
 from app.kit.database.ids import uuid7
 from app.kit.database.session import Database
 from app.organizations.models import Organization
@@ -27,6 +28,7 @@ from app.people.schemas import Consent
 from app.people.sealing import Details
 from app.settings import Settings
 from tests.support.application import sweep
+from tests.support.attempts import attempt_id
 from tests.support.databases import run
 from tests.support.factories import person as somebody
 from tests.support.mailed_links import link_of, prove
@@ -461,7 +463,7 @@ async def test_names_that_are_proven_replace_those_that_are_not_and_stay(
 
 LEDGER = (
     "SELECT c.signer, c.organization_id, c.given, t.version, c.page, c.petition_id IS NOT NULL, c.proven,"
-    " c.attempt_id::text FROM consents c JOIN consent_texts t ON t.id = c.text_id"
+    " c.attempt_id, c.petition_id FROM consents c JOIN consent_texts t ON t.id = c.text_id"
 )
 
 
@@ -478,7 +480,8 @@ async def test_consents_that_the_mailed_link_has_proven_reach_the_ledger(
     signed = await agree(consents=[consent])
     await sweep(database)
     (row,) = await run(database, LEDGER)
-    assert tuple(row) == (ring.digest(AMINA), sisters.id, True, "en-1", "example.org/sign", True, True, signed["id"])
+    id_ = attempt_id(row.petition_id, signed)
+    assert row[:8] == (ring.digest(AMINA), sisters.id, True, "en-1", "example.org/sign", True, True, id_)
 
 
 @pytest.mark.parametrize("proven", [True, False], ids=["not ticked", "not followed"])
@@ -569,3 +572,31 @@ async def test_who_asks_is_read_once_for_many(database: Database, sisters: Organ
     assert policies.peek("sisters") is found
     assert await policies.get("nobody") is None
     assert isinstance((await policies.get("movement") or found).id, UUID)
+
+
+async def test_of_decisions_of_one_second_the_one_entered_later_counts_whichever_process_enters_it(
+    database: Database, ring: KeyRing, sisters: Organization, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    signer = ring.digest(AMINA)
+    for number in range(40):
+        # Each of another process, whose ids are in no order with those of the others.
+        monkeypatch.setattr(ids, "_of_second", ids._OfSecond())
+        async with database.transaction() as session:
+            given = number % 2 == 0
+            decided = await consents.decide(session, ring, signer, sisters.id, "news", given=given)
+            assert (decided.given, decided.decided_at.microsecond) == (given, 0)
+    entries = await run(database, "SELECT given, decided_at FROM consents ORDER BY decided_at, id")
+    assert [row.given for row in entries] == [True, False] * 20
+    assert len({row.decided_at for row in entries}) < 40, "some were made within one second"
+
+
+async def test_a_decision_follows_one_that_the_version_before_has_dated_more_finely(
+    database: Database, ring: KeyRing, sisters: Organization
+) -> None:
+    signer = ring.digest(AMINA)
+    former = now().replace(microsecond=0) + timedelta(seconds=1, microseconds=-1)
+    async with database.transaction() as session:
+        await enter(session, ring, [Entry(signer, sisters.id, "news", True, None, former)])
+        decided = await consents.decide(session, ring, signer, sisters.id, "news", given=False)
+    assert not decided.given
+    assert decided.decided_at >= former

@@ -25,10 +25,11 @@ from app.signatures.me import service as own
 from app.signatures.schemas import SigningBody
 from app.signatures.signing.prepare import prepare
 from tests.support.application import running_worker, serving
-from tests.support.attempts import prove
+from tests.support.attempts import own_id, prove
 from tests.support.databases import run, wait_until
 from tests.support.factories import insert_petition, people_like, person
 from tests.support.people_mails import TEMPLATES, Postman, token_in
+from tests.support.settings import RING
 from tests.support.tallies import exact_counts
 from tests.support.types import Json
 
@@ -207,12 +208,12 @@ async def _asked_and_proven(
     asked = await run(
         database, "SELECT id FROM signature_attempts WHERE due_mail = 'confirm_signature' AND held IS NULL"
     )
-    assert {str(row.id) for row in asked} == {answer.json()["id"] for answer in hers}
+    assert {own_id(row.id) for row in asked} == {answer.json()["id"] for answer in hers}
     silent = """SELECT due_mail FROM signatures WHERE held
         UNION ALL SELECT due_mail FROM signature_attempts WHERE held"""
     assert await run(database, silent) == [(None,)] * 4
     assert await exact_counts(database) == {"end-the-ban": 0}
-    await prove(client, petition_id, person(1), hers[0].json()["id"])
+    await prove(client, petition_id, person(1), hers[0].json())
     assert (await run(database, HELD))[0][0] == 2
     assert await exact_counts(database) == {"end-the-ban": 1}
 
@@ -241,7 +242,7 @@ async def test_nobody_sees_on_their_own_page_that_they_are_held(
         await sign(client, body)
     signer = settings.key_ring.digest("person.1@example.org")
     async with database.transaction() as session:
-        (mine,) = await own.signatures_of(session, signer)
+        (mine,) = await own.signatures_of(session, RING, signer)
     assert mine.state == "confirmed"
 
 

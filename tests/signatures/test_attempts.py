@@ -21,7 +21,7 @@ from app.signatures.schemas import ImportedSigning
 from app.signatures.services import SigningServices
 from app.signatures.signing.prepare import prepare
 from tests.support.application import serving
-from tests.support.attempts import link_of, prove, signer_of
+from tests.support.attempts import attempt_id, link_of, own_id, prove, signer_of
 from tests.support.databases import run
 from tests.support.factories import insert_petition, people_like, person
 from tests.support.invalidations import AT, apply_all, change_state, claimed_lane, insert_invalidation, prepared_signing
@@ -66,13 +66,13 @@ async def exact_count(database: Database) -> int:
 
 
 async def standing(database: Database) -> tuple[str, str, str, bool]:
-    """The id, country and state of the attempt that stands, and whether it is proven."""
+    """The id, as its signer is told it, country and state of the attempt that stands, and whether it is proven."""
     ((id_, country, state, is_proven),) = await run(database, STANDING)
-    return str(id_), country, state, bool(is_proven)
+    return own_id(id_), country, state, bool(is_proven)
 
 
 async def waiting(database: Database) -> list[str]:
-    return [str(row.id) for row in await run(database, WAITING)]
+    return [own_id(row.id) for row in await run(database, WAITING)]
 
 
 def brought(petition_id: UUID, partner_id: UUID = PARTNER, body: Json = AMINA) -> Signing:
@@ -105,14 +105,16 @@ async def test_nobody_who_signed_before_others_takes_their_signatures_away(
     strangers = [(await sign(body | {"country": "FR"})).json() for body in crowd]
     hers = [(await sign(body)).json() for body in crowd]
     assert await exact_count(database) == 20
-    for told in strangers:
-        await withdraw(told["receipt"])
+    for one in strangers:
+        await withdraw(one["receipt"])
         assert await exact_count(database) == 20
     rows = await run(database, "SELECT id, country, state FROM signatures")
-    assert {(str(row.id), row.country, row.state) for row in rows} == {(one["id"], "UG", "confirmed") for one in hers}
+    assert {(own_id(row.id), row.country, row.state) for row in rows} == {
+        (one["id"], "UG", "confirmed") for one in hers
+    }
     assert await waiting(database) == []
-    for told in hers:
-        await withdraw(told["receipt"])
+    for one in hers:
+        await withdraw(one["receipt"])
     assert await exact_count(database) == 0
 
 
@@ -124,7 +126,7 @@ async def test_what_is_proven_stands_and_what_is_not_never_takes_its_place(
     assert await standing(database) == (strangers["id"], "FR", "confirmed", False)
     hers = (await sign(AMINA)).json()
     assert await standing(database) == (strangers["id"], "FR", "confirmed", False), "nothing moves before the proof"
-    await prove(client, petition_id, AMINA, hers["id"])
+    await prove(client, petition_id, AMINA, hers)
     mine = (hers["id"], "UG", "confirmed", True)
     assert await standing(database) == mine
     assert await exact_count(database) == 1
@@ -149,16 +151,16 @@ async def test_the_next_stands_when_what_nobody_has_proven_is_withdrawn(
     await commit(database, [next_], origin)
     # An import counts at once; so it stands already where what it met waits for its mail.
     imported = origin is Origin.IMPORT and confirmation == "email"
-    assert (await standing(database))[0] == (str(next_.id) if imported else strangers["id"])
+    assert (await standing(database))[0] == (own_id(next_.id) if imported else strangers["id"])
     assert await exact_count(database) == (1 if confirmation == "none" or imported else 0)
     answer = await client.post(f"{AT}/withdrawals", json={"receipt": strangers["receipt"]})
     assert answer.status_code == 200
     state = "confirmed" if confirmation == "none" or imported else "pending"
-    assert await standing(database) == (str(next_.id), "UG", state, False)
+    assert await standing(database) == (own_id(next_.id), "UG", state, False)
     assert await waiting(database) == []
     assert await exact_count(database) == (1 if state == "confirmed" else 0)
     await prove(client, petition_id, AMINA, next_.id)
-    assert await standing(database) == (str(next_.id), "UG", "confirmed", True)
+    assert await standing(database) == (own_id(next_.id), "UG", "confirmed", True)
     assert await exact_count(database) == 1
 
 
@@ -166,11 +168,11 @@ async def test_the_latest_proof_holds_and_its_receipt_withdraws_all(
     client: httpx.AsyncClient, sign: Sign, withdraw: Withdraw, petition_id: UUID, database: Database
 ) -> None:
     first, second = [(await sign(AMINA | {"country": country})).json() for country in ("UG", "KE")]
-    receipt = await prove(client, petition_id, AMINA, first["id"])
-    await prove(client, petition_id, AMINA, second["id"])
+    receipt = await prove(client, petition_id, AMINA, first)
+    await prove(client, petition_id, AMINA, second)
     assert await standing(database) == (second["id"], "KE", "confirmed", True)
     # The link that was followed before changes nothing.
-    await prove(client, petition_id, AMINA, first["id"])
+    await prove(client, petition_id, AMINA, first)
     assert await standing(database) == (second["id"], "KE", "confirmed", True)
     assert await exact_count(database) == 1
     # A receipt that was proven once takes back all, whatever was proven since.
@@ -179,7 +181,7 @@ async def test_the_latest_proof_holds_and_its_receipt_withdraws_all(
     assert await waiting(database) == []
     again = (await sign(AMINA)).json()
     assert await exact_count(database) == 0
-    await prove(client, petition_id, AMINA, again["id"])
+    await prove(client, petition_id, AMINA, again)
     assert await exact_count(database) == 1
 
 
@@ -194,17 +196,17 @@ async def test_eight_wait_at_the_most_and_of_the_client_that_has_most_the_oldest
     hers = await sign_from(client, "198.51.100.1")
     strangers = [await sign_from(client, "192.0.2.1", MALLORY) for _ in range(MOST_WAITING + 4)]
     left = await waiting(database)
-    assert left == sorted([hers["id"], *(one["id"] for one in strangers[-7:])])
+    assert sorted(left) == sorted([hers["id"], *(one["id"] for one in strangers[-7:])])
     assert await exact_count(database) == 1
     # Those who have one each keep it, until there are eight of them.
     others = [await sign_from(client, f"192.0.2.{number}", MALLORY) for number in range(2, 8)]
-    assert await waiting(database) == sorted([hers["id"], strangers[-1]["id"], *(one["id"] for one in others)])
+    assert sorted(await waiting(database)) == sorted([hers["id"], strangers[-1]["id"], *(one["id"] for one in others)])
     again = await sign_from(client, "192.0.2.7", MALLORY)
     left = await waiting(database)
     assert (len(left), hers["id"] in left, again["id"] in left, others[-1]["id"] in left) == (8, True, True, False)
-    gone = await client.post("/v1/confirmations", json={"token": link_of(petition_id, AMINA, strangers[0]["id"])})
+    gone = await client.post("/v1/confirmations", json={"token": link_of(petition_id, AMINA, strangers[0])})
     assert (gone.status_code, gone.json()["type"]) == (410, "urn:multitude:problem:signature-gone")
-    await prove(client, petition_id, AMINA, hers["id"])
+    await prove(client, petition_id, AMINA, hers)
     assert await standing(database) == (hers["id"], "UG", "confirmed", True)
     assert await exact_count(database) == 1
 
@@ -252,9 +254,9 @@ async def test_a_withdrawal_on_the_own_page_ends_all_and_only_a_proof_counts_aft
     assert await exact_count(database) == 0
     asked = "SELECT due_mail FROM signatures UNION ALL SELECT due_mail FROM signature_attempts WHERE state = 'pending'"
     assert await run(database, asked) == [("confirm_signature",)] * 2, "each is asked, though the petition asks nobody"
-    gone = await client.post("/v1/confirmations", json={"token": link_of(petition_id, AMINA, hers["id"])})
+    gone = await client.post("/v1/confirmations", json={"token": link_of(petition_id, AMINA, hers)})
     assert gone.status_code == 410
-    await prove(client, petition_id, AMINA, again["id"])
+    await prove(client, petition_id, AMINA, again)
     assert await standing(database) == (again["id"], "UG", "confirmed", True)
     assert await exact_count(database) == 1
 
@@ -266,7 +268,7 @@ async def test_who_has_withdrawn_is_brought_again_unless_they_have_proven_it(
     is_proven: bool,
 ) -> None:  # fmt: skip
     told = (await sign(AMINA)).json()
-    await withdraw(await prove(client, petition_id, AMINA, told["id"]) if is_proven else told["receipt"])
+    await withdraw(await prove(client, petition_id, AMINA, told) if is_proven else told["receipt"])
     assert await exact_count(database) == 0
     again = [brought(petition_id) if origin is Origin.PARTNER else prepared_signing(petition_id, AMINA)]
     expected = [Outcome.WITHDRAWN] if is_proven else [Outcome.COUNTED]
@@ -281,7 +283,7 @@ async def test_one_can_take_back_from_a_petition_that_was_removed(
     room: SigningServices, way: str,
 ) -> None:  # fmt: skip
     told = (await sign(AMINA)).json()
-    token = link_of(petition_id, AMINA, told["id"])
+    token = link_of(petition_id, AMINA, told)
     await run(database, "UPDATE petitions SET moderation = 'removed'")
     await room.directory.refresh("end-the-ban")
     assert (await client.get(AT)).status_code == 404
@@ -302,25 +304,25 @@ async def test_one_can_take_back_from_a_petition_that_was_removed(
 async def test_who_stands_is_invalidated_and_the_next_that_counts_stands_until_it_is_undone(
     client: httpx.AsyncClient, sign: Sign, petition_id: UUID, database: Database, campaigner: Headers
 ) -> None:
-    strangers, hers = [(await sign(body)).json()["id"] for body in (MALLORY, AMINA)]
+    strangers, hers = [attempt_id(petition_id, (await sign(body)).json()) for body in (MALLORY, AMINA)]
     await sign(person(2))
     # As staff of the version before could: so few cannot be drafted any more.
     view = {"id": await insert_invalidation(database, petition_id, countries=["FR"])}
     assert set(await apply_all(database, petition_id)) == {2}
     rows = "SELECT id, country, state FROM signatures WHERE signer = :signer"
     ((id_, *stands),) = await run(database, rows, signer=signer_of(AMINA))
-    assert (str(id_), stands) == (hers, ["UG", "confirmed"])
-    assert await run(database, "SELECT id, state FROM signature_attempts") == [(UUID(strangers), "invalidated")]
+    assert (id_, stands) == (hers, ["UG", "confirmed"])
+    assert await run(database, "SELECT id, state FROM signature_attempts") == [(strangers, "invalidated")]
     await change_state(client, campaigner, view, "undo")
     assert set(await apply_all(database, petition_id)) == {2}
-    assert await run(database, "SELECT id, state FROM signature_attempts") == [(UUID(strangers), "confirmed")]
+    assert await run(database, "SELECT id, state FROM signature_attempts") == [(strangers, "confirmed")]
     assert await exact_count(database) == 2
 
 
 async def test_a_proven_attempt_that_is_restored_takes_its_place_again(
     client: httpx.AsyncClient, sign: Sign, petition_id: UUID, database: Database, campaigner: Headers
 ) -> None:
-    strangers, hers = [(await sign(body)).json()["id"] for body in (MALLORY, AMINA)]
+    strangers, hers = [attempt_id(petition_id, (await sign(body)).json()) for body in (MALLORY, AMINA)]
     await prove(client, petition_id, AMINA, hers)
     await sign(person(2, "FR"))
     # As staff of the version before could: so few cannot be drafted any more.
@@ -331,8 +333,8 @@ async def test_a_proven_attempt_that_is_restored_takes_its_place_again(
     await apply_all(database, petition_id)
     assert await exact_count(database) == 2
     rows = "SELECT id, country, proven FROM signatures WHERE signer = :signer"
-    assert await run(database, rows, signer=signer_of(AMINA)) == [(UUID(hers), "UG", True)]
-    assert await waiting(database) == [strangers]
+    assert await run(database, rows, signer=signer_of(AMINA)) == [(hers, "UG", True)]
+    assert await waiting(database) == [own_id(strangers)]
 
 
 async def test_all_attempts_a_rule_matches_are_invalidated_and_only_a_proof_counts_beside_them(
@@ -346,13 +348,13 @@ async def test_all_attempts_a_rule_matches_are_invalidated_and_only_a_proof_coun
     assert await run(database, "SELECT state FROM signature_attempts") == [("invalidated",)]
     hers = (await sign(AMINA)).json()
     assert await exact_count(database) == 1
-    await prove(client, petition_id, AMINA, hers["id"])
+    await prove(client, petition_id, AMINA, hers)
     assert await exact_count(database) == 2
     await change_state(client, campaigner, view, "undo")
     await apply_all(database, petition_id)
     assert await exact_count(database) == 2
     rows = "SELECT id FROM signatures WHERE signer = :signer"
-    assert await run(database, rows, signer=signer_of(AMINA)) == [(UUID(hers["id"]),)]
+    assert await run(database, rows, signer=signer_of(AMINA)) == [(attempt_id(petition_id, hers),)]
 
 
 @pytest.mark.parametrize("confirmation", ["none", "email"])
@@ -368,8 +370,8 @@ async def test_attempts_on_hold_that_wait_are_released_too(
     held = [prepared_signing(petition_id, MALLORY, on_hold=True) for _ in range(3)]
     for one in held:
         await commit(database, [one])
-    assert (await standing(database))[:3] == (str(held[0].id), "FR", "pending")
-    assert await waiting(database) == [str(one.id) for one in held[1:]]
+    assert (await standing(database))[:3] == (own_id(held[0].id), "FR", "pending")
+    assert await waiting(database) == [own_id(one.id) for one in held[1:]]
     due = "SELECT due_mail, held FROM signatures UNION ALL SELECT due_mail, held FROM signature_attempts"
     assert await run(database, due) == [(None, True)] * 3
     assert (await client.post(f"{AT}/held/release", headers=campaigner)).status_code == 200
@@ -460,7 +462,7 @@ async def test_many_who_sign_confirm_and_withdraw_in_one_name_at_once_count_once
     told = [answer.json() for answer in answers]
     assert await exact_count(database) == 1
     assert len(await waiting(database)) == 7
-    receipts = await asyncio.gather(*(prove(client, petition_id, AMINA, one["id"]) for one in told[:4]))
+    receipts = await asyncio.gather(*(prove(client, petition_id, AMINA, one) for one in told[:4]))
     assert await exact_count(database) == 1
     assert (await standing(database))[3] is True
     await asyncio.gather(*(withdraw(one["receipt"]) for one in told))
@@ -482,7 +484,7 @@ async def test_a_confirmation_is_answered_alike_again_and_says_what_is_not_there
         for expected in (Outcome.CONFIRMED, Outcome.DUPLICATE, Outcome.DUPLICATE):
             told = (await confirm(lane, [*confirmations, unknown])).outcomes
             assert told == [expected, expected, Outcome.NOTHING]
-            assert (await standing(database))[:2] == (str(signings[1].id), "FR")
+            assert (await standing(database))[:2] == (own_id(signings[1].id), "FR")
             assert await exact_count(database) == 1
 
 
@@ -495,7 +497,7 @@ async def test_the_page_shows_what_would_be_confirmed_with_a_box_for_each_consen
     await sign(AMINA)
     consents = [{"organization": "movement", "given": True}]
     strangers = (await sign(MALLORY | {"consents": consents, "postal_code": "256", "region": "Gulu"})).json()
-    token = link_of(petition_id, AMINA, strangers["id"])
+    token = link_of(petition_id, AMINA, strangers)
     page = (await client.get(f"/confirm?token={token}", headers={"Accept-Language": "en"})).text
     for shown in ("Mallory", "Family1", "FR", "Gulu", "256", "Not hers", "End the ban", 'name="consent" value="0"'):
         assert shown in page
@@ -507,7 +509,9 @@ async def test_the_page_shows_what_would_be_confirmed_with_a_box_for_each_consen
     assert await run(database, "SELECT 1 FROM signature_attempts WHERE proven") == []
     answer = await client.post("/confirm", data={"token": token, "consent": "0"})
     assert answer.status_code == 200
-    assert await run(database, "SELECT id, accepted_consents FROM signatures") == [(UUID(strangers["id"]), 1)]
+    assert await run(database, "SELECT id, accepted_consents FROM signatures") == [
+        (attempt_id(petition_id, strangers), 1)
+    ]
     page = (await client.get(f"/confirm?token={token}")).text
     assert "Mallory" not in page, "once it is proven, the link shows no more than that"
     assert await exact_count(database) == 1

@@ -15,7 +15,7 @@ from app.signatures.engine.signings import Outcome, Signing
 from app.signatures.schemas import ImportedSigning
 from app.signatures.services import SigningServices
 from app.signatures.signing.prepare import prepare
-from tests.support.attempts import link_of, prove
+from tests.support.attempts import attempt_id, link_of, prove
 from tests.support.databases import run
 from tests.support.factories import insert_petition, person
 from tests.support.tallies import exact_counts
@@ -61,9 +61,9 @@ async def test_whoever_has_proven_that_they_withdraw_is_not_brought_back(
     petition_id = await insert_petition(database)
     signings = prepared(room, petition_id, [1])
     signed = (await client.post("/v1/petitions/end-the-ban/signatures", json=person(1))).json()
-    receipt = link_of(petition_id, person(1), signed["id"])
+    receipt = link_of(petition_id, person(1), signed)
     if by == "the receipt of a confirmation":
-        receipt = await prove(client, petition_id, person(1), signed["id"])
+        receipt = await prove(client, petition_id, person(1), signed)
     await client.post(signed["links"]["withdraw"], json={"receipt": receipt})
     assert await room.engine.bulk.submit(signings) == [Outcome.WITHDRAWN]
     assert await room.engine.bulk.submit(signings) == [Outcome.WITHDRAWN]
@@ -161,7 +161,7 @@ async def test_what_is_pending_stands_beside_what_another_partner_brings_and_who
         assert await run(database, standing) == [(first[0].id, PARTNER, "pending")]
         assert await run(database, waiting) == [
             (second[0].id, ANOTHER, "pending", "confirm_signature"),
-            (UUID(signed["id"]), None, "pending", "confirm_signature"),
+            (attempt_id(petition_id, signed), None, "pending", "confirm_signature"),
         ]
 
     await stand()

@@ -21,7 +21,7 @@ from app.signatures.background.consents import ConsentRecorder
 from app.signatures.background.mails import SignatureMails
 from app.signatures.signing.sealing import unseal, write_link
 from tests.support.application import running_worker, serving
-from tests.support.attempts import link_of, prove
+from tests.support.attempts import link_of, own_id, prove
 from tests.support.databases import run, wait_until
 from tests.support.factories import insert_petition, people_like, person
 from tests.support.people_mails import TEMPLATES, token_in
@@ -236,7 +236,7 @@ async def test_a_signature_is_asked_about_five_times_at_the_most_by_whoever_hold
     client: httpx.AsyncClient, petition_id: UUID, settings: Settings, database: Database
 ) -> None:
     told = await sign(client)
-    await prove(client, petition_id, AMINA, told["id"])
+    await prove(client, petition_id, AMINA, told)
     source = SignatureMails(database, settings, TEMPLATES, None)
     kinds = []
     for _ in range(7):
@@ -253,11 +253,11 @@ async def test_the_first_receipt_of_what_was_proven_has_the_mailbox_asked_also_w
 ) -> None:
     first, second = [await sign(client) for _ in range(2)]
     for told in (first, second):
-        await prove(client, petition_id, AMINA, told["id"])
+        await prove(client, petition_id, AMINA, told)
     await withdraw(client, first["receipt"])
     assert await exact_counts(database) == {"end-the-ban": 1}
     (letter,) = (await SignatureMails(database, settings, TEMPLATES, None).claim(10)).mails
-    assert (letter.kind, str(letter.id)) == ("confirm_withdrawal", first["id"])
+    assert (letter.kind, own_id(letter.id)) == ("confirm_withdrawal", first["id"])
     assert letter.mail is not None
     await withdraw(client, token_in(letter.mail))
     assert await exact_counts(database) == {"end-the-ban": 0}
@@ -274,10 +274,10 @@ async def test_no_mail_says_what_a_stranger_has_typed(
     fields = ("given_name", "family_name", "comment", "region", "postal_code")
     body = AMINA | {"consents": AGREED} | dict(zip(fields, typed, strict=True))
     if kind == "already_signed":
-        await prove(client, petition_id, AMINA, (await sign(client))["id"])
+        await prove(client, petition_id, AMINA, await sign(client))
     told = await sign(client, body)
     if kind == "confirm_withdrawal":
-        await prove(client, petition_id, AMINA, told["id"])
+        await prove(client, petition_id, AMINA, told)
         await withdraw(client, told["receipt"])
     (letter,) = (await SignatureMails(database, settings, TEMPLATES, None).claim(10)).mails
     assert letter.kind == kind
@@ -444,7 +444,7 @@ async def test_a_confirmation_that_names_no_consent_accepts_none_now_and_later(
     client: httpx.AsyncClient, petition_id: UUID, database: Database, settings: Settings, again: tuple[int, ...]
 ) -> None:
     told = await sign(client, AMINA | {"consents": AGREED})
-    token = link_of(petition_id, AMINA, told["id"])
+    token = link_of(petition_id, AMINA, told)
     assert (await confirm(client, token)).status_code == 200
     assert (await confirm(client, token, *again)).status_code == 200
     async with database.transaction() as session:

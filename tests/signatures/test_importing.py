@@ -245,14 +245,14 @@ async def test_whoever_has_proven_that_they_withdraw_stays_withdrawn(
 ) -> None:
     await bring(csv_of(*CROWD))
     told = (await sign(person(7))).json()
-    receipt = await prove(client, petition_id, person(7), told["id"])
+    receipt = await prove(client, petition_id, person(7), told)
     await client.post(told["links"]["withdraw"], json={"receipt": receipt})
     assert await bring(csv_of(*CROWD, person(7))) == (6, 0, 6, 0, {})
     assert await exact_counts(database) == {"end-the-ban": 5}
     again = await sign(person(7))
     assert again.status_code == 201
     assert await exact_counts(database) == {"end-the-ban": 5}, "only a proof counts from then on"
-    await prove(client, petition_id, person(7), again.json()["id"])
+    await prove(client, petition_id, person(7), again.json())
     assert await exact_counts(database) == {"end-the-ban": 6}
 
 

@@ -22,6 +22,7 @@ from app.signatures.engine.withdraw import withdraw
 from app.signatures.moderation import rules
 from app.signatures.moderation.schemas import RULE_FIELDS, RuleBody
 from app.signatures.reading.disclosure import about, draw
+from tests.support.attempts import signer_of
 from tests.support.databases import run
 from tests.support.factories import insert_petition, person
 from tests.support.invalidations import (
@@ -198,6 +199,9 @@ async def test_who_signs_after_it_was_applied_is_not_touched(
     view = await draft_invalidation(client, campaigner, countries=["UG"])
     await change_state(client, campaigner, view, "apply")
     await sign(person(100, "UG"))
+    # When somebody signed is kept to the second.
+    last = "UPDATE signatures SET signed_at = signed_at + interval '1 s' WHERE signer = :signer"
+    await run(database, last, signer=signer_of(person(100)))
     await apply_all(database, petition_id)
     assert await states(database) == {"confirmed": 13, "invalidated": 6}
 

@@ -7,6 +7,7 @@ from app.kit.database.session import Database
 from app.signatures.background import runner
 from app.signatures.engine import chunks
 from app.signatures.engine.scan import ScanProgress
+from tests.support.attempts import signer_of
 from tests.support.databases import run
 from tests.support.factories import insert_petition, person
 from tests.support.invalidations import (
@@ -74,6 +75,9 @@ async def test_who_is_held_later_stays_held(
     await sign_all(database, [prepared_signing(found, person(1), on_hold=True)])
     await client.post(f"{AT}/held/release", headers=campaigner)
     await sign_all(database, [prepared_signing(found, person(2), on_hold=True)])
+    # When somebody signed is kept to the second.
+    last = "UPDATE signatures SET signed_at = signed_at + interval '1 s' WHERE signer = :signer"
+    await run(database, last, signer=signer_of(person(2)))
     assert (await apply_all(database, found))[-1] == 1
     assert await held_count(client, campaigner) == 1
     assert await apply_all(database, found) == []

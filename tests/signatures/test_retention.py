@@ -143,7 +143,7 @@ async def test_proven_consents_are_entered_first_and_unproven_ones_keep_nothing(
     for body in bodies[1:3]:
         await client.post(f"{AT}/signatures", json=body)
     for body, answer in zip(bodies[:2], answers[:2], strict=True):
-        await prove(client, petition_id, body, answer.json()["id"], accepting=[0])
+        await prove(client, petition_id, body, answer.json(), accepting=[0])
     await turn(database, 0)
     assert await apply_all(database, petition_id) == []
     async with database.transaction() as session:

@@ -33,7 +33,7 @@ async def test_the_answer_says_what_the_contract_says(sign: Sign, petition_id: U
     assert answer.headers["content-type"] == "application/json"
     assert set(told) == {"id", "status", "receipt", "links"}
     assert told["status"] == "confirmed"
-    assert UUID(told["id"]).version == 7
+    assert UUID(told["id"]).version == 8
     assert told["links"] == {
         "petition": PETITION,
         "count": f"{PETITION}/count",

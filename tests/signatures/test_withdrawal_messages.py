@@ -21,7 +21,7 @@ from app.signatures.schemas import ImportedSigning
 from app.signatures.services import SigningServices
 from app.signatures.signing.prepare import prepare
 from app.signatures.signing.sealing import write_receipt
-from tests.support.attempts import prove, signer_of
+from tests.support.attempts import attempt_id, prove, signer_of, told_id
 from tests.support.databases import run
 from tests.support.factories import insert_petition, person
 from tests.support.tallies import exact_counts
@@ -95,7 +95,7 @@ def proven(client: httpx.AsyncClient, sign: Post, petition_id: UUID) -> Proven:
     """Sign with this body and prove it, with all of its consents: its id, and the proven receipt."""
 
     async def sign_and_prove(body: Json) -> Json:
-        id_ = (await sign(body)).json()["id"]
+        id_ = attempt_id(petition_id, (await sign(body)).json())
         accepting = range(len(body.get("consents", [])))
         return {"id": id_, "receipt": await prove(client, petition_id, body, id_, accepting=accepting)}
 
@@ -130,7 +130,7 @@ async def test_who_was_consented_to_is_told_and_nobody_else(
     sisters = partners["sisters"]
     content = {
         "petition_id": str(petition_id),
-        "signature_id": signed["id"],
+        "signature_id": told_id(sisters, signed["id"]),
         "person_id": person_id(settings.key_ring, sisters, signer),
         "brought": False,
     }
@@ -167,7 +167,7 @@ async def test_a_consent_given_with_another_petition_lets_nobody_know_of_this_on
 ) -> None:  # fmt: skip
     another, body = await insert_petition(database, "another"), consenting(1, sisters=True)
     signed = (await sign(body, "/v1/petitions/another")).json()
-    await prove(client, another, body, signed["id"], accepting=[0])
+    await prove(client, another, body, signed, accepting=[0])
     receipt = (await proven(person(1)))["receipt"]
     await enter_consents(database, settings)
     assert len(await run(database, "SELECT 1 FROM consents")) == 1
@@ -189,14 +189,22 @@ async def test_another_attempt_that_is_withdrawn_is_told_to_nobody(
 
 
 async def test_who_brought_it_is_told_also_without_a_consent(
-    sign: Post, withdraw: Post, database: Database, partners: dict[str, UUID], told: Callable[[], Awaitable[Said]]
+    sign: Post,
+    withdraw: Post,
+    petition_id: UUID,
+    database: Database,
+    partners: dict[str, UUID],
+    told: Callable[[], Awaitable[Said]],
 ) -> None:
     signed = (await sign(person(1))).json()
     await run(database, "UPDATE signatures SET partner_id = :id", id=partners["bringers"])
     await withdraw(signed["receipt"])
     ((organization_id, content),) = await told()
     assert organization_id == partners["bringers"]
-    assert (content["signature_id"], content["brought"]) == (signed["id"], True)
+    assert (content["signature_id"], content["brought"]) == (
+        told_id(partners["bringers"], attempt_id(petition_id, signed)),
+        True,
+    )
 
 
 async def test_what_is_signed_anew_before_it_was_told_still_is_told_of_the_attempt_that_was_withdrawn(
@@ -209,11 +217,11 @@ async def test_what_is_signed_anew_before_it_was_told_still_is_told_of_the_attem
     second = (await sign(consenting(1, sisters=True))).json()
     await withdraw(second["receipt"])
     third = await proven(consenting(1, sisters=True))
-    assert [content["signature_id"] for _, content in await told()] == [first["id"]]
+    assert [content["signature_id"] for _, content in await told()] == [told_id(partners["sisters"], first["id"])]
     assert await exact_counts(database) == {"end-the-ban": 1}
     await enter_consents(database, settings)
     await withdraw(third["receipt"])
-    assert [content["signature_id"] for _, content in await told()] == [third["id"]]
+    assert [content["signature_id"] for _, content in await told()] == [told_id(partners["sisters"], third["id"])]
     assert await exact_counts(database) == {"end-the-ban": 0}
 
 
@@ -232,7 +240,7 @@ async def test_what_came_without_a_consent_is_told_to_nobody_who_had_one_before(
     await withdraw(later["receipt"])
     # All that the person had is withdrawn; who had a consent is told of the attempt that brought it.
     assert [(organization_id, content["signature_id"]) for organization_id, content in await told()] == [
-        (partners["others"], consented["id"])
+        (partners["others"], told_id(partners["others"], consented["id"]))
     ]
     await withdraw((await proven(person(1)))["receipt"])
     assert await told() == []
@@ -259,13 +267,11 @@ async def test_nothing_is_noted_any_more_of_whoever_is_erased(
 
 
 async def test_partners_that_brought_a_signature_are_told_of_the_erasure_with_its_id(
-    served: object, sign: Post, database: Database, partners: dict[str, UUID], settings: Settings
+    served: object, sign: Post, petition_id: UUID, database: Database, partners: dict[str, UUID], settings: Settings
 ) -> None:
-    signed = (await sign(person(1))).json()
+    id_ = attempt_id(petition_id, (await sign(person(1))).json())
     await sign(person(2))
-    await run(
-        database, "UPDATE signatures SET partner_id = :id WHERE id = :one", id=partners["bringers"], one=signed["id"]
-    )
+    await run(database, "UPDATE signatures SET partner_id = :id WHERE id = :one", id=partners["bringers"], one=id_)
     signer = settings.key_ring.digest(canonical(person(1)["email"]))
     for _ in range(2):
         await SignatureStore(served.api.state.services).erase(  # type: ignore[attr-defined]
@@ -275,7 +281,11 @@ async def test_partners_that_brought_a_signature_are_told_of_the_erasure_with_it
     named = person_id(settings.key_ring, partners["bringers"], signer)
     (row,) = rows
     assert row.organization_id == partners["bringers"]
-    assert row.content == {"person_id": named, "signature_ids": [signed["id"]], "at": row.content["at"]}
+    assert row.content == {
+        "person_id": named,
+        "signature_ids": [told_id(row.organization_id, id_)],
+        "at": row.content["at"],
+    }
 
 
 @pytest.mark.parametrize("swept", [False, True])
@@ -289,11 +299,11 @@ async def test_whoever_signs_anew_after_they_were_brought_is_not_forgotten_by_wh
     signed = (await sign(person(1))).json()
     said += await told()
     assert [(organization_id, content["signature_id"], content["brought"]) for organization_id, content in said] == [
-        (partners["bringers"], str(id_), True)
+        (partners["bringers"], told_id(partners["bringers"], id_), True)
     ]
     ((organization_id, content),) = await erase()
-    assert (organization_id, content["signature_ids"]) == (partners["bringers"], [str(id_)])
-    assert signed["id"] not in str(content)
+    assert (organization_id, content["signature_ids"]) == (partners["bringers"], [told_id(partners["bringers"], id_)])
+    assert told_id(organization_id, attempt_id(petition_id, signed)) not in str(content)
 
 
 @pytest.mark.parametrize("way", ["receipt", "own page"])
@@ -303,7 +313,7 @@ async def test_whoever_proves_that_they_withdraw_while_what_was_brought_waits_le
     erase: Callable[[], Awaitable[Said]], way: str,
 ) -> None:  # fmt: skip
     await run(database, "UPDATE petitions SET confirmation = 'email'")
-    ids = {partners[slug]: str(await bring(slug)) for slug in ("bringers", "sisters")}
+    ids = {partners[slug]: told_id(partners[slug], await bring(slug)) for slug in ("bringers", "sisters")}
     await withdraw((await sign(person(1))).json()["receipt"])
     assert await told() == [], "an attempt of its own is nothing to those who brought others"
     room: SigningServices = served.api.state.services.of(SigningServices)  # type: ignore[attr-defined]
@@ -327,7 +337,7 @@ async def test_what_is_withdrawn_beside_the_attempt_that_was_proven_is_told_by_t
     assert await told() == []
     await withdraw(signed["receipt"])
     said = [(organization_id, content["signature_id"]) for organization_id, content in await told()]
-    assert (partners["bringers"], str(id_)) in said
+    assert (partners["bringers"], told_id(partners["bringers"], id_)) in said
     assert {organization_id for organization_id, _ in said} == {partners["bringers"]}
 
 

@@ -9,15 +9,15 @@ from tests.support import attempts
 from tests.support.types import Json
 
 
-def token_of(petition_id: UUID, email: str, signature_id: UUID) -> str:
-    """The token of the link that is mailed about this attempt."""
-    return attempts.link_of(petition_id, {"email": email}, signature_id)
+def token_of(petition_id: UUID, email: str, attempt: Json | UUID) -> str:
+    """The token of the link that is mailed about this attempt: as it was answered, or its id."""
+    return attempts.link_of(petition_id, {"email": email}, attempt)
 
 
 async def link_of(client: httpx.AsyncClient, signed: Json, email: str) -> str:
     """The token of the link that is mailed about what was answered `signed`."""
     petition = (await client.get(signed["links"]["petition"])).json()
-    return token_of(UUID(petition["id"]), email, UUID(signed["id"]))
+    return token_of(UUID(petition["id"]), email, signed)
 
 
 async def prove(client: httpx.AsyncClient, token: str, consents: Iterable[int] = ()) -> Json:

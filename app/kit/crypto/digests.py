@@ -18,9 +18,9 @@ from cryptography.hazmat.primitives.ciphers import Cipher, CipherContext, algori
 DIGEST_BYTES = 16
 
 
-def keyed_digest(key: bytes, value: str) -> bytes:
+def keyed_digest(key: bytes, value: str | bytes) -> bytes:
     """The first 16 bytes of HMAC-SHA256."""
-    return hmac.digest(key, value.encode(), "sha256")[:DIGEST_BYTES]
+    return hmac.digest(key, value.encode() if isinstance(value, str) else value, "sha256")[:DIGEST_BYTES]
 
 
 # Made once, since that takes several times as long as using them; by each thread, for they are not to be shared.

@@ -30,6 +30,15 @@ KEY_ID_BYTES = 2
 SIGNER_BYTES = DIGEST_BYTES
 
 
+# What is sealed is as long as it is filled up to: else its length tells a name from a longer one.
+PADDED_TO = 64
+
+
+def padded(plain: bytes, filler: bytes = b" ") -> bytes:
+    """Filled up to a multiple of 64 bytes, with a character that whoever reads it passes over at its end."""
+    return plain + filler * (-len(plain) % PADDED_TO)
+
+
 class SealBrokenError(Exception):
     """The value was not sealed by a key of this ring for this identity."""
 

@@ -56,7 +56,7 @@ class Taken(NamedTuple):
 class MailDraft(NamedTuple):
     """A mail before it is rendered.
 
-    `template_locales`: the locales to fall back to. `message_id` is the part before the @.
+    `template_locales`: the locales to fall back to. `message_id` tells this mail from others; its digest is mailed.
     """
 
     recipient: str
@@ -184,10 +184,14 @@ class LeasedMails(ABC, Generic[Opened, Known]):
             subject=words.subject,
             text=words.text,
             html=words.html,
-            message_id=f"<{draft.message_id}@{self._domain}>",
+            message_id=f"<{self._told(draft.message_id)}@{self._domain}>",
             locale=words.locale,
             unsubscribe_url=draft.unsubscribe_url,
         )
+
+    def _told(self, message_id: str) -> str:
+        """What a mail server and a mailbox keep beside an address: no id that stands in a dump."""
+        return self._ring.digest(f"message {message_id}").hex()
 
     async def _postpone_over_limit(self, claimed: Sequence[ClaimedMail]) -> Sequence[ClaimedMail]:
         """Postpone those whose recipients have had their mails of this hour, and return the others.

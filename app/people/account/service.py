@@ -9,7 +9,7 @@ from sqlalchemy import false, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from app.kit.clock import now
+from app.kit.clock import this_second
 from app.kit.crypto.sealing import KeyRing, SealBrokenError
 from app.kit.logs import log
 from app.kit.problems import Conflict
@@ -59,7 +59,7 @@ async def remember_all(session: AsyncSession, ring: KeyRing, people: Sequence[Pe
     given: dict[bytes, Details] = {}
     for signer, details in people:
         given[signer] = _merged(given[signer], details) if signer in given else details
-    moment = now()
+    moment = this_second()
     rows = [
         {"signer": signer, "sealed": seal_details(ring, signer, given[signer]), **_all_at(moment)}
         for signer in sorted(given)
@@ -106,7 +106,7 @@ def _merged(kept: Details, given: Details) -> Details:
 
 async def _store(session: AsyncSession, ring: KeyRing, signer: bytes, former: bytes, details: Details) -> None:
     sealed = reseal_details(ring, signer, former, details)
-    await session.execute(update(Person).where(Person.signer == signer).values(sealed=sealed, updated_at=now()))
+    await session.execute(update(Person).where(Person.signer == signer).values(sealed=sealed, updated_at=this_second()))
 
 
 async def details_of(session: AsyncSession, ring: KeyRing, signer: bytes) -> Details | None:

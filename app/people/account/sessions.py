@@ -8,10 +8,10 @@ from uuid import UUID
 from sqlalchemy import ColumnElement, Select, and_, delete, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from app.kit.clock import now
+from app.kit.clock import now, this_second
 from app.kit.crypto.bearer_secrets import digest_of
 from app.kit.crypto.sealing import KeyRing
-from app.kit.database.ids import uuid7
+from app.kit.database.ids import uuid7_of_second
 from app.kit.problems import NotFound, Unauthorized
 from app.organizations.principals import NO_ORGANIZATION, PERSON, Principal
 from app.people.account.keys import looks_like_a_key, new_key
@@ -41,7 +41,7 @@ class NewSession(NamedTuple):
 
 async def begin(session: AsyncSession, ring: KeyRing, signer: bytes, details: Details) -> NewSession:
     """Begin a session: sign a person in on one more device. With the address and locale they asked with."""
-    id_, key, moment = uuid7(), new_key(), now()
+    id_, key, moment = uuid7_of_second(), new_key(), this_second()
     begun = PersonSession(
         id=id_,
         signer=signer,
@@ -76,7 +76,9 @@ async def recognize(session: AsyncSession, key: str) -> Principal | None:
     if row is None:
         return None
     if moment - row.last_used_at >= _USE_NOTED_EVERY:
-        await session.execute(update(PersonSession).where(PersonSession.id == row.id).values(last_used_at=moment))
+        await session.execute(
+            update(PersonSession).where(PersonSession.id == row.id).values(last_used_at=this_second())
+        )
     return Principal(row.id, NO_ORGANIZATION, "", PERSON, row.signer)
 
 
@@ -101,7 +103,7 @@ async def end(session: AsyncSession, signer: bytes, session_id: UUID) -> None:
     found = await session.scalar(select(PersonSession).where(*own).with_for_update())
     if found is None:
         raise SessionNotFound
-    found.ended_at = found.ended_at or now()
+    found.ended_at = found.ended_at or this_second()
     found.sealed = None
     await session.flush()
 

@@ -19,10 +19,10 @@ from typing import NamedTuple
 from sqlalchemy import func, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from app.kit.clock import now
+from app.kit.clock import now, this_second
 from app.kit.crypto.bearer_secrets import digest_of
 from app.kit.crypto.sealing import KeyRing, SealBrokenError
-from app.kit.database.ids import uuid7
+from app.kit.database.ids import uuid7_of_second
 from app.kit.problems import Forbidden
 from app.people.account import devices
 from app.people.account.sessions import NewSession, begin
@@ -74,7 +74,7 @@ def request_by(ring: KeyRing, email: str, locale: str | None, device: str | None
 
 async def request_link(session: AsyncSession, ring: KeyRing, wanted: SignInRequest) -> str:
     """Store the sign-in and have its link mailed, unless one is good already; the binding for the browser."""
-    moment, id_ = now(), uuid7()
+    moment, id_ = this_second(), uuid7_of_second()
     binding = write_binding(ring, Binding(wanted.signer, moment, wanted.email, wanted.locale))
     sign_in = SignIn(
         id=id_,
@@ -130,6 +130,6 @@ async def _use_up(session: AsyncSession, link: SignIn, moment: datetime) -> None
     # A link can be followed before it is written down that it was mailed.
     given_at = func.coalesce(SignIn.mailed_at, SignIn.asked_at)
     usable = (SignIn.id == link.id, SignIn.used_at.is_(None), given_at > moment - LINK_LIFETIME)
-    used = update(SignIn).where(*usable).values(used_at=moment).returning(SignIn.id)
+    used = update(SignIn).where(*usable).values(used_at=this_second()).returning(SignIn.id)
     if await session.scalar(used.execution_options(synchronize_session=False)) is None:
         raise SignInRefused

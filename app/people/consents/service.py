@@ -7,7 +7,7 @@ The latest is the one decided last, not the one written last: an import may brin
 `queries.PRECEDENCE` is this rule.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from operator import attrgetter
 from typing import NamedTuple, TypeAlias
@@ -16,9 +16,9 @@ from uuid import UUID
 from sqlalchemy import delete, insert, tuple_
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from app.kit.clock import now
+from app.kit.clock import this_second
 from app.kit.crypto.sealing import KeyRing
-from app.kit.database.ids import uuid7
+from app.kit.database.ids import uuid7_after, uuid7_of_second
 from app.kit.database.outbox import NewMessage, publish
 from app.people import queries
 from app.people.account import service
@@ -78,7 +78,7 @@ async def enter(session: AsyncSession, ring: KeyRing, entries: Sequence[Entry]) 
     await queries.locked(session, signers)
     before = await queries.latest_of_all(session, signers)
     greeted = await queries.ever_given(session, signers, "news")
-    await _append(session, entries)
+    await _append(session, zip(_ids_of(entries, before), entries, strict=True))
     counting = [
         entry for key, entry in _counting(entries).items() if key not in before or _rank(before[key]) <= _rank(entry)
     ]
@@ -111,7 +111,7 @@ async def decide(
     await queries.locked(session, [signer])
     latest = (await latest_of(session, signer)).get((organization_id, purpose))
     # Not before the entry it follows, even if that one came from a clock that is ahead.
-    decided_at = max(now(), latest.decided_at) if latest else now()
+    decided_at = max(this_second(), latest.decided_at) if latest else this_second()
     await enter(session, ring, [Entry(signer, organization_id, purpose, given, text_id, decided_at, page=page)])
     return (await latest_of(session, signer))[organization_id, purpose]
 
@@ -126,9 +126,21 @@ def _counting(entries: Iterable[Entry]) -> dict[Key, Entry]:
     return counting
 
 
-async def _append(session: AsyncSession, entries: Iterable[Entry]) -> None:
-    moment = now()
-    rows = [(uuid7(), entry) for entry in entries]
+def _ids_of(entries: Iterable[Entry], before: Mapping[Key, Consent]) -> Iterator[UUID]:
+    """An id for each, above that of the entry it follows: of two decisions of one second the one entered later counts.
+
+    Times do not tell them apart, and the ids of two processes are in no order within a second.
+    """
+    highest = {key: entry.id for key, entry in before.items()}
+    for entry in entries:
+        former = highest.get(entry.key)
+        highest[entry.key] = uuid7_after(former) if former else uuid7_of_second()
+        yield highest[entry.key]
+
+
+async def _append(session: AsyncSession, entries: Iterable[tuple[UUID, Entry]]) -> None:
+    moment = this_second()
+    rows = list(entries)
     await session.execute(
         insert(Consent), [{"id": id_, "created_at": moment, **entry._asdict()} for id_, entry in rows]
     )
@@ -151,7 +163,7 @@ async def _welcome(session: AsyncSession, ring: KeyRing, given: Iterable[Entry])
 
 
 def _mail(ring: KeyRing, signer: bytes, kind: str, content: MailContent) -> dict[str, object]:
-    id_ = uuid7()
+    id_ = uuid7_of_second()
     return {"id": id_, "kind": kind, "signer": signer, "sealed": seal_mail(ring, id_, content)}
 
 

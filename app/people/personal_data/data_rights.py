@@ -18,7 +18,7 @@ from app.kit.room_interface import ErasureChoice, PersonalDataStore
 from app.people import queries
 from app.people.models import MAIL_SOURCE, Consent, Contact, OutgoingMail, Person, PersonSession, SignIn
 from app.people.presenters import show_consents
-from app.people.pseudonyms import person_id
+from app.people.pseudonyms import person_id, signature_id
 from app.people.sealing import open_contact, open_details, open_session
 
 # In this order: the deletion waits for a sign-in being used and a session that is writing, and deletes what they wrote.
@@ -147,7 +147,7 @@ def erased(ring: KeyRing, organization_id: UUID, signer: bytes, signature_ids: I
     """The outbox message of an erasure: when it was, the person by their pseudonym, and the signatures it brought."""
     content = {
         "person_id": person_id(ring, organization_id, signer),
-        "signature_ids": [str(id_) for id_ in signature_ids],
+        "signature_ids": [signature_id(ring, organization_id, id_) for id_ in signature_ids],
         "at": now().isoformat(),
     }
     return NewMessage(PERSON_ERASED, content, organization_id)

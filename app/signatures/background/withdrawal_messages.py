@@ -16,13 +16,13 @@ from uuid import UUID
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from app.kit.clock import now
+from app.kit.clock import this_second
 from app.kit.crypto.sealing import KeyRing
 from app.kit.database.outbox import NewMessage, publish
 from app.people.consents import contacts
 from app.people.consents import service as consents
 from app.people.consents.service import Entry
-from app.people.pseudonyms import person_id
+from app.people.pseudonyms import person_id, signature_id
 from app.signatures.engine.transitions import EFFECTIVE_STATE
 
 BATCH = 500
@@ -53,8 +53,10 @@ _GONE = text(f"""
 """)
 # Entries of before attempts were noted stand for whatever attempt the row held.
 _ENTRIES = text(f"""
-    SELECT DISTINCT c.petition_id, c.signer, c.organization_id, c.purpose, c.given, c.proven, c.partner_id, c.attempt_id
+    SELECT c.petition_id, c.signer, c.organization_id, c.purpose, c.given, c.proven, c.partner_id, c.attempt_id,
+        max(c.decided_at) AS decided_at
     FROM consents c JOIN {_KEYS} ON c.signer = n.signer AND c.petition_id = n.petition_id
+    GROUP BY c.petition_id, c.signer, c.organization_id, c.purpose, c.given, c.proven, c.partner_id, c.attempt_id
 """)
 
 # The organizations that may know an attempt, and whether they sent its consents.
@@ -116,7 +118,7 @@ class WithdrawalMessages:
     def _message(self, row: Any, organization_id: UUID, id_: UUID, *, brought: bool) -> NewMessage:
         content = {
             "petition_id": str(row.petition_id),
-            "signature_id": str(id_),
+            "signature_id": signature_id(self._ring, organization_id, id_),
             "person_id": person_id(self._ring, organization_id, row.signer),
             "brought": brought,
         }
@@ -144,7 +146,8 @@ def _taken_back(rows: Iterable[Any], ledger: _Ledger) -> list[Entry]:
             entry.purpose,
             False,
             None,
-            now(),
+            # Not before the entry it follows, which the version before may have dated more finely.
+            max(this_second(), entry.decided_at),
             row.petition_id,
             entry.partner_id,
             None,

@@ -19,6 +19,7 @@ from app.kit.problems import NotFound
 from app.kit.room_interface import ErasureChoice, Services
 from app.kit.text.fields import as_id
 from app.people.personal_data.data_rights import erased
+from app.people.pseudonyms import own_signature_id
 from app.signatures.background.mails import SignatureMails
 from app.signatures.engine.erase import erase
 from app.signatures.engine.transitions import Erasure, Withdrawal
@@ -59,9 +60,14 @@ class SignatureNotFound(NotFound):
     slug = "signature-not-found"
 
 
-async def signatures_of(session: AsyncSession, signer: bytes) -> list[OwnSignatureView]:
+async def signatures_of(session: AsyncSession, ring: KeyRing, signer: bytes) -> list[OwnSignatureView]:
     """A person's signatures, newest first, in the states their signer knows: on hold and invalidated are not shown."""
-    return [OwnSignatureView.model_validate(row) for row in await _rows(session, signer)]
+    return [_view(ring, row) for row in await _rows(session, signer)]
+
+
+def _view(ring: KeyRing, row: Any) -> OwnSignatureView:
+    view = OwnSignatureView.model_validate(row)
+    return view.model_copy(update={"id": UUID(own_signature_id(ring, view.id))})
 
 
 async def _rows(session: AsyncSession, signer: bytes) -> Sequence[Any]:
@@ -144,7 +150,7 @@ def _erasure_messages(ring: KeyRing, signer: bytes, rows: Iterable[Any]) -> list
 
 
 def _exported(ring: KeyRing, signer: bytes, row: Any) -> Json:
-    return OwnSignatureView.model_validate(row).model_dump(mode="json") | {
+    return _view(ring, row).model_dump(mode="json") | {
         **_personal(ring, signer, row),
         "group_id": str(row.group_id) if row.group_id else None,
         "event_id": str(row.event_id) if row.event_id else None,

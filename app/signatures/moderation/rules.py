@@ -13,7 +13,7 @@ from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
 
 from app.kit.clock import now
-from app.kit.crypto.sealing import KeyRing, SealBrokenError
+from app.kit.crypto.sealing import KeyRing, SealBrokenError, padded
 from app.kit.problems import Invalid
 from app.organizations.models import Organization
 from app.signatures.engine.chunks import FIRST_RULE_PARAMETER, INVALIDATES, Rule
@@ -98,7 +98,7 @@ async def resolve(session: AsyncSession, body: RuleBody) -> StoredRule:
 
 def seal(ring: KeyRing, invalidation_id: UUID, stored: StoredRule) -> bytes:
     """The rule, sealed for its invalidation's row."""
-    return ring.seal(stored.model_dump_json(exclude_none=True).encode(), identity(invalidation_id))
+    return ring.seal(padded(stored.model_dump_json(exclude_none=True).encode()), identity(invalidation_id))
 
 
 def unseal(ring: KeyRing, invalidation_id: UUID, sealed: bytes) -> StoredRule | None:

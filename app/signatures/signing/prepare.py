@@ -6,7 +6,7 @@ from uuid import UUID
 from pydantic import TypeAdapter
 
 from app.kit.crypto.sealing import KeyRing
-from app.kit.database.ids import uuid7
+from app.kit.database.ids import uuid7_of_second
 from app.kit.text.folding import folded
 from app.people.fields import emails
 from app.people.schemas import Consent
@@ -36,7 +36,8 @@ def prepare(
 ) -> Signing:
     """One attempt to sign, ready for the engine. `reference`: the partner's own id of it, if a partner sent it.
 
-    `clear_text`: what may stand in clear; a source that may not is tallied as `other_source`, and sealed.
+    When it was signed is kept to the second, by its time and in its id. `clear_text`: what may stand in clear; a source
+    that may not is tallied as `other_source`, and sealed.
     """
     canonical = emails.canonical(body.email)
     domain = email_domains.domain_of(canonical)
@@ -46,7 +47,7 @@ def prepare(
     return Signing(
         petition_id,
         signer,
-        id_ or uuid7(),
+        id_ or uuid7_of_second(),
         seal_body(ring, petition_id, signer, body, reference, _unlisted(body, region, source)),
         TallyKeys(
             country=body.country,
@@ -54,7 +55,7 @@ def prepare(
             source=source,
             group_id=body.referred_by("group"),
             event_id=body.referred_by("event"),
-            signed_at=signed_at,
+            signed_at=signed_at.replace(microsecond=0) if signed_at.microsecond else signed_at,
         ),
         AbuseSignals(
             address_digest=address_digest,

@@ -114,7 +114,7 @@ def seal_body(
     if unlisted is not LISTED or any(texts[name] for name in _LATER_OF_BODY):
         return seal(ring, petition_id, signer, Personal(**texts, **unlisted._asdict()))
     joined = _SEPARATOR.join([texts[name] for name in _FORMER]).rstrip(_SEPARATOR)
-    return ring.seal(joined.encode(), identity(petition_id, signer))
+    return ring.seal(_codec.padded_join(joined.encode()), identity(petition_id, signer))
 
 
 def unseal(ring: KeyRing, petition_id: UUID, signer: bytes, sealed: bytes) -> Personal:

@@ -3,6 +3,7 @@
 Ids are made before the transaction commits, so in the order of ids a consent may appear behind a reader. Numbers are
 given by one transaction at a time, to consents that are committed: whoever has read up to a number has missed nothing
 below it. Numbers never go back: a database that was restored from a dump continues above all that it has ever given.
+They tell when to the second: what follows the second in a number is a place.
 
 What a number stands for is looked up when somebody is told of it, and is left out if it is no longer true.
 """
@@ -18,7 +19,7 @@ from app.kit.crypto.sealing import KeyRing, SealBrokenError
 from app.kit.logs import log
 from app.partners.outbound.feed.schemas import SignerConsent, SignerView
 from app.partners.partnerships.terms import receives
-from app.people.pseudonyms import person_id
+from app.people.pseudonyms import person_id, signature_id
 from app.people.queries import PRECEDENCE
 from app.signatures.signing.sealing import Personal, unseal
 
@@ -30,7 +31,7 @@ _NUMBER = text("""
     WITH last AS MATERIALIZED (
         SELECT greatest(
             (SELECT max(number) FROM signer_feed_entries),
-            CAST(extract(epoch FROM clock_timestamp()) * 1000000 AS bigint)
+            CAST(extract(epoch FROM date_trunc('second', clock_timestamp())) * 1000000 AS bigint)
         ) AS number
     )
     INSERT INTO signer_feed_entries (number, organization_id, consent_id)
@@ -158,7 +159,7 @@ def _view(ring: KeyRing, organization_id: UUID, row: Any) -> SignerView | None:
             raise KeyMissingError from None
         return None
     return SignerView(
-        signature_id=row.id,
+        signature_id=UUID(signature_id(ring, organization_id, row.id)),
         person_id=person_id(ring, organization_id, row.signer),
         petition_id=row.petition_id,
         petition=row.slug,
