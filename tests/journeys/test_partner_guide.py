@@ -246,7 +246,7 @@ def _sign(url: str, email: str) -> Json:
     assert answer.status_code == 201
     signed: Json = answer.json()
     petition = httpx.get(f"{url}{signed['links']['petition']}").json()
-    token = token_of(UUID(petition["id"]), email, UUID(signed["id"]))
+    token = token_of(UUID(petition["id"]), email, signed)
     confirmed = httpx.post(f"{url}/v1/confirmations", json={"token": token, "consents": [0]})
     assert confirmed.status_code == 200
     return signed | {"receipt": confirmed.json()["receipt"]}
