@@ -263,7 +263,7 @@ async def test_the_first_receipt_of_what_was_proven_has_the_mailbox_asked_also_w
     assert await exact_counts(database) == {"end-the-ban": 0}
 
 
-@pytest.mark.parametrize("kind", ["confirm_signature", "already_signed", "confirm_consents", "confirm_withdrawal"])
+@pytest.mark.parametrize("kind", ["confirm_signature", "confirm_consents", "confirm_withdrawal"])
 async def test_no_mail_says_what_a_stranger_has_typed(
     client: httpx.AsyncClient, settings: Settings, database: Database, kind: str
 ) -> None:
@@ -273,8 +273,6 @@ async def test_no_mail_says_what_a_stranger_has_typed(
     typed = ["Pay Or Be Arrested", "Or Else", "Call 555", "Nowhere", "99 555"]
     fields = ("given_name", "family_name", "comment", "region", "postal_code")
     body = AMINA | {"consents": AGREED} | dict(zip(fields, typed, strict=True))
-    if kind == "already_signed":
-        await prove(client, petition_id, AMINA, (await sign(client))["id"])
     told = await sign(client, body)
     if kind == "confirm_withdrawal":
         await prove(client, petition_id, AMINA, told["id"])
