@@ -19,9 +19,9 @@ from tests.support.types import Json
 pytestmark = pytest.mark.slow
 
 AT = "/v1/petitions/end-the-ban"
-# Of the median time. What is left of a difference is the writing of a further row: one signing alone does not show it
-# over a network.
-BOUND = 0.1
+# Parts of the median time. Withdrawing runs the same statements whatever a receipt opens; where another attempt comes to
+# stand, and where one signs again, a row more is written.
+SAME_STATEMENTS, ONE_ROW_MORE = 0.03, 0.1
 # Seconds: about what signing again took longer before.
 ADDED = 80e-6
 
@@ -57,7 +57,7 @@ async def test_signing_again_takes_as_long_as_signing(
         return signing(client, person(2 * number + 1)), signing(client, known)
 
     found = await compare(pair)
-    assert found.is_alike(BOUND), str(found)
+    assert found.is_alike(ONE_ROW_MORE), str(found)
 
 
 async def test_the_comparison_finds_what_is_added_and_nothing_where_nothing_is(
@@ -72,7 +72,7 @@ async def test_the_comparison_finds_what_is_added_and_nothing_where_nothing_is(
     nothing = await compare(pair)
     assert nothing.low < ADDED / 2, str(nothing)
     assert nothing.high > -ADDED / 2, str(nothing)
-    assert nothing.is_alike(BOUND), str(nothing)
+    assert nothing.is_alike(SAME_STATEMENTS), str(nothing)
     found = await compare(lambda number: pair(number + PAIRS), added=ADDED)
     assert found.low > 0, str(found)
 
@@ -96,7 +96,7 @@ async def test_withdrawing_takes_as_long_whatever_the_receipt_opens(
         return withdrawing(client, alone), withdrawing(client, first if other == "is followed" else second)
 
     found = await compare(pair)
-    assert found.is_alike(BOUND), str(found)
+    assert found.is_alike(ONE_ROW_MORE if other == "is followed" else SAME_STATEMENTS), str(found)
 
 
 async def test_posting_for_a_partner_takes_as_long_as_for_nobody(client: httpx.AsyncClient, database: Database) -> None:
@@ -119,4 +119,4 @@ async def test_posting_for_a_partner_takes_as_long_as_for_nobody(client: httpx.A
         return posting("sisters"), posting("brother")
 
     found = await compare(pair)
-    assert found.is_alike(BOUND), str(found)
+    assert found.is_alike(ONE_ROW_MORE), str(found)
