@@ -19,8 +19,8 @@ from tests.support.types import Json
 pytestmark = pytest.mark.slow
 
 AT = "/v1/petitions/end-the-ban"
-# Parts of the median time. Withdrawing runs the same statements whatever a receipt opens; where another attempt comes to
-# stand, and where one signs again, a row more is written.
+# Parts of the median time. Withdrawing runs the same statements whatever a receipt opens. Where another attempt comes
+# to stand, and where somebody signs again, a row more is written.
 SAME_STATEMENTS, ONE_ROW_MORE = 0.03, 0.1
 # Seconds: about what signing again took longer before.
 ADDED = 80e-6
