@@ -41,6 +41,16 @@ async def find(session: AsyncSession, ref: str, principal: Principal = OPERATOR)
     return await session.scalar(visible_to(principal).where(named))
 
 
+async def find_partner(session: AsyncSession, ref: str) -> Organization | None:
+    """A partner by id or slug. A row is read in any case, the movement's if need be: so it takes as long."""
+    id_ = as_id(ref)
+    named = Organization.id == id_ if id_ else Organization.slug == ref
+    is_movement = Organization.kind == "movement"
+    query = select(Organization).where(or_(is_movement, named)).order_by(is_movement).limit(1)
+    found = await session.scalar(query)
+    return found if found is not None and found.kind == "partner" else None
+
+
 def keys_of(organization_id: UUID) -> Select[ApiKey]:
     """All keys of an organization, revoked and expired ones included."""
     return select(ApiKey).where(ApiKey.organization_id == organization_id)

@@ -76,6 +76,7 @@ _LEAVE = """
     DELETE FROM signature_attempts a USING unnest($2::bytea[], $3::uuid[]) AS n (signer, id)
     WHERE a.petition_id = $1 AND a.signer = n.signer AND a.id = n.id
 """
+_NOBODY: tuple[Any, ...] = (UUID(int=0), [], [])
 
 
 class Standing(NamedTuple):
@@ -105,20 +106,23 @@ async def proven_among(connection: Connection, arguments: Sequence[Sequence[Any]
     return {tuple(row) for row in await connection.fetchmany(_PROVEN, first_three)}
 
 
-async def stand_next(connection: Connection, keys: Iterable[Key]) -> list[Change]:
-    """Let the next attempt stand wherever the one that stands does not count; the changes of the tallies."""
-    if not keys:
+async def stand_next(connection: Connection, keys: Iterable[Key], *, padded: bool = False) -> list[Change]:
+    """Let the next attempt stand wherever the one that stands does not count; the changes of the tallies.
+
+    `padded`: all statements run for nobody too, so that the time does not tell who has another attempt.
+    """
+    if not keys and not padded:
         return []
-    rows = await connection.fetchmany(_NEXT, by_petition(keys))
-    return await take_place(connection, {(row[0], row[1]): row[2] for row in rows})
+    rows = await connection.fetchmany(_NEXT, by_petition(keys) or [_NOBODY[:2]])
+    return await take_place(connection, {(row[0], row[1]): row[2] for row in rows}, padded=padded)
 
 
-async def take_place(connection: Connection, chosen: Mapping[Key, UUID]) -> list[Change]:
+async def take_place(connection: Connection, chosen: Mapping[Key, UUID], *, padded: bool = False) -> list[Change]:
     """Let these attempts stand; what stood before waits beside them. The changes of the tallies."""
-    if not chosen:
+    if not chosen and not padded:
         return []
-    await connection.executemany(_STEP_ASIDE, by_petition(chosen))
-    arguments = by_petition(chosen, chosen)
+    await connection.executemany(_STEP_ASIDE, by_petition(chosen) or [_NOBODY[:2]])
+    arguments = by_petition(chosen, chosen) or [_NOBODY]
     rows = await connection.fetchmany(_TAKE_PLACE, arguments)
     await connection.executemany(_LEAVE, arguments)
     return [change for row in rows for change in _changes(row)]

@@ -116,7 +116,7 @@ async def wait(
     states = {s.id: _state(origin, s, existing[s[:2]]) for s in waiting}
     arguments: list[tuple[Any, ...]] = []
     for petition_id, signings in by_petition(sorted(waiting)).items():
-        mails = [_mail(origin, s, existing[s[:2]], states[s.id]) for s in signings]
+        mails = [_mail(origin, s, states[s.id]) for s in signings]
         imported = [origin is Origin.IMPORT or None] * len(signings)
         placed = ([states[s.id] for s in signings], mails, imported)
         arguments.append((petition_id, *columns_of(signings, attested=origin.attested), *placed))
@@ -158,14 +158,13 @@ def _state(origin: Origin, signing: Signing, row: Existing) -> str:
     return "pending" if row.mailed and origin is not Origin.IMPORT else "confirmed"
 
 
-def _mail(origin: Origin, signing: Signing, row: Existing, state: str) -> str | None:
-    """The mail that an attempt which waits is to bring."""
+def _mail(origin: Origin, signing: Signing, state: str) -> str | None:
+    """The mail that an attempt which waits is to bring: the one that a first signing brings, whatever stands.
+
+    Else whoever sees the mailbox, the mail server or the wire would learn who had signed.
+    """
     if signing.signals.on_hold or origin is Origin.IMPORT:
         return None
-    if row.proven and row.state == "confirmed":
-        # Who must confirm because of a limit is mailed in any case: else the mail would tell who had not signed.
-        is_told = row.mailed or signing.signals.consents_due or signing.signals.on_hold is False
-        return "already_signed" if is_told else None
     if state == "pending":
         return "confirm_signature"
     return "confirm_consents" if not origin.attested and signing.signals.consents_due else None

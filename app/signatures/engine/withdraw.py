@@ -113,7 +113,7 @@ async def _after(lane: Lane, standing: Mapping[Key, Standing], gone: _Gone) -> l
     ]
     final = gone.own | {key for key in gone.proven if standing[key].proven}
     await lane.connection.executemany(_WITHDRAW_OTHERS, attempts.by_petition(final) or [NOBODY[:2]])
-    changes += await attempts.stand_next(lane.connection, every - final)
+    changes += await attempts.stand_next(lane.connection, every - final, padded=True)
     if gone.proven:
         await lane.connection.executemany(_TAKE_BACK, attempts.by_petition(gone.proven))
     return changes
