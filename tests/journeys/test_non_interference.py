@@ -61,7 +61,7 @@ async def sign(one: World, at: str, body: Json) -> Json:
 async def signed_and_proven(one: World, at: str, body: Json, accepting: tuple[int, ...] = ()) -> str:
     told = await sign(one, at, body)
     petition = (await one.client.get(at)).json()
-    return await prove(one.client, UUID(petition["id"]), body, told["id"], accepting=accepting)
+    return await prove(one.client, UUID(petition["id"]), body, told, accepting=accepting)
 
 
 async def nothing(one: World, body: Json) -> None:

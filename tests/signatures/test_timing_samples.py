@@ -19,9 +19,11 @@ from tests.support.types import Json
 pytestmark = pytest.mark.slow
 
 AT = "/v1/petitions/end-the-ban"
-# Parts of the median time. Withdrawing runs the same statements whatever a receipt opens. Where another attempt comes
-# to stand, and where somebody signs again, a row more is written.
-SAME_STATEMENTS, ONE_ROW_MORE = 0.03, 0.1
+# Parts of the median time. Where somebody signs again a row more is written; where another attempt comes to stand, rows
+# move: nobody can ask that twice of one receipt (`docs/privacy.md`, honest limits).
+SAME_STATEMENTS, ONE_ROW_MORE, ROWS_THAT_MOVE = 0.03, 0.1, 0.25
+# Fewer pairs where each takes up to six requests: the interval is wider by as much.
+FEWER = 400
 # Seconds: about what signing again took longer before.
 ADDED = 80e-6
 
@@ -77,13 +79,12 @@ async def test_the_comparison_finds_what_is_added_and_nothing_where_nothing_is(
     assert found.low > 0, str(found)
 
 
-@pytest.mark.parametrize("confirmation", ["none", "email"])
 @pytest.mark.parametrize("other", ["waits", "opens nothing", "is followed"])
 async def test_withdrawing_takes_as_long_whatever_the_receipt_opens(
-    client: httpx.AsyncClient, database: Database, confirmation: str, other: str
+    client: httpx.AsyncClient, database: Database, other: str
 ) -> None:
     """Beside the receipt of the only attempt of somebody: of one that waits, of none, of one that another follows."""
-    petition_id = await insert_petition(database, confirmation=confirmation)
+    petition_id = await insert_petition(database, confirmation="email")
 
     async def pair(number: int) -> tuple[Ask, Ask]:
         one, two = person(2 * number), person(2 * number + 1)
@@ -95,8 +96,8 @@ async def test_withdrawing_takes_as_long_whatever_the_receipt_opens(
         second = await sign(client, two)
         return withdrawing(client, alone), withdrawing(client, first if other == "is followed" else second)
 
-    found = await compare(pair)
-    assert found.is_alike(ONE_ROW_MORE if other == "is followed" else SAME_STATEMENTS), str(found)
+    found = await compare(pair, FEWER)
+    assert found.is_alike(ROWS_THAT_MOVE if other == "is followed" else ONE_ROW_MORE), str(found)
 
 
 async def test_posting_for_a_partner_takes_as_long_as_for_nobody(client: httpx.AsyncClient, database: Database) -> None:
@@ -118,5 +119,5 @@ async def test_posting_for_a_partner_takes_as_long_as_for_nobody(client: httpx.A
     async def pair(_: int) -> tuple[Ask, Ask]:
         return posting("sisters"), posting("brother")
 
-    found = await compare(pair)
+    found = await compare(pair, 1000)
     assert found.is_alike(ONE_ROW_MORE), str(found)

@@ -220,9 +220,9 @@ class TrendsView(BaseModel):
     minutes: int
     basis: Literal["proven", "unproven"]
     signature_count: Annotated[int, Field(description="those counted in the lists")]
-    unproven_count: Annotated[int | None, Field(description="those in no list, for nobody has proven them")]
-    held_count: int
-    disposable_count: int
+    unproven_count: Annotated[int | None, Field(description="in tens: those in no list, for nobody has proven them")]
+    held_count: Annotated[int, Field(description="in tens")]
+    disposable_count: Annotated[int, Field(description="in tens")]
     by_address_digest: list[TrendRow]
     by_mail_domain: list[TrendRow]
     by_source: Annotated[list[TrendRow], Field(description="an empty key: without a source")]

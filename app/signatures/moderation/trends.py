@@ -112,9 +112,10 @@ async def _look(session: AsyncSession, ring: KeyRing, petition_id: UUID, minutes
         minutes=minutes,
         basis="proven" if window.proven else "unproven",
         signature_count=every.signature_count,
-        unproven_count=every.every_count - every.signature_count if window.proven else None,
-        held_count=every.held_count,
-        disposable_count=every.disposable_count,
+        # In tens, for one more or less is one person.
+        unproven_count=in_tens(every.every_count - every.signature_count) if window.proven else None,
+        held_count=in_tens(every.held_count),
+        disposable_count=in_tens(every.disposable_count),
         by_address_digest=_rows(every, [(row.digest.hex(), row.signature_count) for row in of[_BY_ADDRESS]]),
         by_mail_domain=_rows(every, [(names.get(digest), counted) for digest, counted in domains.items()]),
         by_source=_rows(every, [(row.source, row.signature_count) for row in of[_BY_SOURCE]]),
