@@ -32,6 +32,8 @@ class Details:
     cell: str | None = None
     # Whether the person has said these names themself: signed in, or with an attempt that they have proven.
     proven: bool = False
+    # Whether they have said them on their own page, to whomever they agree there.
+    on_own_page: bool = False
 
 
 @dataclass(frozen=True, slots=True)

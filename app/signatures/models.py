@@ -54,6 +54,8 @@ class AttemptColumns:
     consents_due: Mapped[bool | None]
     # Which of its consents were accepted with its proof: bit n stands for the n-th.
     accepted_consents: Mapped[int | None]
+    # And when, until they are entered in the ledger.
+    accepted_at: Mapped[datetime | None]
     # Confirmed by the link of this very attempt: so the owner of the mailbox has said all that is in this row.
     proven: Mapped[bool | None]
     invalidation_id: Mapped[UUID | None]
@@ -72,6 +74,8 @@ def _of_attempts(table: str) -> tuple[CheckConstraint | Index, ...]:
         Index(f"ix_{table}__mail_due_at", "mail_due_at", postgresql_where=text("mail_due_at IS NOT NULL")),
         Index(f"ix_{table}__consents_due", "id", postgresql_where=text("consents_due AND state = 'confirmed'")),
         Index(f"ix_{table}__withdrawn_id", "withdrawn_id", postgresql_where=text("withdrawn_id IS NOT NULL")),
+        # For trends, which read the last minutes: a few pages, however many there are.
+        Index(f"ix_{table}__signed_at", "signed_at", postgresql_using="brin", postgresql_with={"pages_per_range": 64}),
     )
 
 
@@ -84,13 +88,7 @@ class Signature(AttemptColumns, Base):
     """
 
     __tablename__ = "signatures"
-    __table_args__ = (
-        *_of_attempts("signatures"),
-        # For trends, which read the last minutes: a few pages, however many signatures there are.
-        Index(
-            "ix_signatures__signed_at", "signed_at", postgresql_using="brin", postgresql_with={"pages_per_range": 64}
-        ),
-    )
+    __table_args__ = _of_attempts("signatures")
 
     petition_id: Mapped[UUID] = mapped_column(primary_key=True)
     signer: Mapped[bytes] = mapped_column(LargeBinary, primary_key=True)

@@ -132,10 +132,10 @@ async def challenge(services: Services, response: Response, petition: str) -> di
 
 
 @router.post("/v1/petitions/{petition}/withdrawals")
-async def withdraw(services: Services, session: Session, petition: str, body: WithdrawalBody) -> WithdrawalView:
+async def withdraw(services: Services, petition: str, body: WithdrawalBody) -> WithdrawalView:
     """Withdraw what this receipt came with; its personal data is destroyed. Whatever became of the petition."""
     entry = services.directory.peek(petition)
-    id_ = entry.id if entry else await petitions.any_id(session, petition)
+    id_ = entry.id if entry else await service.id_of(services, petition)
     if id_ is None:
         raise PetitionNotFound
     try:

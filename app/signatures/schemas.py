@@ -141,7 +141,7 @@ class ConfirmationBody(LinkBody):
     """The token of the link in the mail, and which of the consents that it showed are meant."""
 
     consents: Annotated[
-        list[Annotated[int, Field(ge=0, lt=MOST_CONSENTS)]],
+        list[Annotated[int, Field(ge=0, lt=MOST_CONSENTS, strict=True)]],
         Field(
             max_length=MOST_CONSENTS,
             default_factory=list,

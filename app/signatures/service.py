@@ -9,6 +9,7 @@ from app.kit.clock import now, this_second
 from app.kit.crypto.sealing import SealBrokenError
 from app.kit.problems import Conflict, Invalid, NotFound, Problem
 from app.people.consents import policy
+from app.petitions import queries as petitions
 from app.petitions.directory import Entry
 from app.petitions.service import PetitionNotFound
 from app.signatures.engine.signings import Outcome, Signing
@@ -59,6 +60,12 @@ async def find(services: SigningServices, ref: str) -> Entry:
     if entry is None:
         raise PetitionNotFound
     return entry
+
+
+async def id_of(services: SigningServices, ref: str) -> UUID | None:
+    """The id of a petition, whether or not the public may see it."""
+    async with services.database.transaction() as session:
+        return await petitions.any_id(session, ref)
 
 
 async def sign(

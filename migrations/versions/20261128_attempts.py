@@ -21,12 +21,14 @@ _STATES = "('pending', 'confirmed', 'withdrawn', 'invalidated')"
 def upgrade() -> None:
     _create_attempts()
     _create_contacts()
-    op.add_column("consents", sa.Column("attempt_id", sa.Uuid(), nullable=True))
     # Whoever signs waits from here to the commit.
     op.add_column("signatures", sa.Column("imported", sa.Boolean(), nullable=True))
     op.add_column("signatures", sa.Column("accepted_consents", sa.Integer(), nullable=True))
+    op.add_column("signatures", sa.Column("accepted_at", sa.DateTime(timezone=True), nullable=True))
     op.add_column("signatures", sa.Column("taken_back", sa.Boolean(), nullable=True))
     _allow_mails(_MAILS)
+    # In this order, in which the sweep of the previous version locks them.
+    op.add_column("consents", sa.Column("attempt_id", sa.Uuid(), nullable=True))
 
 
 def _allow_mails(kinds: str) -> None:
@@ -60,6 +62,7 @@ def _create_attempts() -> None:
         sa.Column("mail_count", sa.SmallInteger(), nullable=True),
         sa.Column("consents_due", sa.Boolean(), nullable=True),
         sa.Column("accepted_consents", sa.Integer(), nullable=True),
+        sa.Column("accepted_at", sa.DateTime(timezone=True), nullable=True),
         sa.Column("proven", sa.Boolean(), nullable=True),
         sa.Column("invalidation_id", sa.Uuid(), nullable=True),
         sa.Column("state_before", sa.Text(), nullable=True),
@@ -80,6 +83,13 @@ def _create_attempts() -> None:
         op.create_index(
             f"ix_signature_attempts__{column}", "signature_attempts", [key], postgresql_where=sa.text(condition)
         )
+    op.create_index(
+        "ix_signature_attempts__signed_at",
+        "signature_attempts",
+        ["signed_at"],
+        postgresql_using="brin",
+        postgresql_with={"pages_per_range": 64},
+    )
 
 
 def _create_contacts() -> None:
@@ -107,7 +117,7 @@ def downgrade() -> None:
         " WHERE due_mail IN ('confirm_consents', 'confirm_withdrawal')"
     )
     _allow_mails(_FORMER_MAILS)
-    for column in ("taken_back", "accepted_consents", "imported"):
+    for column in ("taken_back", "accepted_at", "accepted_consents", "imported"):
         op.drop_column("signatures", column)
     op.drop_column("consents", "attempt_id")
     op.drop_table("contacts")

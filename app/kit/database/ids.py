@@ -2,6 +2,7 @@
 
 import os
 import time
+from datetime import UTC, datetime
 from threading import Lock
 from uuid import UUID
 
@@ -31,6 +32,11 @@ def uuid7_of_second() -> UUID:
     is the one before and a random step (6.2, method 2), which tells no more than the order of rows in a table does.
     """
     return _of_second.next()
+
+
+def made_at(id_: UUID) -> datetime:
+    """When an id (UUIDv7) was made: UTC, to the second or finer."""
+    return datetime.fromtimestamp((id_.int >> 80) / 1000, UTC)
 
 
 def uuid7_after(id_: UUID) -> UUID:

@@ -214,17 +214,15 @@ class LeasedMails(ABC, Generic[Opened, Known]):
     async def _is_within(self, limit: RecipientLimit, signer: bytes, client: bytes | None) -> bool:
         """Whether one more mail to this person is within the limits of an hour.
 
-        Of what one client causes a third is sent. The first one that a client causes is counted for itself: so whatever
-        others have caused, there is one left for whoever has caused none yet.
+        The first one that a client causes is counted apart from all that follow: so one client, however much it causes,
+        leaves room for those who have caused none yet. That room is for as many clients as mails, and no more.
         """
         most = self._settings.mails_per_hour
         if client is None:
             return await limit.hit(f"{most} per hour", "mail", signer)
         if await limit.hit("1 per hour", "mail-first", signer, client):
             return await limit.hit(f"{most} per hour", "mail-firsts", signer)
-        of_client = f"{max(1, most // 3)} per hour"
-        within = await limit.hit(of_client, "mail-client", signer, client)
-        return within and await limit.hit(f"{most} per hour", "mail", signer)
+        return await limit.hit(f"{most} per hour", "mail", signer)
 
     async def settle(self, results: Sequence[Result]) -> Sequence[bool]:
         """Record these results in one transaction; of each, whether its mail was given up.

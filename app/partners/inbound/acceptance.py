@@ -82,6 +82,8 @@ async def accept(
     """Every item in its order, accepted or refused. What `items` raises, which is about all of them, is raised."""
     fair_share, acceptance = services.fair_share, _Acceptance(services, organization, webhook)
     await acceptance.read_policies()
+    # Waiting was no work.
+    fair_share.begin()
     part: list[Item] = []
     async with AsyncExitStack() as turn:
         for count, item in enumerate(items, 1):

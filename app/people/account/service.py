@@ -127,8 +127,8 @@ async def change(session: AsyncSession, ring: KeyRing, signer: bytes, changes: d
     details = open_details(ring, signer, former)
     said = {name: value or "" for name, value in changes.items()}
     # Whoever is signed in has seen both names, and says by changing one that they hold.
-    is_named = details.proven or not said.keys().isdisjoint({"given_name", "family_name"})
-    details = replace(details, **said, proven=is_named)
+    is_named = not said.keys().isdisjoint({"given_name", "family_name"})
+    details = replace(details, **said, proven=details.proven or is_named, on_own_page=details.on_own_page or is_named)
     await _store(session, ring, signer, former, details)
     return details
 

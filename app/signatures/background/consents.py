@@ -29,7 +29,8 @@ from app.signatures.signing.sealing import Personal, reseal_without, unseal
 
 BATCH = 500
 _DUE = """
-    SELECT o.petition_id, o.signer, o.id, o.signed_at, o.partner_id, o.imported, o.sealed, o.proven, o.accepted_consents
+    SELECT o.petition_id, o.signer, o.id, o.signed_at, o.partner_id, o.imported, o.sealed, o.proven, o.accepted_consents,
+        o.accepted_at
     FROM {table} o WHERE {due} AND o.id > :after
     ORDER BY o.id LIMIT {limit} FOR UPDATE SKIP LOCKED
 """
@@ -47,7 +48,7 @@ OLDEST_DUE = text(f"""
 """)
 _BEGINNING = UUID(int=0)
 _ENTERED = """
-    UPDATE {table} s SET consents_due = NULL, sealed = n.sealed
+    UPDATE {table} s SET consents_due = NULL, accepted_at = NULL, sealed = n.sealed
     FROM unnest(
         CAST(:petition_ids AS uuid[]), CAST(:signers AS bytea[]), CAST(:ids AS uuid[]), CAST(:sealed AS bytea[])
     ) AS n (petition_id, signer, id, sealed)
@@ -104,7 +105,8 @@ def _entries(asked: Mapping[str, ConsentPolicy], movement: UUID, given: _Given) 
         asked,
         _accepted(given) if row.proven else given.consents,
         row.signer,
-        row.signed_at,
+        # They hold from the moment at which they were ticked.
+        row.accepted_at or row.signed_at,
         petition_id=row.petition_id,
         partner_id=row.partner_id,
         attempt_id=row.id,

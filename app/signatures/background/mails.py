@@ -125,8 +125,9 @@ class SignatureMails(LeasedMails[_Opened, _Known]):
     async def _take(self, session: AsyncSession, limit: int, moment: datetime) -> Taken:  # noqa: ARG002
         values = {"most": MOST_SENDINGS, "lease": LEASE_SECONDS}
         rows: list[MailRow] = []
-        for table in _TABLES:
-            claim = text(_CLAIM.format(table=table, limit=limit - len(rows)))
+        # Half of the places for those that wait beside another: neither waits until all of the others are sent.
+        for table, most in (("signature_attempts", limit // 2), ("signatures", limit)):
+            claim = text(_CLAIM.format(table=table, limit=most - len(rows)))
             rows += (await session.execute(claim, values)).all()
         ended = [row for row in rows if not row.goes]
         return Taken(

@@ -18,6 +18,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.kit.clock import this_second
 from app.kit.crypto.sealing import KeyRing
+from app.kit.database.ids import made_at
 from app.kit.database.outbox import NewMessage, publish
 from app.people.consents import contacts
 from app.people.consents import service as consents
@@ -49,12 +50,15 @@ _CLEARED = "UPDATE {table} s SET withdrawn_id = NULL FROM {keys} WHERE {is_one}"
 # Of what nobody vouched for nothing is kept.
 _GONE = text(f"""
     DELETE FROM signature_attempts s USING {_KEYS}
-    WHERE {_IS_ONE} AND s.state = 'withdrawn' AND s.partner_id IS NULL AND s.imported IS NULL
+    WHERE {_IS_ONE} AND coalesce(s.state_before, s.state) = 'withdrawn'
+    AND (s.partner_id IS NULL AND s.imported IS NULL OR NOT EXISTS (
+        SELECT FROM signatures o WHERE o.petition_id = s.petition_id AND o.signer = s.signer
+    ))
 """)
-# Entries of before attempts were noted stand for whatever attempt the row held.
+# Entries of before attempts were noted came with the attempt that the row held then: with none that was made later.
 _ENTRIES = text(f"""
     SELECT c.petition_id, c.signer, c.organization_id, c.purpose, c.given, c.proven, c.partner_id, c.attempt_id,
-        max(c.decided_at) AS decided_at
+        max(c.decided_at) AS decided_at, max(c.created_at) AS created_at
     FROM consents c JOIN {_KEYS} ON c.signer = n.signer AND c.petition_id = n.petition_id
     GROUP BY c.petition_id, c.signer, c.organization_id, c.purpose, c.given, c.proven, c.partner_id, c.attempt_id
 """)
@@ -75,7 +79,7 @@ class _Ledger(NamedTuple):
         return [
             entry
             for entry in self.entries.get((row.petition_id, row.signer), ())
-            if entry.attempt_id in {attempt_id, None}
+            if entry.attempt_id == attempt_id or (entry.attempt_id is None and made_at(attempt_id) <= entry.created_at)
         ]
 
 

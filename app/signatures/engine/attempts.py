@@ -23,9 +23,24 @@ MOST_WAITING = 8
 CONTENT = (
     *("id", "signed_at", "country", "state", "region", "source", "group_id", "event_id", "sealed", "address_digest"),
     *("domain_digest", "disposable", "partner_id", "imported", "held", "mail_due_at", "mail_since", "due_mail"),
-    *("mail_count", "consents_due", "accepted_consents", "proven", "invalidation_id", "state_before", "withdrawn_id"),
+    *(
+        "mail_count",
+        "consents_due",
+        "accepted_consents",
+        "accepted_at",
+        "proven",
+        "invalidation_id",
+        "state_before",
+        "withdrawn_id",
+    ),
 )
 _CONTENT = ", ".join(CONTENT)
+# All attempts under a petition, those that stand and those that wait. What staff see of where they come from is counted
+# among these: a number that only the first of a person moved would tell who had signed.
+ATTEMPTS = (
+    "(SELECT {columns} FROM signatures s WHERE s.petition_id = {{petition}}"
+    " UNION ALL SELECT {columns} FROM signature_attempts s WHERE s.petition_id = {{petition}})"
+).format(columns=", ".join(("s.petition_id", "s.signer", *(f"s.{name}" for name in CONTENT))))
 # Whose consents are to be entered in the ledger: what is proven, and what somebody vouches for as long as it stands.
 CONSENTS_DUE = (
     "({row}.consents_due AND {row}.state = 'confirmed'"

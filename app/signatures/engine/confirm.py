@@ -25,7 +25,8 @@ from app.signatures.engine.transitions import (
 # its consents they have accepted.
 _PROVE = f"""
     UPDATE {{table}} s SET {becoming("confirmed")}, proven = true, held = NULL, {NO_MAIL_DUE},
-        accepted_consents = n.value, consents_due = CASE WHEN n.value <> 0 THEN true END{{more}}
+        accepted_consents = n.value, consents_due = CASE WHEN n.value <> 0 THEN true END,
+        accepted_at = CASE WHEN n.value <> 0 THEN now() END{{more}}
     FROM {GIVEN.format(type="int")}
     WHERE {IS_GIVEN} AND {STANDS} AND s.proven IS NULL AND s.held IS NOT TRUE
     AND EXISTS (SELECT 1 FROM petitions p WHERE p.id = $1 AND p.state <> 'archived')

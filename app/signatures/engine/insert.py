@@ -58,8 +58,8 @@ _INSERT = f"""
         (excluded.id, excluded.signed_at, excluded.country, excluded.region, excluded.source,
          excluded.group_id, excluded.event_id, excluded.sealed, excluded.address_digest, excluded.domain_digest,
          excluded.disposable, excluded.partner_id, excluded.imported, excluded.held, excluded.consents_due),
-        (proven, accepted_consents, mail_count, brought_by, brought_ids) =
-        (NULL, NULL, NULL, {SUPERSEDED_PARTNER_IDS}, {SUPERSEDED_ATTEMPT_IDS}),
+        (proven, accepted_consents, accepted_at, mail_count, brought_by, brought_ids) =
+        (NULL, NULL, NULL, NULL, {SUPERSEDED_PARTNER_IDS}, {SUPERSEDED_ATTEMPT_IDS}),
         taken_back = CASE WHEN s.taken_back THEN true END,
         state = CASE WHEN s.taken_back THEN 'pending' ELSE excluded.state END,
         due_mail = CASE

@@ -34,7 +34,7 @@ DELETE = f"""
 NO_MAIL_DUE = "mail_due_at = NULL, mail_since = NULL, due_mail = NULL"
 WITHOUT_PERSON = f"""
     sealed = '', address_digest = NULL, domain_digest = NULL, disposable = NULL, held = NULL, consents_due = NULL,
-    accepted_consents = NULL, proven = NULL,
+    accepted_consents = NULL, accepted_at = NULL, proven = NULL,
     {NO_MAIL_DUE}
 """
 # What is left counts, but belongs to nobody: even the time is cut to the hour.
@@ -110,14 +110,16 @@ async def apply_changes(
 def given(items: Sequence[ByKey], values: Sequence[object]) -> list[tuple[Any, ...]]:
     """Arguments of a statement about given attempts, petition by petition: signers, ids, and a value of each.
 
-    An attempt is given once, with the last of its values.
+    An attempt is given once, with the first of its values: what comes later changes nothing.
     """
-    last = {one[:3]: value for one, value in zip(items, values, strict=True)}
+    first: dict[Any, object] = {}
+    for one, value in zip(items, values, strict=True):
+        first.setdefault(one[:3], value)
     grouped: dict[UUID, list[Any]] = defaultdict(list)
-    for key in sorted(last):
+    for key in sorted(first):
         grouped[key[0]].append(key)
     return [
-        (petition_id, [key[1] for key in keys], [key[2] for key in keys], [last[key] for key in keys])
+        (petition_id, [key[1] for key in keys], [key[2] for key in keys], [first[key] for key in keys])
         for petition_id, keys in grouped.items()
     ]
 

@@ -38,10 +38,9 @@ _WITHDRAW_WAITING = f"""
 """
 # The mailbox is asked instead.
 _ASK_TO_WITHDRAW = f"""
-    UPDATE {{table}} s SET due_mail = 'confirm_withdrawal', mail_due_at = now(), mail_since = now()
+    UPDATE {{table}} s SET due_mail = 'confirm_withdrawal', mail_due_at = now(), mail_since = now(), mail_count = NULL
     FROM {GIVEN.format(type="bool")}
     WHERE {IS_GIVEN} AND {STANDS} AND NOT n.value AND s.proven AND s.due_mail IS NULL
-    AND coalesce(s.mail_count, 0) < 5
     RETURNING s.petition_id, s.signer, s.id
 """
 _ASK_STANDING = _ASK_TO_WITHDRAW.format(table="signatures")
@@ -60,9 +59,10 @@ _WITHDRAW_OTHERS = f"""
     UPDATE signature_attempts s SET {_DESTROYED}
     WHERE s.petition_id = $1 AND s.signer = ANY ($2::bytea[]) AND {STANDS}
 """
-# A receipt that opens nothing, of a person who has signed: the row and its tallies are written unchanged, so that it
-# takes as long as a withdrawal and a stranger learns nothing. A withdrawal changes an indexed column and so writes to
-# indexes too. So does this: it changes `consents_due` between NULL and false, which mean the same.
+# A receipt that does not open the attempt that stands, of a person who has signed: the row and its tallies are written
+# unchanged, so that it takes as long as a withdrawal and a stranger learns nothing. A withdrawal changes an indexed
+# column and so writes to indexes too. So does this: it changes `consents_due` between NULL and false, which mean the
+# same.
 _PAD_TIMING = """
     UPDATE signatures s SET consents_due = CASE WHEN s.consents_due IS NULL THEN false
         WHEN s.consents_due THEN true END
@@ -89,20 +89,21 @@ async def withdraw(lane: Lane, withdrawals: Sequence[Withdrawal]) -> Committed:
         own |= {one[:2] for one in receipts if one.proven and one[:3] in were_proven}
         waiting = await _by_receipt(lane, _WITHDRAW_WAITING, receipts)
         withdrawn = await _by_receipt(lane, _WITHDRAW_STANDING, receipts)
-        asked = await _by_receipt(lane, _ASK_STANDING, receipts) | await _by_receipt(lane, _ASK_WAITING, receipts)
-        await _pad(lane, receipts, waiting | withdrawn | asked)
+        await _by_receipt(lane, _ASK_STANDING, receipts)
+        await _by_receipt(lane, _ASK_WAITING, receipts)
+        await _pad(lane, receipts, withdrawn)
         if own:
             await lane.connection.executemany(_WITHDRAW_OWN, attempts.by_petition(own & standing.keys()))
         proven = {one[:2] for one in receipts if one.proven and one[:3] in withdrawn}
         gone = _Gone({one[:2] for one in withdrawn} - proven, proven, own & standing.keys())
-        changes = await _after(lane, standing, gone)
+        changes = await _after(lane, standing, gone, {one[:2] for one in receipts})
         totals = await tallies.apply_deltas(lane.connection, lane.number, petitions_of(withdrawals), changes)
     opened = waiting | withdrawn
     done = [one[:3] in opened if one.id else one[:2] in standing for one in withdrawals]
     return Committed([Outcome.WITHDRAWN if is_done else Outcome.NOTHING for is_done in done], totals)
 
 
-async def _after(lane: Lane, standing: Mapping[Key, Standing], gone: _Gone) -> list[Change]:
+async def _after(lane: Lane, standing: Mapping[Key, Standing], gone: _Gone, asked: set[Key]) -> list[Change]:
     """Let the next attempts stand, or destroy them too if a proven one was withdrawn by proof; the tallies' changes."""
     # A change of zero where nothing moved, so that it takes as long.
     every = gone.unproven | gone.proven | gone.own
@@ -113,7 +114,8 @@ async def _after(lane: Lane, standing: Mapping[Key, Standing], gone: _Gone) -> l
     ]
     final = gone.own | {key for key in gone.proven if standing[key].proven}
     await lane.connection.executemany(_WITHDRAW_OTHERS, attempts.by_petition(final) or [NOBODY[:2]])
-    changes += await attempts.stand_next(lane.connection, every - final, padded=True)
+    # Looked up for everybody, so that it takes as long: who stands rightly goes on standing.
+    changes += await attempts.stand_next(lane.connection, (every | (asked & standing.keys())) - final, padded=True)
     if gone.proven:
         await lane.connection.executemany(_TAKE_BACK, attempts.by_petition(gone.proven))
     return changes
@@ -121,8 +123,8 @@ async def _after(lane: Lane, standing: Mapping[Key, Standing], gone: _Gone) -> l
 
 async def _by_receipt(lane: Lane, statement: str, receipts: set[Withdrawal]) -> set[Attempt]:
     """What the statement changed. It runs for nobody too, so that every receipt takes as long."""
-    # Of two receipts of one attempt the proven one comes last, and holds.
-    ordered = sorted(receipts, key=lambda one: (one[:3], one.proven))
+    # Of two receipts of one attempt the proven one comes first, and holds.
+    ordered = sorted(receipts, key=lambda one: (one[:3], not one.proven))
     rows = await lane.connection.fetchmany(statement, given(ordered, [one.proven for one in ordered]) or [NOBODY])
     return {tuple(row) for row in rows}
 

@@ -36,7 +36,7 @@ _OWN = text("""
         CASE WHEN s.held AND p.confirmation = 'none' THEN 'confirmed' ELSE coalesce(s.state_before, s.state)
         END AS state,
         s.country, s.region, s.source, s.group_id, s.event_id, s.sealed, s.disposable IS NOT NULL AS disposable,
-        s.mail_count, s.partner_id,
+        s.mail_count, s.partner_id, s.imported, s.proven,
         s.brought_by AS superseded_partner_ids, s.brought_ids AS superseded_attempt_ids
     FROM petitions p JOIN signatures s ON s.petition_id = p.id AND s.signer = :signer
     ORDER BY s.signed_at DESC, p.id
@@ -117,7 +117,9 @@ class SignatureStore:
             rows = await _rows(session, signer)
             others = await _attempts(session, signer)
             await publish(session, _erasure_messages(self.services.key_ring, signer, [*rows, *others]))
-        erasures = [Erasure(row.petition_id, signer, choice == "keep") for row in rows]
+        # Also where a process of the version before has deleted the row alone.
+        petition_ids = sorted({row.petition_id for row in (*rows, *others)})
+        erasures = [Erasure(petition_id, signer, choice == "keep") for petition_id in petition_ids]
         await self._submit(erasures)
         # Afterwards: no failure of a mail in flight is recorded any more.
         attempts = {id_ for row in (*rows, *others) for id_ in (row.id, *(row.superseded_attempt_ids or ()))}
@@ -156,6 +158,9 @@ def _exported(ring: KeyRing, signer: bytes, row: Any) -> Json:
         "event_id": str(row.event_id) if row.event_id else None,
         "disposable_address": row.disposable,
         "mail_count": row.mail_count or 0,
+        "proven": bool(row.proven),
+        "imported": bool(row.imported),
+        "brought_by": str(row.partner_id) if row.partner_id else None,
     }
 
 

@@ -18,6 +18,7 @@ from app.kit.database.session import Database, committing
 from app.petitions import service as petitions
 from app.petitions.models import NO_ADDRESS_LIMIT, Petition
 from app.signatures.engine import chunks
+from app.signatures.engine.attempts import ATTEMPTS
 from app.signatures.engine.lanes import Lane
 from app.signatures.engine.scan import ScanProgress
 from app.signatures.models import Signature
@@ -42,8 +43,8 @@ _SECONDS = 5.0
 # By the index on `signed_at`: the pages of that hour, however many signatures there are.
 _SHARED = text(f"""
     SELECT address_digest, count(*) AS signature_count, count(*) FILTER (WHERE state = 'confirmed') AS confirmed_count
-    FROM signatures
-    WHERE petition_id = :petition_id AND signed_at >= :signed_from AND address_digest IS NOT NULL
+    FROM {ATTEMPTS.format(petition=":petition_id")} AS attempts
+    WHERE signed_at >= :signed_from AND address_digest IS NOT NULL
     GROUP BY address_digest HAVING count(*) >= :least
     ORDER BY signature_count DESC, address_digest LIMIT {MOST_SHOWN}
 """)

@@ -49,7 +49,10 @@ _WAITING = f"""
 """
 _DONE = "UPDATE petitions SET personal_data_destroyed_at = now() WHERE id = $1"
 _STALLED = text(f"""
-    SELECT p.id, count(*) FROM petitions p JOIN signatures o ON o.petition_id = p.id AND {_WAITS}
+    SELECT p.id, count(*) FROM petitions p JOIN (
+        SELECT o.petition_id FROM signatures o WHERE {_WAITS}
+        UNION ALL SELECT a.petition_id FROM signature_attempts a WHERE {_WAITS_BESIDE}
+    ) AS waiting ON waiting.petition_id = p.id
     WHERE {_DAY_HAS_COME} GROUP BY p.id ORDER BY p.id
 """)
 _LOGGED_EVERY = timedelta(hours=1)

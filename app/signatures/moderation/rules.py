@@ -16,6 +16,7 @@ from app.kit.clock import now
 from app.kit.crypto.sealing import KeyRing, SealBrokenError, padded
 from app.kit.problems import Invalid
 from app.organizations.models import Organization
+from app.signatures.engine.attempts import ATTEMPTS
 from app.signatures.engine.chunks import FIRST_RULE_PARAMETER, INVALIDATES, Rule
 from app.signatures.moderation.schemas import RULE_FIELDS, DryRun, KeyCount, RuleBody
 from app.signatures.reading.disclosure import SMALLEST_PUBLIC_KEY, about, draw, is_shared, parts_about
@@ -37,7 +38,7 @@ _COUNT = f"""
         SELECT o.country, date_bin('1 hour', o.signed_at, '2000-01-01T00:00Z') AS signed_hour, o.state,
             count(*) FILTER (WHERE {_COUNTABLE} AND {rule_sql(3)}) AS matching,
             count(*) FILTER (WHERE {_COUNTABLE}) AS countable, count(*) AS every
-        FROM signatures o WHERE o.petition_id = $1 GROUP BY 1, 2, 3
+        FROM {ATTEMPTS.format(petition="$1")} AS o GROUP BY 1, 2, 3
     ) AS counted
     GROUP BY GROUPING SETS ((country), (signed_hour), (state), ())
 """
@@ -46,7 +47,7 @@ _BY_COUNTRY, _BY_HOUR, _BY_STATE, _ALL = 0b011, 0b101, 0b110, 0b111
 # How many signatures share each of these values; `{column}` holds digests.
 _SHARED = f"""
     SELECT o.{{column}}, count(*), count(*) FILTER (WHERE o.proven AND o.state = 'confirmed')
-    FROM signatures o WHERE o.petition_id = $1 AND {INVALIDATES} AND o.{{column}} = ANY ($2::bytea[]) GROUP BY 1
+    FROM {ATTEMPTS.format(petition="$1")} AS o WHERE {INVALIDATES} AND o.{{column}} = ANY ($2::bytea[]) GROUP BY 1
 """
 _FEW = DryRun(signature_count=None, by_country=[], by_hour=[], by_state={})
 

@@ -21,6 +21,7 @@ from app.kit.database.session import Database
 from app.people.fields import emails
 from app.petitions.models import Petition
 from app.petitions.queries import TAKES_UNPROVEN
+from app.signatures.engine.attempts import ATTEMPTS
 from app.signatures.moderation.schemas import TrendRow, TrendsView
 from app.signatures.reading.disclosure import SMALLEST_PUBLIC_KEY, UNPROVEN_ABOVE, draw, in_tens
 from app.signatures.signing.email_domains import domain_of
@@ -44,8 +45,8 @@ _COUNT = text(f"""
                 coalesce(address_digest, domain_digest) AS digest, source,
                 count(*) FILTER (WHERE NOT :proven OR proven AND state = 'confirmed') AS signature_count,
                 count(*) AS every_count, count(held) AS held_count, count(disposable) AS disposable_count
-            FROM signatures
-            WHERE petition_id = :petition_id AND signed_at >= :signed_from AND signed_at < :signed_until
+            FROM {ATTEMPTS.format(petition=":petition_id")} AS attempts
+            WHERE signed_at >= :signed_from AND signed_at < :signed_until
             GROUP BY GROUPING SETS ((address_digest), (domain_digest), (source), ())
         ) AS counted
         WHERE kind = {_ALL} OR (digest IS NOT NULL OR source IS NOT NULL) AND signature_count >= {SMALLEST_SHOWN}

@@ -20,7 +20,7 @@ from app.people.queries import PRECEDENCE
 from app.people.schemas import ConsentingPersonView
 from app.people.sealing import Details, open_contact, open_details, read_cursor, write_cursor
 
-# Who agreed on their own page brought nothing with it: what they have said about themselves there is shown. The second
+# Who agreed on their own page brought nothing with it: what they have said there about themselves is shown. The second
 # condition on the signer is implied, but without it the planner reads from the beginning.
 _LIST = text(f"""
     SELECT latest.signer, latest.decided_at, latest.proven, t.version, k.sealed AS contact, m.sealed AS person
@@ -74,4 +74,6 @@ def _view(ring: KeyRing, organization_id: UUID, row: Any) -> ConsentingPersonVie
 def _details(ring: KeyRing, organization_id: UUID, row: Any) -> Details:
     if row.contact is not None:
         return open_contact(ring, organization_id, row.signer, row.contact)
-    return open_details(ring, row.signer, row.person)
+    details = open_details(ring, row.signer, row.person)
+    # What else is kept of them came with consents to others.
+    return details if details.on_own_page else Details(details.email)
