@@ -98,7 +98,7 @@ def _merged(kept: Details, given: Details) -> Details:
     Names that the person has said themself replace those that anybody may have typed.
     """
     if given.proven and not kept.proven:
-        said = {name: getattr(given, name) or "" for name in ("given_name", "family_name")}
+        said: dict[str, Any] = {name: getattr(given, name) or "" for name in ("given_name", "family_name")}
         kept = replace(kept, **said, locale=given.locale or kept.locale, proven=True)
     missing = {name: value for name, value in asdict(given).items() if getattr(kept, name) is None}
     return replace(kept, **missing)

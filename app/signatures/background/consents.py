@@ -29,8 +29,8 @@ from app.signatures.signing.sealing import Personal, reseal_without, unseal
 
 BATCH = 500
 _DUE = """
-    SELECT o.petition_id, o.signer, o.id, o.signed_at, o.partner_id, o.imported, o.sealed, o.proven, o.accepted_consents,
-        o.accepted_at
+    SELECT o.petition_id, o.signer, o.id, o.signed_at, o.partner_id, o.imported, o.sealed, o.proven,
+        o.accepted_consents, o.accepted_at
     FROM {table} o WHERE {due} AND o.id > :after
     ORDER BY o.id LIMIT {limit} FOR UPDATE SKIP LOCKED
 """

@@ -110,7 +110,9 @@ FROM_PARTNER = _INSERT.format(
 _EXISTING = f"""
     SELECT s.petition_id, s.signer, s.id, s.state, s.proven IS TRUE, s.taken_back IS TRUE, s.partner_id,
         s.imported IS TRUE AS imported,
-        {ACCEPTING_SQL} AS accepting, p.allowed_countries, p.confirmation, {KEYS.format(row="s")}
+        {ACCEPTING_SQL} AS accepting, p.allowed_countries, p.confirmation,
+        (SELECT count(*) FROM signature_attempts a WHERE a.petition_id = s.petition_id AND a.signer = s.signer),
+        {KEYS.format(row="s")}
     FROM signatures s, petitions p
     WHERE s.petition_id = $1 AND s.signer = ANY ($2::bytea[]) AND p.id = $1
 """
@@ -169,12 +171,13 @@ async def _find_existing(connection: Connection, met: Sequence[Signing]) -> dict
     existing = {}
     for row in await connection.fetchmany(_EXISTING, arguments or [(UUID(int=0), [])]):
         petition_id, signer, id_, state, proven, taken_back, partner_id, imported, *more = row
-        accepting, allowed, confirmation, *keys = more
+        accepting, allowed, confirmation, waiting_count, *keys = more
         tries = tried[petition_id, signer]
         accepted = accepting and (allowed is None or all(one.tally_keys.country in allowed for one in tries))
         if accepted or id_ in {one.id for one in tries}:
             existing[petition_id, signer] = Existing(
-                id_, state, proven, taken_back, partner_id, imported, confirmation == "email", TallyKeys(*keys)
+                *(id_, state, proven, taken_back, partner_id, imported),
+                *(confirmation == "email", waiting_count, TallyKeys(*keys)),
             )
     return existing
 

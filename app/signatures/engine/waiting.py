@@ -1,5 +1,6 @@
 """Attempts that meet a person's row wait beside it (`docs/decisions/0022-an-attempt-is-not-a-person.md`)."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 from uuid import UUID
@@ -13,15 +14,33 @@ from app.signatures.engine.signings import Origin, Signing, by_petition, columns
 # Attempts that wait. Of too many public ones, those that came with this batch among them, the oldest give way: of the
 # client that has the most of this person, so that one client pushes nobody else's out. Of a partner, and of imports,
 # one is enough.
-_WAIT = f"""
-    WITH n AS (
-        SELECT * FROM unnest(
-            $2::bytea[], $3::uuid[], $4::bytea[], $5::text[], $6::text[], $7::text[], $8::uuid[], $9::uuid[],
-            $10::timestamptz[], $11::bytea[], $12::bytea[], $13::bool[], $14::uuid[], $15::bool[], $16::bool[],
-            $17::text[], $18::text[], $19::bool[]
-        ) AS n (signer, id, sealed, country, region, source, group_id, event_id, signed_at,
-                address_digest, domain_digest, disposable, partner_id, held, consents_due, state, mail, imported)
-    ), public AS (
+_GIVEN = """
+    unnest(
+        $2::bytea[], $3::uuid[], $4::bytea[], $5::text[], $6::text[], $7::text[], $8::uuid[], $9::uuid[],
+        $10::timestamptz[], $11::bytea[], $12::bytea[], $13::bool[], $14::uuid[], $15::bool[], $16::bool[],
+        $17::text[], $18::text[], $19::bool[]
+    ) AS n (signer, id, sealed, country, region, source, group_id, event_id, signed_at,
+            address_digest, domain_digest, disposable, partner_id, held, consents_due, state, mail, imported)
+"""
+_INSERT = """
+    INSERT INTO signature_attempts
+        (petition_id, signer, id, signed_at, country, state, region, source, group_id, event_id, sealed,
+         address_digest, domain_digest, disposable, partner_id, imported, held, consents_due,
+         mail_due_at, mail_since, due_mail)
+    SELECT $1, n.signer, n.id, n.signed_at, n.country, n.state, n.region, n.source, n.group_id, n.event_id, n.sealed,
+        n.address_digest, n.domain_digest, n.disposable, n.partner_id, n.imported, n.held, n.consents_due,
+        CASE WHEN n.mail IS NOT NULL THEN now() END, CASE WHEN n.mail IS NOT NULL THEN now() END, n.mail
+    FROM {given} WHERE CASE WHEN n.partner_id IS NULL AND n.imported IS NULL THEN {is_placed}
+    ELSE NOT EXISTS (
+        SELECT FROM signature_attempts a WHERE a.petition_id = $1 AND a.signer = n.signer
+        AND (a.partner_id = n.partner_id OR a.imported AND n.imported)
+    ) END
+    ON CONFLICT DO NOTHING
+"""
+# Where there is room: that is nearly always, and the statement runs for everybody.
+_WAIT = _INSERT.format(given=_GIVEN, is_placed="true")
+_MAKE_ROOM_AND_WAIT = f"""
+    WITH n AS (SELECT * FROM {_GIVEN}), public AS (
         SELECT o.signer, o.id, o.address_digest
         FROM signature_attempts o WHERE o.petition_id = $1 AND o.signer = ANY ($2::bytea[])
         AND o.proven IS NULL AND o.partner_id IS NULL AND o.imported IS NULL AND o.state <> 'withdrawn'
@@ -39,24 +58,7 @@ _WAIT = f"""
         DELETE FROM signature_attempts a USING excess e
         WHERE a.petition_id = $1 AND a.signer = e.signer AND a.id = e.id
     )
-    INSERT INTO signature_attempts
-        (petition_id, signer, id, signed_at, country, state, region, source, group_id, event_id, sealed,
-         address_digest, domain_digest, disposable, partner_id, imported, held, consents_due,
-         mail_due_at, mail_since, due_mail)
-    SELECT $1, n.signer, n.id, n.signed_at, n.country, n.state, n.region, n.source, n.group_id, n.event_id, n.sealed,
-        n.address_digest, n.domain_digest, n.disposable, n.partner_id, n.imported, n.held, n.consents_due,
-        CASE WHEN n.mail IS NOT NULL THEN now() END, CASE WHEN n.mail IS NOT NULL THEN now() END, n.mail
-    FROM n
-    WHERE CASE
-        WHEN n.partner_id IS NULL AND n.imported IS NULL
-        THEN NOT EXISTS (SELECT FROM excess e WHERE e.signer = n.signer AND e.id = n.id)
-        ELSE NOT EXISTS (
-            SELECT FROM signature_attempts a WHERE a.petition_id = $1 AND a.signer = n.signer
-            AND (a.partner_id = n.partner_id OR a.imported AND n.imported)
-        )
-    END
-    ON CONFLICT DO NOTHING
-"""
+""" + _INSERT.format(given="n", is_placed="NOT EXISTS (SELECT FROM excess e WHERE e.signer = n.signer AND e.id = n.id)")
 # Those of these attempts that stand and count, and that wait: the same is said of an attempt however often it is tried.
 _COUNTED = """
     SELECT s.id FROM signatures s
@@ -79,6 +81,7 @@ class Existing(NamedTuple):
     partner_id: UUID | None
     imported: bool
     mailed: bool
+    waiting_count: int
     tally_keys: TallyKeys
 
     @property
@@ -120,7 +123,9 @@ async def wait(
         imported = [origin is Origin.IMPORT or None] * len(signings)
         placed = ([states[s.id] for s in signings], mails, imported)
         arguments.append((petition_id, *columns_of(signings, attested=origin.attested), *placed))
-    await connection.executemany(_WAIT, arguments or [_NOBODY])
+    of_person = Counter(s[:2] for s in waiting)
+    is_full = any(existing[key].waiting_count + more > attempts.MOST_WAITING for key, more in of_person.items())
+    await connection.executemany(_MAKE_ROOM_AND_WAIT if is_full else _WAIT, arguments or [_NOBODY])
     # An attempt that counts takes the place of one that does not.
     changes = await attempts.stand_next(
         connection, {s[:2] for s in waiting if states[s.id] == "confirmed" and existing[s[:2]].state == "pending"}
