@@ -52,7 +52,7 @@ READS = {
     f"/v1/campaigns/{CAMPAIGN}/petitions": 5,
     "/v1/petitions": 4,
     f"/v1/petitions/{PETITION}": 5,
-    f"/v1/petitions/{PETITION}/tally?by=country": 5,
+    f"/v1/petitions/{PETITION}/tally?by=country": 6,
     f"/v1/petitions/{PETITION}/invalidations": 2,
     f"/v1/petitions/{PETITION}/held": 3,
     f"/v1/petitions/{PETITION}/trends": 4,
@@ -234,8 +234,8 @@ def test_a_read_needs_as_many_statements_for_twenty_as_for_one(
     counted: dict[str, tuple[int, int, int]], url: str
 ) -> None:
     one, many, shown = counted[url]
-    # Trends and tallies are kept for a minute: the second read of them may be less.
-    assert one == many or "trends" in url or "tally" in url
+    # Trends and tallies are kept for a minute, shared addresses for seconds: the second read of them may be less or more.
+    assert one == many or any(kept in url for kept in ("trends", "tally", "held"))
     assert max(one, many) <= READS[url] + 1
     assert shown >= 20 or url.endswith(ONE_THING)
 
@@ -369,7 +369,7 @@ async def test_waiting_beside_an_attempt_that_stands_goes_by_the_key(explaining:
 
 async def test_finding_who_has_signed_goes_by_the_key(explaining: Connection, grown: UUID) -> None:
     plan = await _explain(explaining, insert._EXISTING, grown, [b"x" * 16, b"y" * 16])
-    assert "pk_signatures" in plan.indexes <= {"pk_signatures", "pk_petitions"}
+    assert "pk_signatures" in plan.indexes <= {"pk_signatures", "pk_petitions", "pk_signature_attempts"}
     assert plan.scanned == set()
 
 

@@ -439,7 +439,7 @@ async def test_remembering_fills_in_and_never_overwrites(database: Database, rin
         await change(session, ring, signer, {"family_name": None})
         await remember(session, ring, signer, email=AMINA, family_name="Okello", locale="sw")
         details = await details_of(session, ring, signer)
-    assert details == Details(AMINA, "Amina", "", "sw", None, None, proven=True)
+    assert details == Details(AMINA, "Amina", "", "sw", None, None, proven=True, on_own_page=True)
 
 
 @pytest.mark.parametrize("at_once", [False, True], ids=["one by one", "at once"])
