@@ -23,10 +23,11 @@ from app.signatures.background.consents import ConsentRecorder
 from app.signatures.background.withdrawal_messages import WithdrawalMessages
 from app.signatures.engine import chunks, insert
 from app.signatures.engine.confirm import confirm
+from app.signatures.engine.erase import erase
 from app.signatures.engine.lanes import Lane
 from app.signatures.engine.scan import ScanProgress
 from app.signatures.engine.signings import Outcome, Signing
-from app.signatures.engine.transitions import Confirmation, Withdrawal
+from app.signatures.engine.transitions import Confirmation, Erasure, Withdrawal
 from app.signatures.engine.withdraw import withdraw
 from app.signatures.moderation import rules
 from app.signatures.moderation.rules import StoredRule
@@ -128,6 +129,24 @@ async def test_retention_and_whoever_confirms_never_wait_for_each_other(database
     assert await run(database, "SELECT country, octet_length(sealed) FROM signatures") == [("UG", 0)]
     assert await run(database, "SELECT count(*) FROM signature_attempts") == [(0,)]
     assert await exact_counts(database) == {"end-the-ban": 1}
+
+
+async def test_erasures_and_a_batch_of_withdrawals_never_wait_for_each_other(
+    database: Database, petition_id: UUID
+) -> None:
+    first, second = (prepared_signing(petition_id, person(n)) for n in in_order(petition_id))
+    await sign_all(database, [first, second])
+    async with claimed_lane(database) as lane, claimed_lane(database) as other:
+        async with held(database, "signatures", first.signer) as holding:
+            withdrawing = asyncio.create_task(withdraw(lane, [Withdrawal(*one[:3]) for one in (first, second)]))
+            await wait_for_blocked(holding)
+            erasures = [Erasure(*one[:2], keeping=one is second) for one in (first, second)]
+            erasing = asyncio.create_task(erase(other, erasures))
+            await wait_for_blocked(holding, 2)
+        assert (await withdrawing).outcomes == [Outcome.WITHDRAWN] * 2
+        assert (await erasing).outcomes == [Outcome.ERASED] * 2
+    assert await run(database, "SELECT count(*) FROM signatures") == [(0,)]
+    assert await exact_counts(database) == {"end-the-ban": 0}
 
 
 async def test_a_withdrawal_is_told_before_it_is_forgotten(database: Database, petition_id: UUID) -> None:
