@@ -378,6 +378,7 @@ _ONE: list[Any] = [uuid7()]
 _BY_KEY: dict[str, tuple[Any, ...]] = {
     "lock": (attempts._LOCK,),
     "next": (attempts._NEXT,),
+    "lock chosen": (attempts._LOCK_CHOSEN, _ONE),
     "step aside": (attempts._STEP_ASIDE,),
     "take place": (attempts._TAKE_PLACE, _ONE),
     "leave": (attempts._LEAVE, _ONE),

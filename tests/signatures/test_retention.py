@@ -16,6 +16,7 @@ from app.organizations import queries as organizations
 from app.people.consents.service import Entry, enter
 from app.settings import Settings
 from app.signatures.background import consents, runner
+from app.signatures.background.withdrawal_messages import WithdrawalMessages
 from app.signatures.engine import chunks
 from app.signatures.engine.signings import Origin
 from app.signatures.engine.transitions import Withdrawal
@@ -81,6 +82,8 @@ async def test_once_the_day_has_come_only_those_with_a_consent_are_kept(
     await sign_all(database, [*people, *pending])
     async with claimed_lane(database) as lane:
         await withdraw(lane, [Withdrawal(*one[:3]) for one in people[18:]])
+    async with database.transaction() as session:
+        await WithdrawalMessages(RING)(session)
     consenting = [one.signer for one in (*people[:3], pending[0])]
     await consent(database, [*consenting, people[5].signer])
     await consent(database, [people[5].signer], given=False)

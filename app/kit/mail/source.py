@@ -235,8 +235,9 @@ class LeasedMails(ABC, Generic[Opened, Known]):
         async with self._database.transaction() as session:
             if handed_over := rows[Outcome.SENT] + rows[Outcome.UNKNOWN]:
                 await self._handed_over(session, handed_over, now())
-            failed = {one.claimed.id: one.claimed.key for one in results if failures.is_failure(one)}
-            gone = failed.keys() - (await self._lock_due(session, list(failed.values())) if failed else ())
+            # All of them at once, in the order in which everybody locks them.
+            locked = set(await self._lock_due(session, [one.claimed.key for one in results]) if results else ())
+            gone = {one.claimed.id for one in results} - locked
             if over := rows[Outcome.SENT] + rows[Outcome.REFUSED]:
                 await self._done(session, over)
             for end, refund_attempt in ((Outcome.LATER, True), (Outcome.UNKNOWN, False)):

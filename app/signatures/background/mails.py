@@ -59,6 +59,12 @@ _STILL = """
 """
 _DONE = f"UPDATE {{table}} s SET mail_due_at = NULL, mail_since = NULL, due_mail = NULL FROM {_STILL}"
 _LOCK = f"SELECT s.id FROM {{table}} s, {_STILL} ORDER BY s.petition_id, s.signer, s.id FOR NO KEY UPDATE OF s"
+# Their people's rows, whichever attempt stands: while they are locked none takes another's place.
+_LOCK_PEOPLE = text("""
+    SELECT FROM signatures s WHERE (s.petition_id, s.signer) IN (
+        SELECT * FROM unnest(CAST(:petition_ids AS uuid[]), CAST(:signers AS bytea[]))
+    ) ORDER BY s.petition_id, s.signer FOR NO KEY UPDATE
+""")
 # A quarter of the time it has been due: a new mail is tried again soon, an old one seldom.
 _PAUSE = "least(greatest((now() - s.mail_since) / 4, interval '1 minute'), interval '6 hours')"
 _LIVES = "s.mail_since > now() - make_interval(days => CAST(:days AS integer))"
@@ -176,6 +182,7 @@ class SignatureMails(LeasedMails[_Opened, _Known]):
         return row.address_digest or (row.partner_id.bytes if row.partner_id else b"")
 
     async def _postpone(self, session: AsyncSession, rows: Sequence[MailRow]) -> None:
+        await self._lock_due(session, rows)
         for table in _TABLES:
             await session.execute(text(_POSTPONE.format(table=table)), _columns(rows))
 
@@ -195,6 +202,8 @@ class SignatureMails(LeasedMails[_Opened, _Known]):
         return over
 
     async def _lock_due(self, session: AsyncSession, rows: Sequence[MailRow]) -> Collection[UUID]:
+        people = {name: _columns(rows)[name] for name in ("petition_ids", "signers")}
+        await session.execute(_LOCK_PEOPLE, people)
         locked: list[UUID] = []
         for table in _TABLES:
             locked += (await session.scalars(text(_LOCK.format(table=table)), _columns(rows))).all()

@@ -71,6 +71,13 @@ _PROVEN = """
     SELECT a.petition_id, a.signer, a.id FROM signature_attempts a
     WHERE a.petition_id = $1 AND a.signer = ANY ($2::bytea[]) AND a.id = ANY ($3::uuid[]) AND a.proven
 """
+# A sweep locks an attempt without its person's row. What it does is part of what is copied: else consents would be
+# entered twice, and mails sent twice.
+_LOCK_CHOSEN = """
+    SELECT FROM signature_attempts a, unnest($2::bytea[], $3::uuid[]) AS n (signer, id)
+    WHERE a.petition_id = $1 AND a.signer = n.signer AND a.id = n.id
+    ORDER BY a.signer, a.id FOR UPDATE OF a
+"""
 # Of an attempt that is withdrawn no more is kept than what somebody is to be told, or who must not bring it again.
 _STEP_ASIDE = f"""
     INSERT INTO signature_attempts (petition_id, signer, {_CONTENT})
@@ -136,8 +143,9 @@ async def take_place(connection: Connection, chosen: Mapping[Key, UUID], *, padd
     """Let these attempts stand; what stood before waits beside them. The changes of the tallies."""
     if not chosen and not padded:
         return []
-    await connection.executemany(_STEP_ASIDE, by_petition(chosen) or [_NOBODY[:2]])
     arguments = by_petition(chosen, chosen) or [_NOBODY]
+    await connection.executemany(_LOCK_CHOSEN, arguments)
+    await connection.executemany(_STEP_ASIDE, by_petition(chosen) or [_NOBODY[:2]])
     rows = await connection.fetchmany(_TAKE_PLACE, arguments)
     await connection.executemany(_LEAVE, arguments)
     return [change for row in rows for change in _changes(row)]

@@ -18,11 +18,10 @@ from app.signatures.engine.transitions import (
     petitions_of,
 )
 
-# Rows are locked in the order of their key, as the insert locks them, so that two batches cannot deadlock.
+# All rows are locked before, those of who keeps and of who does not in one order.
 _LOCKED_BY_KEY = """
     (SELECT o.signer, o.state, o.id FROM signatures o
-     WHERE o.petition_id = $1 AND o.signer = ANY ($2::bytea[]) AND {condition}
-     ORDER BY o.signer FOR UPDATE) AS old
+     WHERE o.petition_id = $1 AND o.signer = ANY ($2::bytea[]) AND {condition}) AS old
 """
 # A person who is erased may let the signature count on: then a nameless row stays. Everything else of theirs is
 # deleted.
@@ -34,6 +33,7 @@ _ERASE_WAITING = "DELETE FROM signature_attempts a WHERE a.petition_id = $1 AND 
 async def erase(lane: Lane, erasures: Sequence[Erasure]) -> Committed:
     """Erase every trace of these people under these petitions."""
     async with committing(lane.connection):
+        await attempts.lock(lane.connection, keys_of(erasures))
         rows = await _fetch(lane, _ERASE_KEEPING, [erasure for erasure in erasures if erasure.keeping])
         rows += await _fetch(lane, _ERASE, erasures)
         await lane.connection.executemany(_ERASE_WAITING, attempts.by_petition(keys_of(erasures)))

@@ -2,7 +2,8 @@
 
 A signature that counts stays as a nameless row, so that every tally can be recounted; one that does not count is
 deleted. Consents that came with a signature must be in the ledger first: until then nobody can say whether its signer
-consents. The whole petition waits for them, for ever if no key opens them: so a monitor writes that to the log.
+consents. The whole petition waits for them, for ever if no key opens them: so a monitor writes that to the log. It
+waits also until the organizations concerned have been told of every withdrawal.
 """
 
 from datetime import datetime, timedelta
@@ -34,17 +35,21 @@ _HAS_COME = f"""
         SELECT 1 FROM signatures o WHERE o.petition_id = p.id AND {_WAITS}
     ) AND NOT EXISTS (
         SELECT 1 FROM signature_attempts a WHERE a.petition_id = p.id AND {_WAITS_BESIDE}
+    ) AND NOT EXISTS (
+        SELECT 1 FROM signatures o WHERE o.petition_id = p.id AND o.withdrawn_id IS NOT NULL
+    ) AND NOT EXISTS (
+        SELECT 1 FROM signature_attempts a WHERE a.petition_id = p.id AND a.withdrawn_id IS NOT NULL
     )
 """
 _NEXT = f"SELECT p.id FROM petitions p WHERE {_HAS_COME} ORDER BY p.id LIMIT 1 FOR NO KEY UPDATE OF p SKIP LOCKED"
-# Consents that came due after the petition was chosen: a scan that meets one is not the last.
+# Consents and withdrawals that came after the petition was chosen: a scan that meets one is not the last.
 _WAITING = f"""
     SELECT EXISTS (
         SELECT 1 FROM signatures o WHERE o.petition_id = $1 AND o.signer >= $2 AND o.signer < $3
-        AND {_WAITS}
+        AND ({_WAITS} OR o.withdrawn_id IS NOT NULL)
     ) OR EXISTS (
         SELECT 1 FROM signature_attempts a WHERE a.petition_id = $1 AND a.signer >= $2 AND a.signer < $3
-        AND {_WAITS_BESIDE}
+        AND ({_WAITS_BESIDE} OR a.withdrawn_id IS NOT NULL)
     )
 """
 _DONE = "UPDATE petitions SET personal_data_destroyed_at = now() WHERE id = $1"
