@@ -192,6 +192,8 @@ class PeopleMails(LeasedMails[_Opened, _Known]):
             # A mail greets by no name that anybody may have typed.
             "given_name": (person.given_name or "") if person.proven else "",
             "organization_name": organization.name,
+            # Else somebody else has said it: a partner that posts, or an import.
+            "proven": latest.proven,
             "unsubscribe_link": link,
         }
         return MailDraft(person.email, person.locale or "", values, one.id.hex, link)

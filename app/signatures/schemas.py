@@ -157,6 +157,13 @@ class ConfirmationPreview(BaseModel):
     petition_id: UUID
     petition: Annotated[str, Field(description="its slug")]
     title: str
+    counts: Annotated[
+        bool,
+        Field(
+            description="a signature with this address is counted under this petition already, as its `confirmation` "
+            "is `none`: so whoever did not sign takes it away by `POST .../withdrawals`, with this token as the receipt"
+        ),
+    ] = False
     given_name: str | None = None
     family_name: str | None = None
     country: str | None = None

@@ -1,5 +1,6 @@
 """The words of our mails: there in every language, replaceable by operators, safe from whoever signs."""
 
+import re
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -19,10 +20,15 @@ _ASKING = {"petition_title": "End the ban", "link": LINK, "days": "30"}
 CONTEXTS: dict[str, dict[str, Any]] = {
     "confirm_signature": {**_ASKING, "given_name": "Amina", "consents": CONSENTS},
     "already_signed": {**_ASKING, "given_name": "Amina", "petition_link": LINK, "consents": CONSENTS},
-    "confirm_consents": {**_ASKING, "consents": CONSENTS},
+    "confirm_consents": {**_ASKING, "withdraw_link": LINK, "consents": CONSENTS},
     "confirm_withdrawal": _ASKING,
     "sign_in": {"link": LINK, "minutes": "15"},
-    "welcome": {"given_name": "Amina", "organization_name": "The Movement", "unsubscribe_link": LINK},
+    "welcome": {
+        "given_name": "Amina",
+        "organization_name": "The Movement",
+        "unsubscribe_link": LINK,
+        "proven": True,
+    },
     "endpoint_paused": {"organization_name": "Sisters of Kampala", "label": "our CRM", "endpoint_id": "01a2-7c64"},
     "audit_alert": {"key_id": "01a2-7c64", "what": "look", "count": "5123", "hour": "2026-11-28 09:00 UTC"},
     "pending_act": {
@@ -62,7 +68,7 @@ def test_every_kind_is_there_in_every_language(texts: MailTemplates, kind: str, 
     assert 5 < len(mail.subject) < 60
     assert "\n" not in mail.subject
     for value in CONTEXTS[kind].values():
-        assert isinstance(value, list) or value in mail.text
+        assert isinstance(value, list | bool) or value in mail.text
     assert mail.subject not in mail.text
     assert set(hrefs(mail.html)) == ({LINK} if kind in LINKED else set())
     for written in (mail.text, mail.html):
@@ -82,6 +88,34 @@ def test_every_consent_is_named_with_its_text_and_what_was_said(texts: MailTempl
     marked = [CONSENTS[0] | {"organization_name": "<b>", "text": "<i>"}]
     page = texts.render(kind, locale, {**CONTEXTS[kind], "consents": marked}).html
     assert not {"b", "i"} & {tag for tag, _ in Outline(page).tags}
+
+
+@pytest.mark.parametrize("locale", LOCALES)
+@pytest.mark.parametrize("kind", [kind for kind, values in CONTEXTS.items() if "consents" in values])
+def test_consents_stand_apart_from_what_follows(texts: MailTemplates, kind: str, locale: str) -> None:
+    lines = texts.render(kind, locale, CONTEXTS[kind]).text.splitlines()
+    (last,) = [number for number, line in enumerate(lines) if "Others" in line]
+    assert lines[last + 1 : last + 2] == [""]
+    assert lines[last + 2]
+
+
+@pytest.mark.parametrize("locale", LOCALES)
+def test_a_welcome_says_who_has_said_that_they_agreed(texts: MailTemplates, locale: str) -> None:
+    values = CONTEXTS["welcome"]
+    own = texts.render("welcome", locale, values)
+    told = texts.render("welcome", locale, values | {"proven": False})
+    assert {line for line in own.text.splitlines() if "The Movement" in line}.isdisjoint(told.text.splitlines())
+    assert "The Movement" in told.text
+    assert "The Movement" in told.html
+    assert set(hrefs(told.html)) == {LINK}
+
+
+@pytest.mark.parametrize("kind", CONTEXTS)
+def test_french_has_a_space_before_a_colon_and_german_goes_on_in_small_letters(texts: MailTemplates, kind: str) -> None:
+    french = texts.render(kind, "fr", CONTEXTS[kind])
+    assert not re.search(r"[\w>]:(\s|$)", french.text)
+    german = texts.render(kind, "de", {**CONTEXTS[kind], "given_name": ""}).text.splitlines()
+    assert german[german.index("Guten Tag,") + 2][0].islower()
 
 
 @pytest.mark.parametrize(("kind", "locale"), EVERY)

@@ -7,6 +7,7 @@ from uuid import UUID
 
 import httpx
 import pytest
+from structlog.testing import capture_logs
 
 from app.kit.clock import now
 from app.kit.database.session import Database
@@ -122,6 +123,17 @@ async def test_a_key_works_only_from_its_networks(url: str, make_key: MakeKey) -
             answer = await client.get("/v1/organizations", headers={**made, "X-Forwarded-For": address})
             assert answer.status_code == status, address
         assert (await client.get("/v1/organizations", headers=made)).status_code == 401
+
+
+async def test_whoever_uses_a_key_from_elsewhere_fills_no_log(url: str, make_key: MakeKey) -> None:
+    async with serving(settings_for(url, trusted_proxies="127.0.0.0/8")) as (_, _, client):
+        owner = await make_key("owner")
+        made = [await made_by(client, owner, "campaigner", networks=["192.0.2.0/24"]) for _ in range(2)]
+        with capture_logs() as logs:
+            for key in made * 5:
+                assert not await works(client, bearer(key))
+    told = [line for line in logs if line["event"] == "a key was used from elsewhere"]
+    assert [(line["reason"], line["count"]) for line in told] == [(key["id"], 1) for key in made]
 
 
 async def test_a_key_of_some_networks_makes_none_of_others(

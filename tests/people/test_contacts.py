@@ -177,6 +177,21 @@ async def test_nobody_is_greeted_by_a_name_that_nobody_has_proven(tell: Tell, po
     for text in (mail.subject, mail.text, mail.html or ""):
         assert "arrested" not in text or proven
     assert ("arrested" in mail.text) == proven
+    # Nobody is told that they have agreed when somebody else has said so.
+    assert ("Sisters of Kampala" in mail.text, "told us" in mail.text) == (True, not proven)
+
+
+async def test_whom_no_key_opens_yet_is_not_left_out(
+    client: httpx.AsyncClient, tell: Tell, data_officer: Headers, database: Database
+) -> None:
+    await tell(PROVEN)
+    ((sealed,),) = await run(database, "SELECT sealed FROM contacts")
+    await run(database, "UPDATE contacts SET sealed = :sealed", sealed=b"xx" + sealed[2:])
+    answer = await client.get(AT, headers=data_officer)
+    assert (answer.status_code, answer.json()["type"]) == (503, "urn:multitude:problem:unavailable")
+    assert answer.headers["retry-after"] == "60"
+    await run(database, "UPDATE contacts SET sealed = :sealed", sealed=sealed)
+    assert [one["given_name"] for one in await listed(client, data_officer)] == ["Proven"]
 
 
 async def test_the_names_of_who_confirms_replace_those_of_who_was_brought(

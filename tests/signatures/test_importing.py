@@ -271,6 +271,20 @@ async def test_whoever_signed_and_stands_in_the_file_is_one(bring: Bring, sign: 
     assert await exact_counts(database) == {"end-the-ban": 5}
 
 
+async def test_an_import_that_is_broken_off_is_entered_in_the_audit_log(
+    settings: Settings, database: Database, petition_id: UUID, tmp_path: Path
+) -> None:
+    file = tmp_path / "signatures.csv"
+    file.write_text(csv_of(*CROWD))
+    # What is left of the refused lines cannot be written any more.
+    with pytest.raises(CommandError):
+        await _import(settings, file, "end-the-ban", Path("/dev/full"))
+    counted = (await exact_counts(database))["end-the-ban"]
+    assert counted > 0
+    entries = await run(database, "SELECT verb, role, object_id, row_count FROM audit_entries")
+    assert [tuple(entry) for entry in entries] == [("signatures.import", "operator", str(petition_id), counted)]
+
+
 async def test_an_import_that_was_cut_short_is_run_again(
     settings: Settings, database: Database, petition_id: UUID, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

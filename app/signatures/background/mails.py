@@ -166,6 +166,7 @@ class SignatureMails(LeasedMails[_Opened, _Known]):
             "given_name": "",
             "petition_title": petition.title(personal.locale),
             "link": self._settings.link("withdraw" if row.kind == "confirm_withdrawal" else "confirm", token),
+            "withdraw_link": self._settings.link("withdraw", token),
             "days": str(LINK_LASTS.days),
             "petition_link": self._petition_link.replace("{petition}", petition.slug),
             "consents": known.consents[row.id],

@@ -9,7 +9,7 @@ from fastapi import APIRouter, Depends, Request
 from fastapi.responses import HTMLResponse
 
 from app.kit.database.session import Session
-from app.kit.problems import Problem
+from app.kit.problems import Problem, Unavailable
 from app.kit.web.html_pages import Pages, read_fields, require_same_site
 from app.signatures import service
 from app.signatures.confirmation.preview import preview
@@ -26,9 +26,11 @@ async def confirm_page(request: Request, services: Services, session: Session, t
     """What the link would confirm, a box for each consent, and a button."""
     try:
         shown = await preview(session, services.ring, service.follow(services, token))
-    except (UnknownLink, SignatureGone) as problem:
+    except (UnknownLink, SignatureGone, Unavailable) as problem:
         return _refused(request, problem)
-    # What is confirmed already is not shown again, but the button is: scanners and people see the same.
+    if shown.status == "confirmed":
+        # Whether it still counts is not told: whoever comes later to the mailbox learns no more from it.
+        return _pages.answer(request, "nothing_left")
     return _pages.answer(request, "confirm", token=token, shown=shown, petition_title=shown.title)
 
 
@@ -39,7 +41,7 @@ async def confirm_by_page(request: Request, services: Services) -> HTMLResponse:
     ticked = {number for number in range(MOST_CONSENTS) if str(number) in form.get("consent", [])}
     try:
         await service.confirm(services, _first(form, "token"), ticked)
-    except (UnknownLink, SignatureGone) as problem:
+    except (UnknownLink, SignatureGone, Unavailable) as problem:
         return _refused(request, problem)
     return _pages.answer(request, "confirmed")
 
@@ -55,14 +57,17 @@ async def withdraw_by_page(request: Request, services: Services) -> HTMLResponse
     """Withdraw; the same link is always answered alike."""
     try:
         await service.withdraw_by_link(services, _first(await read_fields(request), "token"))
-    except UnknownLink as problem:
-        return _refused(request, problem)
+    except (UnknownLink, Unavailable) as problem:
+        return _refused(request, problem, unknown="withdrawal_unknown")
     return _pages.answer(request, "withdrawn")
 
 
-def _refused(request: Request, problem: Problem) -> HTMLResponse:
-    page = "signature_gone" if isinstance(problem, SignatureGone) else "link_unknown"
-    return _pages.answer(request, page, status=problem.status)
+def _refused(request: Request, problem: Problem, unknown: str = "link_unknown") -> HTMLResponse:
+    """The page that says why, with the problem's headers; `unknown`: the one for a link that is none of ours."""
+    pages = {SignatureGone: "signature_gone", UnknownLink: unknown}
+    answer = _pages.answer(request, pages.get(type(problem), "unavailable"), status=problem.status)
+    answer.headers.update(problem.headers)
+    return answer
 
 
 def _first(form: dict[str, list[str]], name: str) -> str:

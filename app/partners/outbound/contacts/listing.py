@@ -13,6 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from app.kit.crypto.sealing import KeyRing, SealBrokenError
 from app.kit.database.paging import Page, Paging, UnknownCursor
 from app.kit.logs import failure_of, log
+from app.kit.problems import Unavailable
 from app.organizations.models import Organization
 from app.partners.partnerships.terms import NoPartnership, receives, receiving_campaigns
 from app.people.presenters import show_person
@@ -20,6 +21,9 @@ from app.people.queries import PRECEDENCE
 from app.people.schemas import ConsentingPersonView
 from app.people.sealing import Details, open_contact, open_details, read_cursor, write_cursor
 
+# Seconds: until then an operator may have brought the missing key back. Who is left out of a page would be taken for
+# somebody who has changed their mind.
+_LATER = 60
 # Who agreed on their own page brought nothing with it: what they have said there about themselves is shown. The second
 # condition on the signer is implied, but without it the planner reads from the beginning.
 _LIST = text(f"""
@@ -43,7 +47,7 @@ _LIST = text(f"""
 async def page_of_contacts(
     session: AsyncSession, ring: KeyRing, organization: Organization, paging: Paging
 ) -> Page[ConsentingPersonView]:
-    """A page, in an order that does not change between pages; NoPartnership, UnknownCursor."""
+    """A page, in an order that does not change between pages; NoPartnership, UnknownCursor, Unavailable."""
     if organization.kind != "movement" and not await receiving_campaigns(session, organization.id):
         raise NoPartnership("No active partnership lets you receive signers.")
     try:
@@ -63,6 +67,8 @@ def _view(ring: KeyRing, organization_id: UUID, row: Any) -> ConsentingPersonVie
         details = _details(ring, organization_id, row)
     except SealBrokenError as error:
         log.error("a person cannot be read", **failure_of(error))
+        if ring.lacks_key_of(row.person if row.contact is None else row.contact):
+            raise Unavailable("Some people cannot be read right now.", retry_after=_LATER) from None
         return None
     person = show_person(details).model_dump(include={"given_name", "family_name", "email", "locale"})
     if not details.proven and row.proven:
