@@ -61,8 +61,9 @@ class NotJson(Problem):
 # Names of fields that a body may hold: a campaign with all its targets and consents has 312, other bodies fewer.
 # An unknown one takes a microsecond of the event loop, and a body has room for thousands.
 MOST_FIELDS = 400
-# A string as a whole, with the colon behind it that makes it a field's name.
-_NAME = re.compile(rb'"(?:[^"\\]++|\\.)*+"[ \t\r\n]*+(:?)', re.DOTALL)
+# A string as a whole, with the colon behind it that makes it a field's name. One that does not end is one as well, or
+# each quotation mark in it would be tried as the beginning of another.
+_NAME = re.compile(rb'"(?:[^"\\]++|\\.)*+(?:"[ \t\r\n]*+(:?))?', re.DOTALL)
 
 # Bytes a route reads unless it says more: forms of a few fields, with room to spare.
 SMALL_BODY = 16 * KIBIBYTE
