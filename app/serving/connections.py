@@ -7,10 +7,13 @@ held up only when it is really being answered.
 
 import asyncio
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Protocol
 
 from app.kit.abuse.client_addresses import CountedClients
+from app.serving.client_requests import ClientRequests
 from app.serving.refusals import BUSY, TOO_MANY_CONNECTIONS, Refusal
 
 # Seconds between two looks at who is overdue.
@@ -29,6 +32,7 @@ class Limits:
 
     connections: int
     connections_per_client: int
+    requests_per_client: int
     header_seconds: float
     body_seconds: float
     keep_alive_seconds: float
@@ -38,11 +42,12 @@ class Limits:
 class Connection(Protocol):
     """What is asked of a connection here.
 
-    `client_key` is None where the client's connections are not counted; `since` is the loop's time at which what it
-    does now began; a guest is one too many, and may only ask whether the process is alive.
+    `client_key` and `requests` are None where the client's connections are not counted; `since` is the loop's time at
+    which what it does now began; a guest is one too many, and may only ask whether the process is alive.
     """
 
     client_key: bytes | None
+    requests: ClientRequests | None
     since: float
     is_guest: bool
 
@@ -58,6 +63,14 @@ class Connection(Protocol):
         """End it when it waits and is overdue."""
 
 
+class _Client:
+    """One client address: its connections, and its requests under way, which may outlive them."""
+
+    def __init__(self, most: int, when_idle: Callable[[], None]) -> None:
+        self.connections: set[Connection] = set()
+        self.requests = ClientRequests(most, when_idle)
+
+
 class Connections:
     """The connections of one process.
 
@@ -69,7 +82,7 @@ class Connections:
         self.key_of_peer = clients.key_of_peer
         self._held = 0
         self._all: set[Connection] = set()
-        self._by_client: dict[bytes, set[Connection]] = {}
+        self._by_client: dict[bytes, _Client] = {}
         # Those that waited when it was last asked, the longest first.
         self._evictable: deque[Connection] = deque()
         self._ask_again_at = 0.0
@@ -80,12 +93,28 @@ class Connections:
         refusal = self._refusal_of(connection)
         self._all.add(connection)
         if connection.client_key is not None:
-            self._by_client.setdefault(connection.client_key, set()).add(connection)
+            client = self._client(connection.client_key)
+            client.connections.add(connection)
+            connection.requests = client.requests
         self._begin_sweeping()
         return refusal
 
+    def _client(self, key: bytes) -> _Client:
+        client = self._by_client.get(key)
+        if client is None:
+            client = _Client(self.limits.requests_per_client, partial(self._forget, key))
+            self._by_client[key] = client
+        return client
+
+    def _forget(self, key: bytes) -> None:
+        """Keep nothing of an address that has left, once its last request has ended."""
+        client = self._by_client.get(key)
+        if client is not None and not client.connections and not client.requests.under_way:
+            del self._by_client[key]
+
     def _refusal_of(self, connection: Connection) -> Refusal | None:
-        mine = self._by_client.get(connection.client_key, ()) if connection.client_key is not None else ()
+        client = self._by_client.get(connection.client_key) if connection.client_key is not None else None
+        mine = client.connections if client is not None else set()
         if len(mine) >= self.limits.connections_per_client:
             longest = min(filter(_waits, mine), key=_since, default=None)
             if longest is None:
@@ -114,11 +143,8 @@ class Connections:
         """A connection that was counted is gone."""
         self._all.discard(connection)
         if connection.client_key is not None:
-            mine = self._by_client[connection.client_key]
-            mine.discard(connection)
-            # Nothing is kept of an address that has left.
-            if not mine:
-                del self._by_client[connection.client_key]
+            self._by_client[connection.client_key].connections.discard(connection)
+            self._forget(connection.client_key)
 
     def hold(self, size: int) -> bool:
         """Whether so many bytes more may be held for later, or fewer when negative."""

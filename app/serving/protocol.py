@@ -12,13 +12,16 @@ from uvicorn.config import Config
 from uvicorn.server import ServerState
 
 from app.kit.abuse.client_addresses import CountedClients
-from app.kit.web.asgi import Asgi, Receive, Scope, Send
+from app.kit.web.asgi import STREAMING, Asgi, Receive, Scope, Send
+from app.serving.client_requests import ClientRequests
 from app.serving.connections import Connections, Limits
 from app.serving.refusals import BUSY, EVICTED, TOO_SLOW, UNREAD, Refusal
 from app.serving.request_reader import BODY, NOTHING, Flow, RequestReader
 
 # Seconds in which a client must have read some of what fills its buffer.
 _UNREAD_SECONDS = 30
+# Seconds for which the rest of a body may be waited for while other requests of its address wait for their turn.
+_BODY_ALONE_SECONDS = 1.0
 # What is asked of a service that has no place left, by whoever looks after it.
 _ALWAYS_ANSWERED = {"/healthz", "/readyz"}
 
@@ -57,7 +60,11 @@ class BoundedProtocol(RequestReader):
     ) -> None:
         super().__init__(config, server_state, app_state, loop, connections)
         self.client_key: bytes | None = None
+        self.requests: ClientRequests | None = None
         self.is_guest = False
+        # The request that waits for its turn; whether one has it.
+        self._turn: asyncio.Future[bool] | None = None
+        self._has_turn = False
         self._unread: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
@@ -69,11 +76,16 @@ class BoundedProtocol(RequestReader):
         refusal = self._connections.admit(self)
         if refusal is not None:
             self._refuse(refusal)
-        elif self.is_guest:
+            return
+        if self.is_guest:
             self.app = _answering_few(self.app)
+        if self.requests is not None:
+            self.app = self._in_turn(self.app, self.requests)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._is_ended = True
+        if self._turn is not None and self.requests is not None:
+            self.requests.leave(self._turn)
         self._connections.leave(self)
         self._connections.hold(-len(self._held))
         self._held = b""
@@ -82,13 +94,16 @@ class BoundedProtocol(RequestReader):
 
     @property
     def is_waiting(self) -> bool:
-        return not (self._unanswered or self._is_ended)
+        return not (self._unanswered or self._is_ended or self._turn is not None)
 
     def evict(self) -> None:
         EVICTED.record()
         self._end()
 
     def check_deadline(self, now: float) -> None:
+        if self._keeps_others_waiting(now):
+            self.evict()
+            return
         # While reading is paused it is we who are late.
         if self._unanswered or self._is_ended or self.flow.read_paused or now < self.since + self._seconds():
             return
@@ -97,6 +112,47 @@ class BoundedProtocol(RequestReader):
             self._end()
         else:
             self._refuse(TOO_SLOW)
+
+    def _keeps_others_waiting(self, now: float) -> bool:
+        """Whether it has its turn, waits for the rest of a body, and others of its address wait for their turn."""
+        if not self._has_turn or self.requests is None or not self.requests.are_waiting or not self.is_waiting:
+            return False
+        # What large bodies may take is bounded where they are read.
+        return now >= self.since + _BODY_ALONE_SECONDS and "body_seconds" not in self.cycle.scope
+
+    def _in_turn(self, app: Callable[..., Any], requests: ClientRequests) -> Asgi:
+        """The application, for whose client's requests are counted."""
+
+        async def answer(scope: Scope, receive: Receive, send: Send) -> None:
+            turn = requests.begin()
+            if turn is not None and not await self._wait_for(turn, requests):
+                return
+            self._has_turn = is_counted = True
+
+            def end() -> None:
+                nonlocal is_counted
+                if is_counted:
+                    self._has_turn = is_counted = False
+                    requests.end()
+
+            scope[STREAMING] = end
+            try:
+                await app(scope, receive, send)
+            finally:
+                end()
+
+        return answer
+
+    async def _wait_for(self, turn: asyncio.Future[bool], requests: ClientRequests) -> bool:
+        """Wait until a request may begin; False when its client has left."""
+        self._turn = turn
+        try:
+            return await turn
+        except asyncio.CancelledError:
+            requests.give_up(turn)
+            raise
+        finally:
+            self._turn = None
 
     def _seconds(self) -> float:
         """How long the client may take for what it is doing."""

@@ -6,6 +6,7 @@ second request could begin. It extends the protocol of one minor version of uvic
 """
 
 import asyncio
+from collections.abc import Callable
 from typing import Any
 
 import httptools
@@ -27,6 +28,10 @@ _MOST_AHEAD = 8
 _MOST_DROPPED = 32 * 1024 * 1024
 
 
+# Methods whose bodies no route reads.
+_BODYLESS = {"GET", "HEAD", "OPTIONS"}
+
+
 class _TooMuchError(Exception):
     """Raised in the parser's callbacks, to stop it."""
 
@@ -39,6 +44,16 @@ class Flow(FlowControl):
     def resume_reading(self) -> None:
         if not self.is_holding:
             super().resume_reading()
+
+
+class _LingeringTransport:
+    """What an answer is written to before all of its request's body came: closing it waits for the rest.
+
+    To close at once would reset the connection, and the client might never see why it was refused.
+    """
+
+    def __init__(self, transport: asyncio.Transport, close: Callable[[], None]) -> None:
+        self.write, self.close = transport.write, close
 
 
 class RequestReader(HttpToolsProtocol):
@@ -64,6 +79,7 @@ class RequestReader(HttpToolsProtocol):
         self._part = NOTHING
         self._room = self._limits.header_bytes
         self._body_size = 0
+        self._closes_after_body = False
         # Of what is answered: the request under way, how many were read and not yet answered, what came too early.
         self._answered: RequestResponseCycle | None = None
         self._unanswered = 0
@@ -71,6 +87,10 @@ class RequestReader(HttpToolsProtocol):
 
     def _refuse(self, refusal: Refusal) -> None:
         """End the connection for this reason."""
+        raise NotImplementedError
+
+    def _end(self) -> None:
+        """End the connection."""
         raise NotImplementedError
 
     def data_received(self, data: bytes) -> None:
@@ -86,6 +106,14 @@ class RequestReader(HttpToolsProtocol):
             self._parse(data)
         else:
             self._read(data)
+        if self._part == BODY and self.cycle.transport is self.transport:
+            self.cycle.transport = _LingeringTransport(self.transport, self._close_after_body)  # type: ignore[assignment]
+
+    def _close_after_body(self) -> None:
+        if self._part == BODY and (self._body_size or not self.expect_100_continue):
+            self._closes_after_body = True
+        else:
+            self._end()
 
     def _begins(self) -> None:
         self._is_idle = False
@@ -182,6 +210,9 @@ class RequestReader(HttpToolsProtocol):
         # A body may come in chunks, whose sizes are read as well: of them no more than there is of the body itself.
         self._body_size += len(body)
         self._room += 2 * len(body)
+        if self.scope["method"] in _BODYLESS:
+            # It is read by nobody: the client has to come anew.
+            self.cycle.keep_alive = False
         super().on_body(body)
         if self.cycle.response_complete and self._body_size > _MOST_DROPPED:
             raise _TooMuchError
@@ -190,7 +221,9 @@ class RequestReader(HttpToolsProtocol):
         super().on_message_complete()
         self._part = NOTHING
         self._room = self._limits.header_bytes
-        if self.cycle.response_complete:
+        if self._closes_after_body:
+            self._end()
+        elif self.cycle.response_complete:
             self._becomes_idle()
         else:
             self._unanswered += 1

@@ -34,6 +34,7 @@ def options(settings: Settings, host: str, port: int) -> dict[str, Any]:
     limits = Limits(
         connections=settings.most_connections,
         connections_per_client=settings.connections_per_client,
+        requests_per_client=settings.requests_per_client,
         header_seconds=settings.header_seconds,
         body_seconds=settings.body_seconds,
         keep_alive_seconds=settings.keep_alive_seconds,

@@ -16,7 +16,7 @@ from app.kit.abuse.client_addresses import client_address
 from app.kit.database.session import Session
 from app.kit.problems import Forbidden, Unauthorized
 from app.kit.settings import KIBIBYTE
-from app.kit.web.asgi import Receive, Scope, Send
+from app.kit.web.asgi import STREAMING, Message, Receive, Scope, Send
 from app.kit.web.bodies import json_body, longest_body, read_body
 from app.kit.web.caching import cached
 from app.organizations.auth import KEY_OPTIONAL, Caller
@@ -174,8 +174,13 @@ class _Stream(StreamingResponse):
         self._place = place
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async def leave_turn_after_head(message: Message) -> None:
+            await send(message)
+            if message["type"] == "http.response.start" and STREAMING in scope:
+                scope[STREAMING]()
+
         with self._place:
-            await super().__call__(scope, receive, send)
+            await super().__call__(scope, receive, leave_turn_after_head)
 
 
 @router.get(

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 from fastapi.routing import APIRoute, iter_route_contexts
 
-from app.kit.problems import MOST_ERRORS
-from app.kit.web.bodies import SMALL_BODY, longest_body_of
+from app.kit.problems import MOST_ERRORS, TOO_MANY_ERRORS
+from app.kit.web.bodies import MOST_FIELDS, SMALL_BODY, has_too_many_fields, longest_body_of
 from tests.support.api_surface import (
     BODY_LIMIT,
     DESCRIBED,
@@ -34,6 +34,12 @@ LONGEST = {
     for method in context.methods or ()
 }
 
+BODIES = [
+    pytest.param(method, path, content["application/json"]["schema"], id=f"{method} {path}")
+    for method, path, operation in OPERATIONS
+    if "application/json" in (content := operation.get("requestBody", {}).get("content", {}))
+]
+
 
 def many_mistakes(size: int) -> list[bytes]:
     """Bodies of this size at the most, with as many mistakes as there is room for: in an object, and in a list."""
@@ -54,6 +60,63 @@ async def test_few_errors_are_built_of_any_body(house: House, method: str, path:
 
 
 @everywhere_with_a_body
+async def test_more_fields_than_any_body_has_are_refused_unread(
+    house: House, method: str, path: str, operation: Json
+) -> None:
+    """Nobody looks at what they are: one would be told of 21 or more mistakes otherwise, and pay for each."""
+    if by_no_key(operation):
+        pytest.skip("its items are counted each by itself, as below")
+    headers = house.allowed(path) | JSON
+    names = ",".join(f'"{number:x}":0' for number in range(MOST_FIELDS + 1))
+    # Whatever follows is not even parsed.
+    for body in (
+        f"{{{names}",
+        f"{{{names}}}".replace(":", " :"),
+        f'{{"a":[{{{names}}}]',
+        f"{{{names}}}".encode("utf-16"),
+    ):
+        if len(body) > LONGEST[method, path]:
+            continue
+        answer = await house.client.request(method, filled(path, "nowhere"), headers=headers, content=body)
+        problem = problem_of(answer)
+        assert (answer.status_code, problem["type"]) == (422, "urn:multitude:problem:invalid")
+        assert problem["errors"] == [{"at": "body", "message": TOO_MANY_ERRORS}]
+
+
+def test_only_names_of_fields_are_counted() -> None:
+    many = MOST_FIELDS + 1
+    text = json.dumps({"comment": '":' * many + "\\", "website": "http://" * many})
+    assert not has_too_many_fields(text.encode())
+    fields = [f'"{number:x}":{{}}' for number in range(many)]
+    assert not has_too_many_fields(",".join(fields[1:]).encode())
+    assert has_too_many_fields(",".join(fields).encode())
+    assert has_too_many_fields(",".join(fields).replace('":', '\\"\n:').encode())
+    # However long a string that does not end.
+    assert not has_too_many_fields(b'"' + b":" * 500_000)
+    assert not has_too_many_fields(b":" * many + b'"' + b'\\"' * 250_000 + b"\\")
+
+
+@pytest.mark.parametrize(("method", "path", "schema"), BODIES)
+def test_whatever_the_schema_allows_has_fewer_fields(method: str, path: str, schema: Json) -> None:
+    # Of many items each is counted by itself.
+    schema = schema["oneOf"][0] if LONGEST[method, path] > BODY_LIMIT else schema
+    assert _fields(schema) <= MOST_FIELDS
+
+
+def _fields(schema: Any) -> int:
+    """How many names of fields a body of this schema holds at the most."""
+    if "$ref" in schema:
+        return _fields(DESCRIBED.openapi()["components"]["schemas"][schema["$ref"].rpartition("/")[2]])
+    for several in ("anyOf", "oneOf"):
+        if several in schema:
+            return max(map(_fields, schema[several]))
+    if schema.get("type") == "array":
+        each = _fields(schema["items"])
+        return each * int(schema.get("maxItems", MOST_FIELDS + 1))
+    return sum(1 + _fields(value) for value in schema.get("properties", {}).values())
+
+
+@everywhere_with_a_body
 async def test_a_route_reads_no_more_than_it_says(house: House, method: str, path: str, operation: Json) -> None:
     longest = LONGEST[method, path]
     if longest > BODY_LIMIT or by_no_key(operation):
@@ -65,14 +128,7 @@ async def test_a_route_reads_no_more_than_it_says(house: House, method: str, pat
         assert answer.status_code in refused, size
 
 
-@pytest.mark.parametrize(
-    ("method", "path", "schema"),
-    [
-        pytest.param(method, path, content["application/json"]["schema"], id=f"{method} {path}")
-        for method, path, operation in OPERATIONS
-        if "application/json" in (content := operation.get("requestBody", {}).get("content", {}))
-    ],
-)
+@pytest.mark.parametrize(("method", "path", "schema"), BODIES)
 def test_whatever_the_schema_allows_fits_into_the_limit(method: str, path: str, schema: Json) -> None:
     largest = _largest(schema)
     longest = LONGEST[method, path]

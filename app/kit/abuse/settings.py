@@ -16,7 +16,7 @@ class AbuseSettings(ServiceSettings):
     )
     uncounted_networks: Parts = Field(
         default=["127.0.0.0/8", "::1/128"],
-        description="networks of which one address may have any number of connections and streams, "
+        description="networks of which one address may have any number of connections, requests at once and streams, "
         "as trusted proxies may",
     )
     rate_limit_url: SecretStr | None = Field(

@@ -11,6 +11,7 @@ class WebSettings(ServiceSettings):
 
     connection_limit: int = Field(8192, ge=1, description="connections one process keeps open")
     connections_per_client: int = Field(256, ge=1, description="connections one client address may have in a process")
+    requests_per_client: int = Field(16, ge=1, description="requests of one client address a process answers at once")
     header_seconds: float = Field(10, gt=0, description="how long the head of a request may take to arrive")
     body_seconds: float = Field(10, gt=0, description="how long a request may take to arrive, its body included")
     keep_alive_seconds: float = Field(5, gt=0, description="how long a connection may wait for its next request")

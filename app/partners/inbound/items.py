@@ -13,6 +13,7 @@ from typing import TypeAlias
 from pydantic import ValidationError
 
 from app.kit.problems import Invalid, Problem, details_of, errors_of
+from app.kit.web.bodies import has_too_many_fields
 from app.partners.inbound import strict_json
 from app.partners.inbound.strict_json import DEEPEST, NotJsonText, TooDeep
 from app.partners.schemas import PartnerSigning
@@ -50,7 +51,7 @@ class TooManyItems(Problem):
 
 
 class ItemTooLarge(Problem):
-    """The item is larger than 32 KiB, or holds more than 500 objects and lists."""
+    """The item is larger than 32 KiB, or holds more than 400 fields, or 500 objects and lists."""
 
     status = 413
     slug = "item-too-large"
@@ -94,7 +95,7 @@ def _read(text: bytes, *, costs_itself: bool) -> Item:
 
 def is_too_large(text: bytes) -> bool:
     """Whether an item is not to be read: it is too long, or holds too much."""
-    if len(text) > LONGEST_ITEM:
+    if len(text) > LONGEST_ITEM or has_too_many_fields(text):
         return True
     # Strings hold brackets too, but mostly there are few of either.
     most = sum(map(text.count, (b"[", b"]", b"{", b"}")))
