@@ -12,8 +12,9 @@ from datetime import timedelta
 from typing import Any, NamedTuple
 from uuid import UUID
 
-from sqlalchemy import Select, any_, literal, select, text, update
+from sqlalchemy import ColumnElement, Select, any_, literal, select, text, update
 from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy.orm import InstrumentedAttribute
 
 from app.kit.clock import now
 from app.kit.problems import Conflict, Forbidden, NotFound
@@ -144,6 +145,12 @@ async def forget_person(session: AsyncSession, signer: bytes) -> None:
     about = select(PendingAct.id).where(PendingAct.signer == signer).with_for_update(skip_locked=True)
     values = {"state": "cancelled", "signer": None, "decided_at": now()}
     await session.execute(update(PendingAct).where(PendingAct.id.in_(about.scalar_subquery())).values(**values))
+
+
+def is_waited_for(verb: str, object_id: ColumnElement[UUID] | InstrumentedAttribute[UUID]) -> ColumnElement[bool]:
+    """Whether an act of this verb waits to be done to what has this id: it counts no longer among what remains."""
+    waiting = (PendingAct.state == "waiting", PendingAct.verb == verb, PendingAct.object_id == object_id)
+    return select(PendingAct.id).where(*waiting).exists()
 
 
 def waiting_about(signer: bytes) -> Select[PendingAct]:
