@@ -70,7 +70,8 @@ class AuditEntry(Base):
     """One entry of the audit log: who did or saw what, in numbers and ids, and no personal data.
 
     Triggers refuse every change, and what does not follow the last entry. `number` has no gaps; `digest` is over the
-    entry and `previous_digest` (`audit/chain.py`). `key_id` and `organization_id` are NULL for the server's command line.
+    entry and `previous_digest` (`audit/chain.py`). `key_id` and `organization_id` are NULL for the server's
+    command line.
     """
 
     __tablename__ = "audit_entries"
