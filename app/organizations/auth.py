@@ -77,8 +77,9 @@ async def _check_limits(request: Request, principal: Principal) -> None:
             _elsewhere.add(str(principal.key_id))
             raise Unauthorized
     most = principal.requests_per_minute or settings.key_requests_per_minute
-    if not await protection.limiter.hit(f"{most} per minute", "key", str(principal.key_id)):
-        raise TooManyRequests
+    for key_id, limit in ((principal.key_id, most), *principal.shared_limits):
+        if not await protection.limiter.hit(f"{limit} per minute", "key", str(key_id)):
+            raise TooManyRequests
 
 
 _network = lru_cache(maxsize=1024)(ip_network)

@@ -69,13 +69,15 @@ class ApiKey(Base):
 class AuditEntry(Base):
     """One entry of the audit log: who did or saw what, in numbers and ids, and no personal data.
 
-    A trigger refuses every change. `number` has no gaps; `digest` is over the entry and `previous_digest`
-    (`audit/chain.py`). `key_id` and `organization_id` are NULL for the server's command line.
+    Triggers refuse every change, and what does not follow the last entry. `number` has no gaps; `digest` is over the
+    entry and `previous_digest` (`audit/chain.py`). `key_id` and `organization_id` are NULL for the server's
+    command line.
     """
 
     __tablename__ = "audit_entries"
     __table_args__ = (
         CheckConstraint(f"category IN {CATEGORIES}", name="category"),
+        CheckConstraint("number > 0", name="number"),
         Index("ix_audit_entries__key_id", "key_id", "number"),
         Index("ix_audit_entries__verb", "verb", "number"),
         Index("ix_audit_entries__object_kind", "object_kind", "object_id", "number"),

@@ -17,20 +17,31 @@ from app.kit.clock import now
 from app.kit.database.ids import uuid7
 from app.kit.logs import log
 from app.organizations.models import NoticeKind, OwnerNotice
+from app.organizations.principals import OPERATOR
 from app.organizations.settings import OrganizationSettings
 
 _KEPT = timedelta(days=30)
 _NEWEST = text("SELECT max(number) FROM audit_entries")
 # By the hours of the clock. The hour before is looked at too: its last entries may be younger than the last look.
+# By key, and by first ancestor, together with all keys that were made with it: `is_family`.
 _LARGE = text("""
-    SELECT key_id, date_trunc('hour', at) AS hour, category,
-        CASE category WHEN 'look' THEN sum(row_count) ELSE count(*) END AS row_count
-    FROM audit_entries
-    WHERE at >= date_trunc('hour', CAST(:now AS timestamptz)) - interval '1 hour'
-        AND category IN ('look', 'destruction')
-    GROUP BY 1, 2, 3
-    HAVING CASE category WHEN 'look' THEN sum(row_count) > CAST(:names AS bigint)
-        ELSE count(*) > CAST(:destructions AS bigint) END
+    WITH RECURSIVE done AS (
+        SELECT key_id, date_trunc('hour', at) AS hour, category,
+            CASE category WHEN 'look' THEN sum(row_count) ELSE count(*) END AS row_count
+        FROM audit_entries
+        WHERE at >= date_trunc('hour', CAST(:now AS timestamptz)) - interval '1 hour'
+            AND category IN ('look', 'destruction')
+        GROUP BY 1, 2, 3
+    ), line AS (
+        SELECT id AS key_id, id, made_by FROM api_keys WHERE id IN (SELECT key_id FROM done)
+        UNION SELECT line.key_id, k.id, k.made_by FROM api_keys AS k JOIN line ON k.id = line.made_by
+    ), counted AS (
+        SELECT key_id, hour, category, row_count, false AS is_family FROM done
+        UNION ALL SELECT line.id, hour, category, sum(row_count), true FROM done JOIN line USING (key_id)
+        WHERE line.made_by IS NULL OR line.made_by = :nobody
+        GROUP BY 1, 2, 3 HAVING count(*) > 1
+    ) SELECT * FROM counted
+    WHERE row_count > CASE category WHEN 'look' THEN CAST(:names AS bigint) ELSE CAST(:destructions AS bigint) END
 """)
 _WAITING = text("""
     SELECT id, verb, object_kind, object_id, asked_by, due_at FROM pending_acts AS p
@@ -65,11 +76,12 @@ class OwnerNotices:
             "now": now(),
             "names": settings.alert_names_per_hour,
             "destructions": settings.alert_destructions_per_hour,
+            "nobody": OPERATOR.key_id,
         }
         for row in await session.execute(_LARGE, values):
             who = str(row.key_id) if row.key_id else "command line"
             facts = {"key_id": who, "what": row.category, "hour": f"{row.hour:%Y-%m-%d %H:00} UTC"}
-            about = f"{who} {row.category} {row.hour:%Y-%m-%dT%H}"
+            about = f"{who}{' family' if row.is_family else ''} {row.category} {row.hour:%Y-%m-%dT%H}"
             made += await self._notice(session, "audit_alert", about, facts | {"count": str(row.row_count)})
         return made
 

@@ -25,6 +25,8 @@ class Principal:
     # Of a key: from where it may be used, and how often; None: from everywhere, as often as the operator has set.
     networks: tuple[str, ...] | None = None
     requests_per_minute: int | None = None
+    # Of the keys that it was made with, directly or not: how often a minute with all that were made with it.
+    shared_limits: tuple[tuple[UUID, int], ...] = ()
 
     @property
     def is_staff(self) -> bool:

@@ -20,6 +20,18 @@ _DESCENDANTS = text("""
     ) SELECT id FROM line
 """)
 
+# The limits of the keys a key was made with, nearest first. A key never has a wider limit than its maker, so that only
+# those that are narrower than all above them say anything of their own.
+_SHARED_LIMITS = text("""
+    WITH RECURSIVE line AS (
+        SELECT id, made_by, organization_id, requests_per_minute, 0 AS distance FROM api_keys WHERE id = :key_id
+        UNION ALL SELECT k.id, k.made_by, k.organization_id, k.requests_per_minute, line.distance + 1
+            FROM api_keys AS k JOIN line ON k.id = line.made_by AND k.organization_id = line.organization_id
+            WHERE k.requests_per_minute IS NOT NULL
+    ) SELECT (array_agg(id ORDER BY distance DESC))[1] AS id, requests_per_minute FROM line
+    GROUP BY requests_per_minute HAVING max(distance) > 0 ORDER BY requests_per_minute
+""")
+
 
 def live(moment: datetime) -> ColumnElement[bool]:
     """The condition that a key is neither revoked nor expired at this moment."""
@@ -59,6 +71,15 @@ def keys_of(organization_id: UUID) -> Select[ApiKey]:
 async def with_descendants(session: AsyncSession, key_id: UUID) -> set[UUID]:
     """A key, and all keys that were made with it, or with these."""
     return set(await session.scalars(_DESCENDANTS, {"key_id": key_id}))
+
+
+async def shared_limits(session: AsyncSession, key_id: UUID) -> tuple[tuple[UUID, int], ...]:
+    """What limits a key together with others: (ancestor, requests a minute) within its organization.
+
+    Otherwise a limited key would make itself as many as it likes, each with a limit of its own.
+    """
+    found = await session.execute(_SHARED_LIMITS, {"key_id": key_id})
+    return tuple((row.id, row.requests_per_minute) for row in found)
 
 
 async def key_of_digest(session: AsyncSession, digest: bytes, moment: datetime) -> KeyRow | None:

@@ -255,4 +255,6 @@ async def recognize(session: AsyncSession, key: str) -> Principal | None:
         row.role,
         networks=tuple(row.networks) if row.networks is not None else None,
         requests_per_minute=row.requests_per_minute,
+        # Whose maker is limited is limited itself.
+        shared_limits=await queries.shared_limits(session, row.id) if row.requests_per_minute else (),
     )

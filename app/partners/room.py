@@ -8,8 +8,7 @@ from app.kit.mail.templates import MailTemplates
 from app.kit.room_interface import CarryOut, Room, Services, Sweep
 from app.kit.webhooks.egress import EgressPolicy, SystemResolver
 from app.partners.inbound.audit import ReceivedPosts
-from app.partners.inbound.secrets.routes import ENDING as END_SECRET
-from app.partners.inbound.secrets.service import revoke_waited
+from app.partners.inbound.secrets.service import END_SECRET, revoke_waited
 from app.partners.inbound.services import InboundServices, open_inbound_services
 from app.partners.key_rotation import (
     DELIVERY_ATTEMPTS,
@@ -22,8 +21,7 @@ from app.partners.outbound.delivery import leases
 from app.partners.outbound.delivery.worker import deliver
 from app.partners.outbound.endpoints import paused_mail
 from app.partners.outbound.endpoints.paused_mail import EndpointMails
-from app.partners.outbound.endpoints.routes import END_ENDPOINT
-from app.partners.outbound.endpoints.service import remove_waited
+from app.partners.outbound.endpoints.service import END_ENDPOINT, remove_waited
 from app.partners.outbound.message_types import fan_out
 from app.partners.outbound.message_types.fan_out import FanOut
 from app.partners.outbound.message_types.openapi import webhooks_router

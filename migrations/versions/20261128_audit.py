@@ -24,6 +24,25 @@ _GUARD = """
     CREATE TRIGGER appended_to BEFORE UPDATE OR DELETE OR TRUNCATE ON audit_entries
     EXECUTE FUNCTION audit_entries_are_appended_to()
 """
+# Whoever appends holds the lock of the log: the last entry that is seen here is the last.
+_CHAINED = """
+    CREATE FUNCTION audit_entries_are_chained() RETURNS trigger LANGUAGE plpgsql AS $$
+    DECLARE
+        last record;
+    BEGIN
+        SELECT number, digest INTO last FROM audit_entries ORDER BY number DESC LIMIT 1;
+        IF NEW.number IS DISTINCT FROM coalesce(last.number, 0) + 1
+            OR NEW.previous_digest IS DISTINCT FROM coalesce(last.digest, decode(repeat('00', 32), 'hex'))
+        THEN
+            RAISE EXCEPTION 'an entry of the audit log follows the last one';
+        END IF;
+        RETURN NEW;
+    END $$
+"""
+_CHAIN = """
+    CREATE TRIGGER chained BEFORE INSERT ON audit_entries
+    FOR EACH ROW EXECUTE FUNCTION audit_entries_are_chained()
+"""
 
 
 def upgrade() -> None:
@@ -57,14 +76,15 @@ def _create_audit_entries() -> None:
         sa.Column("previous_digest", sa.LargeBinary(), nullable=False),
         sa.Column("digest", sa.LargeBinary(), nullable=False),
         sa.CheckConstraint(f"category IN {_CATEGORIES}", name=op.f("ck_audit_entries__category")),
+        sa.CheckConstraint("number > 0", name=op.f("ck_audit_entries__number")),
         sa.PrimaryKeyConstraint("number", name=op.f("pk_audit_entries")),
     )
     op.create_index(op.f("ix_audit_entries__at"), "audit_entries", ["at"])
     op.create_index("ix_audit_entries__key_id", "audit_entries", ["key_id", "number"])
     op.create_index("ix_audit_entries__verb", "audit_entries", ["verb", "number"])
     op.create_index("ix_audit_entries__object_kind", "audit_entries", ["object_kind", "object_id", "number"])
-    op.execute(_APPEND_ONLY)
-    op.execute(_GUARD)
+    for statement in (_APPEND_ONLY, _GUARD, _CHAINED, _CHAIN):
+        op.execute(statement)
 
 
 def _create_pending_acts() -> None:
@@ -124,6 +144,7 @@ def downgrade() -> None:
     for table in ("owner_notices", "pending_acts", "audit_entries"):
         op.drop_table(table)
     op.execute("DROP FUNCTION audit_entries_are_appended_to()")
+    op.execute("DROP FUNCTION audit_entries_are_chained()")
     op.drop_index(op.f("ix_api_keys__made_by"), "api_keys")
     for name in ("requests_per_minute", "networks", "made_by"):
         op.drop_column("api_keys", name)

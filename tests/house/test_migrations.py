@@ -186,7 +186,7 @@ async def _keys_and_a_log(url: str, migrate: Callable[[], None], back: Callable[
     await connection.execute("""
         INSERT INTO audit_entries (number, at, role, verb, category, object_kind, row_count, fields, previous_digest,
             digest)
-        VALUES (1, now(), 'owner', 'x.y', 'act', 'x', 1, '{}', '', '')
+        VALUES (1, now(), 'owner', 'x.y', 'act', 'x', 1, '{}', decode(repeat('00', 32), 'hex'), '')
     """)
     await asyncio.to_thread(back)
     assert await connection.fetchval("SELECT count(*) FROM api_keys") == 2

@@ -12,6 +12,7 @@ from sqlalchemy.exc import DBAPIError
 
 from app.kit.database.session import Database
 from app.organizations.audit import verification
+from app.organizations.audit.chain import GENESIS
 from app.organizations.audit.verification import Verdict, verify
 from app.people.account.service import PersonDetails, remember_all
 from app.people.consents import service as consents
@@ -234,3 +235,41 @@ async def test_the_digest_is_what_the_documentation_says(ten: Verdict, shared_ur
         form[name] = str(row[name])
     text = json.dumps(form, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
     assert hashlib.sha256(bytes(32) + text.encode()).digest() == row["digest"]
+
+
+@pytest.mark.parametrize("number", [-7, 0])
+async def test_an_entry_before_the_first_is_seen(
+    client: httpx.AsyncClient, owner: Headers, database: Database, number: int
+) -> None:
+    """Owners are shown it: whoever owns the database must not get it past the proof."""
+    await client.post("/v1/organizations", json=PARTNER, headers=owner)
+    await run(database, "ALTER TABLE audit_entries DISABLE TRIGGER chained")
+    await run(database, "ALTER TABLE audit_entries DROP CONSTRAINT ck_audit_entries__number")
+    try:
+        await run(database, _COPY.format(number=number, previous="previous_digest"))
+    finally:
+        await run(database, "ALTER TABLE audit_entries ENABLE TRIGGER chained")
+        check = "ADD CONSTRAINT ck_audit_entries__number CHECK (number > 0) NOT VALID"
+        await run(database, f"ALTER TABLE audit_entries {check}")
+    assert [one["number"] for one in await entries(client, owner)] == [1, number]
+    assert await chain(database) == Verdict(0, GENESIS, "inserted")
+
+
+@pytest.mark.parametrize(
+    ("number", "previous"), [(-1, "digest"), (0, "digest"), (1, "digest"), (3, "digest"), (2, "previous_digest")]
+)
+async def test_what_does_not_follow_the_last_entry_is_refused(
+    client: httpx.AsyncClient, owner: Headers, database: Database, number: int, previous: str
+) -> None:
+    await client.post("/v1/organizations", json=PARTNER, headers=owner)
+    with pytest.raises(DBAPIError, match="follows the last one"):
+        await run(database, _COPY.format(number=number, previous=previous))
+    await run(database, _COPY.format(number=2, previous="digest"))
+
+
+_COPY = """
+    INSERT INTO audit_entries
+        (number, at, role, verb, category, object_kind, row_count, fields, previous_digest, digest)
+    SELECT {number}, at, role, 'people.look', category, object_kind, row_count, fields, {previous}, digest
+    FROM audit_entries
+"""

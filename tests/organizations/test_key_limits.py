@@ -184,3 +184,18 @@ async def test_a_key_made_by_the_version_before_goes_on_working(
     made = await made_by(client, owner)
     assert made["expires_at"] is not None
     assert UUID(made["made_by"])
+
+
+async def test_keys_share_the_limits_of_the_keys_they_were_made_with(client: httpx.AsyncClient, owner: Headers) -> None:
+    """However many a limited key makes, and however far down."""
+    first = await made_by(client, owner, requests_per_minute=6)
+    second = await made_by(client, bearer(first))
+    third = await made_by(client, bearer(second), requests_per_minute=3)
+    fourth = await made_by(client, bearer(third), "analyst")
+    told = [
+        await client.get("/v1/organizations", headers=bearer(one)) for one in (fourth, fourth, third, second, first)
+    ]
+    # Each making counted too: `first` made one, `second` one, `third` one.
+    assert [answer.status_code for answer in told] == [200, 200, 429, 200, 429]
+    assert (await client.get("/v1/organizations", headers=bearer(fourth))).status_code == 429
+    assert await works(client, owner)

@@ -124,3 +124,24 @@ async def test_a_row_of_the_log_is_kept_though_its_notice_is_forgotten(database:
     await noticed(database, OwnerNotices(settings))
     assert await run(database, "SELECT id FROM owner_notices") == []
     assert len(await run(database, "SELECT number FROM audit_entries")) == 1
+
+
+async def test_looks_are_counted_together_with_those_of_all_keys_made_with_one(
+    client: httpx.AsyncClient, owner: Headers, database: Database, settings: Settings
+) -> None:
+    keys, made, by = "/v1/organizations/movement/api-keys", list[str](), owner
+    for _ in range(3):
+        answer = (await client.post(keys, json={"role": "owner"}, headers=by)).json()
+        made.append(answer["id"])
+        by = {"Authorization": f"Bearer {answer['key']}"}
+    notices = OwnerNotices(settings.model_copy(update=LOUD))
+    for one in made[:2]:
+        await enter(database, UUID(one), 50)
+    assert await noticed(database, notices) == 0
+    await enter(database, UUID(made[2]), 1)
+    with capture_logs() as logs:
+        assert await noticed(database, notices) == 1
+    (line,) = [line for line in logs if line["event"] == "a key sees or destroys much"]
+    roots = await run(database, "SELECT id FROM api_keys WHERE NOT CAST(id AS text) = ANY (:made)", made=made)
+    assert (line["key_id"], line["count"]) == (str(roots[0][0]), "101")
+    assert await noticed(database, OwnerNotices(settings.model_copy(update=LOUD))) == 0

@@ -300,3 +300,44 @@ async def test_a_person_s_own_erasure_never_waits_and_ends_the_waiting(
     assert (await client.post("/v1/me/erasure", json={"signatures": "withdraw"}, headers=key)).status_code == 200
     assert await exact_counts(database) == {"end-the-ban": 2}
     assert await run(database, "SELECT state, signer FROM pending_acts") == [("cancelled", None)]
+
+
+async def test_what_a_key_asked_for_ends_when_it_has_expired(
+    client: httpx.AsyncClient, campaigner: Headers, owner: Headers, closed: UUID, database: Database
+) -> None:
+    first = await asked_for(client, campaigner)
+    await run(database, "UPDATE api_keys SET expires_at = now() WHERE role = 'campaigner'")
+    await a_day_passes(database)
+    shown = (await client.get(f"{WAITING}/{first['id']}", headers=owner)).json()
+    assert (shown["state"], shown["decided_by"], shown["failure"]) == ("cancelled", None, "key-ended")
+    assert await state_of(client) == "closed"
+
+
+async def test_nobody_confirms_what_an_expired_key_asked_for(
+    client: httpx.AsyncClient, campaigner: Headers, owner: Headers, closed: UUID, database: Database
+) -> None:
+    act = await asked_for(client, campaigner)
+    await run(database, "UPDATE api_keys SET expires_at = now() WHERE role = 'campaigner'")
+    answer = await client.post(f"{WAITING}/{act['id']}/confirm", headers=owner)
+    assert (answer.status_code, answer.json()["state"], answer.json()["failure"]) == (200, "cancelled", "key-ended")
+    assert await state_of(client) == "closed"
+
+
+async def test_only_who_may_cancel_an_act_replaces_it_and_the_log_says_so(
+    client: httpx.AsyncClient, campaigner: Headers, owner: Headers, make_key: MakeKey, closed: UUID
+) -> None:
+    def until(days: int) -> Json:
+        return {"personal_data_until": str((now() + timedelta(days=days)).date())}
+
+    first = (await client.patch(AT, json=until(30), headers=campaigner)).json()
+    refused = await client.patch(AT, json=until(20), headers=await make_key("campaigner"))
+    assert (refused.status_code, refused.json()["type"]) == (409, "urn:multitude:problem:another-act-waits")
+    assert (await client.get(f"{WAITING}/{first['id']}", headers=owner)).json()["state"] == "waiting"
+    for headers in (campaigner, owner):
+        former = (await client.get(WAITING, headers=owner, params={"state": "waiting"})).json()["items"][0]
+        days = 10 if headers is owner else 20
+        assert (await client.patch(AT, json=until(days), headers=headers)).status_code == 202
+        replaced = (await client.get(f"{WAITING}/{former['id']}", headers=owner)).json()
+        assert replaced["state"] == "cancelled"
+        log = (await client.get("/v1/audit-log", headers=owner, params={"verb": "pending_act.cancel"})).json()["items"]
+        assert (log[0]["object_id"], log[0]["key_id"]) == (former["id"], replaced["decided_by"])

@@ -1,8 +1,11 @@
 """A partner's last webhook secret and its last active endpoint do not end at once."""
 
+from datetime import timedelta
+
 import httpx
 import pytest
 
+from app.kit.clock import now
 from app.kit.database.session import Database
 from app.settings import Settings
 from tests.support.application import sweep
@@ -76,3 +79,34 @@ async def test_a_colleague_or_an_owner_has_it_done_at_once_and_no_other_partner_
     assert len((await client.get("/v1/pending-acts", headers=partner)).json()["items"]) == 1
     await confirm(client, asked, owner if who == "owner" else await insert_further_key(database, SLUG))
     assert not await is_live(client, partner, partnership.secret_id)
+
+
+async def test_pausing_the_last_endpoint_first_is_no_way_around(
+    client: httpx.AsyncClient, partner: Headers, database: Database, settings: Settings
+) -> None:
+    only = await insert_endpoint(database, settings, HOOK, slug=SLUG)
+    paused = await client.patch(f"{ENDPOINTS}/{only}", json={"state": "paused"}, headers=partner)
+    assert paused.status_code == 200
+    assert (await client.delete(f"{ENDPOINTS}/{only}", headers=partner)).status_code == 202
+    other = await insert_endpoint(database, settings, HOOK, slug=SLUG)
+    # Its own end waits: it does not stay.
+    assert (await client.delete(f"{ENDPOINTS}/{other}", headers=partner)).status_code == 202
+    assert await insert_endpoint(database, settings, HOOK, slug=SLUG)
+    assert (await client.delete(f"{ENDPOINTS}/{only}", headers=partner)).status_code == 204
+
+
+@pytest.mark.parametrize(("life", "status"), [(timedelta(seconds=3), 202), (timedelta(days=2), 204)])
+async def test_a_secret_that_soon_expires_does_not_stand_in_for_the_last(
+    client: httpx.AsyncClient, partner: Headers, partnership: Partner, life: timedelta, status: int
+) -> None:
+    made = await client.post(SECRETS, json={"expires_at": (now() + life).isoformat()}, headers=partner)
+    assert made.status_code == 201
+    assert (await client.delete(f"{SECRETS}/{partnership.secret_id}", headers=partner)).status_code == status
+
+
+async def test_a_secret_whose_end_waits_does_not_stand_in_for_the_last(
+    client: httpx.AsyncClient, partner: Headers, partnership: Partner
+) -> None:
+    assert (await client.delete(f"{SECRETS}/{partnership.secret_id}", headers=partner)).status_code == 202
+    made = (await client.post(SECRETS, json={}, headers=partner)).json()
+    assert (await client.delete(f"{SECRETS}/{made['id']}", headers=partner)).status_code == 202

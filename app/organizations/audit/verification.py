@@ -17,7 +17,8 @@ class Verdict(NamedTuple):
     """What the walk found. `number` and `digest`: of the last entry that is as it was written.
 
     `reason`: why the entry after it is broken: `missing`, `unchained` (it does not follow the one before) or `altered`;
-    or `head-missing`: the chain does not hold the entry that was expected. None when all is as it was written.
+    `inserted`: before entry 1 stands one that nobody appended; or `head-missing`: the chain does not hold the entry
+    that was expected. None when all is as it was written.
     """
 
     number: int
@@ -44,6 +45,8 @@ async def verify(session: AsyncSession, expected: Mapping[int, bytes] | None = N
 
 
 def _fault(before: Verdict, entry: Mapping[str, Any]) -> str | None:
+    if entry["number"] <= before.number:
+        return "inserted"
     if entry["number"] != before.number + 1:
         return "missing"
     if entry["previous_digest"] != before.digest:
@@ -52,12 +55,13 @@ def _fault(before: Verdict, entry: Mapping[str, Any]) -> str | None:
 
 
 async def _entries(session: AsyncSession) -> AsyncIterator[Mapping[str, Any]]:
-    behind = -1
+    # From the very first, whatever its number: what stands before entry 1 is shown to owners like all others.
+    query = select(*_COLUMNS).order_by(AuditEntry.number).limit(BATCH)
+    batch = query
     while True:
-        query = select(*_COLUMNS).where(AuditEntry.number > behind).order_by(AuditEntry.number).limit(BATCH)
-        entries: Sequence[Any] = (await session.execute(query)).mappings().all()
+        entries: Sequence[Any] = (await session.execute(batch)).mappings().all()
         for entry in entries:
             yield entry
         if len(entries) < BATCH:
             return
-        behind = entries[-1]["number"]
+        batch = query.where(AuditEntry.number > entries[-1]["number"])

@@ -19,6 +19,7 @@ from app.organizations.audit.chain import Act, append
 from app.organizations.models import ApiKey, PendingAct
 from app.organizations.pending_acts import service
 from app.organizations.principals import Principal
+from app.organizations.queries import live
 
 _AGAIN = timedelta(minutes=5)
 # Since when the act that is due longest is due; NULL when none is.
@@ -31,8 +32,14 @@ async def carry_out(
 ) -> None:
     """Do it, in this session, and enter it in the audit log as an act of the key that asked.
 
-    What is not possible any more fails for good, with its problem's slug; any other error is the caller's.
+    What is not possible any more fails for good, with its problem's slug; any other error is the caller's. What a key
+    asked for that has ended since is cancelled: it could not ask for it any more.
     """
+    if not await _is_asker_live(session, act):
+        service.cancel_for_ended_key(act)
+        await session.flush()
+        log.info("a pending act is over", act=str(act.id), verb=act.verb, end=act.state)
+        return
     failure = None
     try:
         async with savepoint(session):
@@ -44,6 +51,11 @@ async def carry_out(
     log.info("a pending act is over", act=str(act.id), verb=act.verb, end=act.state)
     if failure is None:
         await append(session, await _asker(session, act), _entry(act))
+
+
+async def _is_asker_live(session: AsyncSession, act: PendingAct) -> bool:
+    query = select(ApiKey.id).where(ApiKey.id == act.asked_by, live(now()))
+    return await session.scalar(query) is not None
 
 
 async def _asker(session: AsyncSession, act: PendingAct) -> Principal:

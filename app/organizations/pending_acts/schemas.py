@@ -18,6 +18,11 @@ class PendingActPaging(Paging):
     state: Annotated[PendingState | None, Query(description="only those in this state")] = None
 
 
+_FAILURE = (
+    "the problem that stood against it, when it failed; `key-ended`: the key that asked for it was no longer live"
+)
+
+
 class PendingActView(View):
     """An act that waits, or what became of it. Whom an erasure is about is not shown."""
 
@@ -32,4 +37,4 @@ class PendingActView(View):
     due_at: Annotated[datetime, Field(description="when it is carried out, unless it is confirmed or cancelled before")]
     decided_by: Annotated[UUID | None, Field(description="the key that confirmed or cancelled it")]
     decided_at: datetime | None
-    failure: Annotated[str | None, Field(description="the problem that stood against it, when it failed")]
+    failure: Annotated[str | None, Field(description=_FAILURE)]

@@ -2,7 +2,7 @@
 
     waiting -> done
             -> failed, when it is not possible any more
-            -> cancelled, by an owner, by the key that asked, or because that key was ended
+            -> cancelled, by an owner, by the key that asked, or because that key was ended or has expired
 
 The second person holds a key that nobody could have made who held the first: the two have no ancestor in common.
 """
@@ -12,12 +12,14 @@ from datetime import timedelta
 from typing import Any, NamedTuple
 from uuid import UUID
 
-from sqlalchemy import Select, any_, literal, select, text, update
+from sqlalchemy import ColumnElement, Select, any_, literal, select, text, update
 from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy.orm import InstrumentedAttribute
 
 from app.kit.clock import now
 from app.kit.problems import Conflict, Forbidden, NotFound
 from app.kit.text.fields import as_id
+from app.organizations.audit.chain import Act, append
 from app.organizations.models import PendingAct
 from app.organizations.principals import OPERATOR, Principal
 
@@ -42,6 +44,12 @@ class PendingActDecided(Conflict):
     """The act does not wait any more."""
 
     slug = "pending-act-decided"
+
+
+class AnotherActWaits(Conflict):
+    """Another key asked for the like, and it waits still; an owner, or that key, can cancel it."""
+
+    slug = "another-act-waits"
 
 
 class SecondPersonNeeded(Forbidden):
@@ -80,13 +88,20 @@ async def find(session: AsyncSession, ref: str, principal: Principal, *, locked:
 
 
 async def ask(session: AsyncSession, by: Principal, asked: Asked) -> PendingAct:
-    """Let an act wait. The same that waits already is returned; another of its kind on the same object is replaced."""
+    """Let an act wait. The same that waits already is returned; another of its kind on the same object is replaced.
+
+    To replace is to cancel: AnotherActWaits for whoever may not, and it is entered in the audit log.
+    """
     same = (PendingAct.verb == asked.verb, PendingAct.object_id.is_not_distinct_from(asked.object_id))
     about = (PendingAct.state == "waiting", PendingAct.signer.is_not_distinct_from(asked.signer), *same)
-    for former in await session.scalars(select(PendingAct).where(*about).with_for_update()):
-        if former.content == asked.content:
-            return former
-        _decide(former, "cancelled", by.key_id)
+    former = (await session.scalars(select(PendingAct).where(*about).with_for_update())).all()
+    for one in former:
+        if one.content == asked.content:
+            return one
+        if not _may_cancel(one, by):
+            raise AnotherActWaits
+    for one in former:
+        _decide(one, "cancelled", by.key_id)
     moment = now()
     act = PendingAct(
         **asked._replace(roles=sorted(asked.roles))._asdict(),
@@ -97,6 +112,9 @@ async def ask(session: AsyncSession, by: Principal, asked: Asked) -> PendingAct:
     )
     session.add(act)
     await session.flush()
+    # Last: it holds the lock of the log.
+    for one in former:
+        await append(session, by, Act("pending_act.cancel", "pending_act", str(one.id), pending_act_id=one.id))
     return act
 
 
@@ -122,12 +140,16 @@ def require_waiting(act: PendingAct) -> None:
 async def cancel(session: AsyncSession, ref: str, by: Principal) -> PendingAct:
     """Cancel an act: any owner, and the key that asked. PendingActNotFound, PendingActDecided, Forbidden."""
     act = await find(session, ref, by, locked=True)
-    if by.role != "owner" and by.key_id != act.asked_by:
+    if not _may_cancel(act, by):
         raise Forbidden
     require_waiting(act)
     _decide(act, "cancelled", by.key_id)
     await session.flush()
     return act
+
+
+def _may_cancel(act: PendingAct, by: Principal) -> bool:
+    return by.role == "owner" or by.key_id == act.asked_by
 
 
 def _decide(act: PendingAct, state: str, by: UUID | None, failure: str | None = None) -> None:
@@ -139,11 +161,22 @@ def conclude(act: PendingAct, by: UUID | None, failure: str | None) -> None:
     _decide(act, "failed" if failure else "done", by, failure)
 
 
+def cancel_for_ended_key(act: PendingAct) -> None:
+    """Nobody decided it: the key that asked has expired, or was ended, meanwhile."""
+    _decide(act, "cancelled", None, "key-ended")
+
+
 async def forget_person(session: AsyncSession, signer: bytes) -> None:
     """What waits about somebody who is gone needs no more waiting. What is being carried out is passed over."""
     about = select(PendingAct.id).where(PendingAct.signer == signer).with_for_update(skip_locked=True)
     values = {"state": "cancelled", "signer": None, "decided_at": now()}
     await session.execute(update(PendingAct).where(PendingAct.id.in_(about.scalar_subquery())).values(**values))
+
+
+def is_waited_for(verb: str, object_id: ColumnElement[UUID] | InstrumentedAttribute[UUID]) -> ColumnElement[bool]:
+    """Whether an act of this verb waits to be done to what has this id: it counts no longer among what remains."""
+    waiting = (PendingAct.state == "waiting", PendingAct.verb == verb, PendingAct.object_id == object_id)
+    return select(PendingAct.id).where(*waiting).exists()
 
 
 def waiting_about(signer: bytes) -> Select[PendingAct]:

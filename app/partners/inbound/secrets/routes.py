@@ -18,7 +18,6 @@ from app.people.dependencies import Ring
 
 router = APIRouter(tags=["partners"])
 
-ENDING = "webhook_secret.end"
 _ROLES = ("owner", "partner")
 
 
@@ -53,7 +52,7 @@ async def revoke_webhook_secret(acting: Acting, partner: OwnPartner, session: Se
     """
     found = await secrets.find(session, partner, secret)
     if await secrets.is_last(session, found):
-        return Accepted(await ask(session, acting, Asked(ENDING, "webhook_secret", _ROLES, found.id)))
+        return Accepted(await ask(session, acting, Asked(secrets.END_SECRET, "webhook_secret", _ROLES, found.id)))
     await secrets.revoke(session, found)
     return Response(status_code=204)
 

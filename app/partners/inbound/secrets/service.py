@@ -20,12 +20,15 @@ from app.kit.logs import failure_of, log
 from app.kit.problems import Conflict, NotFound
 from app.kit.text.fields import as_id
 from app.organizations.models import Organization, PendingAct
+from app.organizations.pending_acts.service import DELAY, is_waited_for
 from app.organizations.service import ExpiryPast
 from app.partners.models import WebhookSecret
 from app.partners.sealing import secrets_identity
 
 # Of a Standard Webhooks secret: what stands before the base64 of the key.
 PREFIX = "whsec_"
+# The verb under which the end of the last one waits.
+END_SECRET = "webhook_secret.end"  # noqa: S105 - a verb
 # Each webhook is checked against every live one.
 LIVE_LIMIT = 5
 _KEY_BYTES = 32
@@ -141,10 +144,16 @@ async def find(session: AsyncSession, organization: Organization, ref: str) -> W
 
 
 async def is_last(session: AsyncSession, secret: WebhookSecret) -> bool:
-    """Whether nothing in this scheme is taken from its organization without this secret."""
+    """Whether nothing in this scheme is taken from its organization without this secret, now or a day later.
+
+    Another that expires within the day, or whose end waits, stands in for nothing.
+    """
     moment = now()
     others = secrets_of(secret.organization_id).where(
-        WebhookSecret.scheme == secret.scheme, WebhookSecret.id != secret.id, live(moment)
+        WebhookSecret.scheme == secret.scheme,
+        WebhookSecret.id != secret.id,
+        live(moment + DELAY),
+        ~is_waited_for(END_SECRET, WebhookSecret.id),
     )
     return is_live(secret, moment) and await session.scalar(others.limit(1)) is None
 

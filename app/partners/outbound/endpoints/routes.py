@@ -37,7 +37,6 @@ from app.partners.outbound.endpoints.schemas import (
 from app.partners.outbound.endpoints.sealed_config import FORMER, config_of
 from app.people.dependencies import Ring, limiter_of
 
-END_ENDPOINT = "webhook_endpoint.end"
 _ROLES = ("owner", "partner")
 # Seconds in which a host must have been resolved.
 _RESOLVE_TIMEOUT = 5.0
@@ -133,13 +132,13 @@ async def delete_webhook_endpoint(
 ) -> Response:
     """End an endpoint. What it was told, and was to be told, goes with it, a little later if it is much.
 
-    The last one that is active waits a day, or for a second person's word.
+    Unless another is active, it waits a day, or for a second person's word.
     """
     # Of two that are ended at once neither would be the last.
     await endpoints.lock_all(session, organization.id)
     found = await endpoints.find(session, organization.id, endpoint, locked=True)
-    if await endpoints.is_last_active(session, found):
-        return Accepted(await ask(session, acting, Asked(END_ENDPOINT, "webhook_endpoint", _ROLES, found.id)))
+    if await endpoints.is_last(session, found):
+        return Accepted(await ask(session, acting, Asked(endpoints.END_ENDPOINT, "webhook_endpoint", _ROLES, found.id)))
     await endpoints.remove(session, found)
     return Response(status_code=204)
 

@@ -17,6 +17,7 @@ from app.kit.database.ids import uuid7
 from app.kit.problems import Conflict, NotFound
 from app.kit.text.fields import as_id
 from app.organizations.models import Organization, PendingAct
+from app.organizations.pending_acts.service import is_waited_for
 from app.partners.models import WebhookEndpoint, WebhookMessage
 from app.partners.outbound.backoff import LIFETIME
 from app.partners.outbound.endpoints.sealed_config import (
@@ -29,6 +30,8 @@ from app.partners.outbound.endpoints.sealed_config import (
 from app.partners.outbound.message_types.types import TEST
 
 MOST = 20
+# The verb under which the end of the last one waits.
+END_ENDPOINT = "webhook_endpoint.end"
 # What stands in the sealed part rather than in columns.
 _SEALED = ("url", "contact", "contact_locale")
 # When an endpoint is activated, what has failed before is spread over so long, if it is more than a few.
@@ -180,12 +183,17 @@ async def test(session: AsyncSession, endpoint: WebhookEndpoint) -> WebhookMessa
     return message
 
 
-async def is_last_active(session: AsyncSession, endpoint: WebhookEndpoint) -> bool:
-    """Whether its organization is told of nothing any more without this endpoint."""
+async def is_last(session: AsyncSession, endpoint: WebhookEndpoint) -> bool:
+    """Whether no other endpoint is active, and stays: its organization would be told of nothing any more.
+
+    In whatever state this one is: what is paused keeps what happens meanwhile, and could be activated again.
+    """
     others = of_organization(endpoint.organization_id).where(
-        WebhookEndpoint.state == "active", WebhookEndpoint.id != endpoint.id
+        WebhookEndpoint.state == "active",
+        WebhookEndpoint.id != endpoint.id,
+        ~is_waited_for(END_ENDPOINT, WebhookEndpoint.id),
     )
-    return endpoint.state == "active" and await session.scalar(others.limit(1)) is None
+    return await session.scalar(others.limit(1)) is None
 
 
 async def remove_waited(session: AsyncSession, act: PendingAct) -> None:
