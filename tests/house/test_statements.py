@@ -234,7 +234,7 @@ def test_a_read_needs_as_many_statements_for_twenty_as_for_one(
     counted: dict[str, tuple[int, int, int]], url: str
 ) -> None:
     one, many, shown = counted[url]
-    # Trends and tallies are kept for a minute, shared addresses for seconds: the second read of them may be less or more.
+    # Trends and tallies are kept for a minute, shared addresses for seconds: the second read may need less or more.
     assert one == many or any(kept in url for kept in ("trends", "tally", "held"))
     assert max(one, many) <= READS[url] + 1
     assert shown >= 20 or url.endswith(ONE_THING)
