@@ -83,7 +83,7 @@ async def accept(
     fair_share, acceptance = services.fair_share, _Acceptance(services, organization, webhook)
     await acceptance.read_policies()
     # Waiting was no work.
-    fair_share.begin()
+    fair_share.start_slice()
     part: list[Item] = []
     async with AsyncExitStack() as turn:
         for count, item in enumerate(items, 1):

@@ -61,7 +61,7 @@ class FairShare:
         """The one for webhooks of so many bytes."""
         return self._small if size <= SMALL else self._large
 
-    def begin(self) -> None:
+    def start_slice(self) -> None:
         """A fresh time slice, for a webhook that begins now."""
         self._since = time.perf_counter()
 

@@ -51,7 +51,7 @@ async def _insert(services: InboundServices, accepted: list[Accepted], results: 
         chunk = accepted[-BATCH_LIMIT:][::-1]
         del accepted[-BATCH_LIMIT:]
         outcomes = await services.signing.engine.bulk.submit([one.signing for one in chunk])
-        services.fair_share.begin()
+        services.fair_share.start_slice()
         for one, outcome in zip(chunk, outcomes, strict=True):
             problem = _problem_of(one, outcome)
             if problem is None:
