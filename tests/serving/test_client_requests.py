@@ -215,8 +215,8 @@ async def test_whose_body_does_not_come_gives_way_to_who_waits() -> None:
 async def test_a_turn_that_is_given_and_stopped_in_one_moment_is_not_lost() -> None:
     idle = []
     requests = ClientRequests(1, lambda: idle.append(True))
-    assert requests.begin() is None
-    first, second, third = requests.begin(), requests.begin(), requests.begin()
+    assert requests.enter() is None
+    first, second, third = requests.enter(), requests.enter(), requests.enter()
     assert first is not None
     assert second is not None
     assert third is not None
