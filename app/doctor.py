@@ -65,6 +65,7 @@ async def examine(settings: Settings) -> AsyncIterator[Finding]:
             yield found
             is_usable = found.status == "ok"
         yield await _mail(settings)
+        yield _alerts(settings)
         if settings.smtp_url is not None and settings.is_local:
             yield Finding("links", "warning", "Links in mails lead to this machine.", "Set PUBLIC_URL.")
         if is_usable:
@@ -108,6 +109,13 @@ async def _mail(settings: Settings) -> Finding:
         return Finding("mail", "wrong", f"No mail can be sent: {reason}.", advice_on(reason))
     found = "The mail server lets us in." if settings.smtp_url else f"Mails are stored in {folder}, and not sent."
     return Finding("mail", "ok", found)
+
+
+def _alerts(settings: Settings) -> Finding:
+    if not settings.alert_addresses:
+        found = "Nobody is mailed when a key sees or destroys much, or when something final waits."
+        return Finding("alerts", "warning", found, "Set MULTITUDE_ALERT_ADDRESSES.")
+    return Finding("alerts", "ok", f"Alerts are mailed to {len(settings.alert_addresses)}.")
 
 
 async def _reason_against_mail(settings: Settings) -> str | None:

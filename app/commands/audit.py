@@ -3,6 +3,7 @@
 import asyncio
 import json
 import sys
+from collections.abc import Sequence
 from typing import Annotated
 
 import typer
@@ -30,7 +31,7 @@ def verify(
     data_dir: DataDir = DEFAULT_DATA_DIR,
 ) -> None:
     """Digest every entry anew, and name the first that is not as it was written; exit 1 when there is one."""
-    expected = dict(map(_noted, expect or []))
+    expected = _expected(expect or [])
     verdict = asyncio.run(_verify(settings_of(data_dir), expected))
     head = {"number": verdict.number, "digest": verdict.digest.hex()}
     if as_json:
@@ -42,6 +43,15 @@ def verify(
     else:
         err.print(f"Entry {verdict.number + 1} is broken: {verdict.reason}.", style="red", highlight=False)
     sys.exit(1 if verdict.reason else 0)
+
+
+def _expected(noted: Sequence[str]) -> dict[int, bytes]:
+    """The digests by number; CommandError when two contradict each other, for one of them cannot be true."""
+    expected: dict[int, bytes] = {}
+    for number, digest in map(_noted, noted):
+        if expected.setdefault(number, digest) != digest:
+            raise CommandError(f"--expect names two digests for entry {number}.")
+    return expected
 
 
 def _noted(text: str) -> tuple[int, bytes]:

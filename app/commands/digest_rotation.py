@@ -3,11 +3,13 @@
 import asyncio
 import json
 from collections import Counter
+from contextlib import nullcontext
 from typing import Annotated
 
 import asyncpg
 import typer
 
+from app import up as upping
 from app.commands.console import AsJson, CommandError, out, progress
 from app.commands.environment import DataDir, database_of, settings_of
 from app.kit.crypto import digest_rotation, seal_counts
@@ -27,9 +29,11 @@ def rotate_digest(
 
     Can be interrupted and run again. Until it is through, no process of the service starts.
     """
-    settings = settings_of(data_dir, keys=True)
     try:
-        done = asyncio.run(rotate(settings, leave_unreadable=leave_unreadable))
+        # With `up` stopped, its PostgreSQL is, too. A folder that holds none is not given one.
+        with upping.database_of(data_dir) if (data_dir / "postgres").is_dir() else nullcontext():
+            settings = settings_of(data_dir, keys=True)
+            done = asyncio.run(rotate(settings, leave_unreadable=leave_unreadable))
     except asyncpg.LockNotAvailableError:
         raise CommandError("Another transaction holds a table. What was committed stays: run it again.") from None
     if as_json:

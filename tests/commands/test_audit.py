@@ -66,3 +66,11 @@ async def test_a_key_made_on_the_command_line_is_limited_as_well(known: dict[str
         refused = await called(known, *words, *wrong)
         assert (refused.returncode, refused.stdout) == (1, "")
         assert "Traceback" not in refused.stderr
+
+
+async def test_expectations_that_contradict_each_other_are_refused(known: dict[str, str]) -> None:
+    words = ["audit", "verify", "--expect", f"1:{'ab' * 32}", "--expect"]
+    refused = await called(known, *words, f"1:{'cd' * 32}")
+    assert (refused.returncode, refused.stdout) == (1, "")
+    assert "two digests for entry 1" in refused.stderr
+    assert "two digests" not in (await called(known, *words, f"1:{'AB' * 32}")).stderr

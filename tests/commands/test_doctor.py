@@ -46,6 +46,7 @@ def known(settings: Settings) -> dict[str, str]:
         "MULTITUDE_DIGEST_KEY": SECRET_KEYS,
         "MULTITUDE_TOKEN_KEYS": "Yq3bW8sKx0Zr5Nf7Lm2Tc9Hd4Vj6Pg1A",
         "PUBLIC_URL": "https://movement.example",
+        "MULTITUDE_ALERT_ADDRESSES": "trust@example.org",
     }
 
 
@@ -75,6 +76,7 @@ async def test_when_nothing_is_missing_all_is_well(
         "database",
         "schema",
         "mail",
+        "alerts",
         "keys",
         "separate keys",
         "seals: row",
@@ -180,7 +182,7 @@ async def test_without_a_database_it_says_so_and_looks_at_the_rest(known: dict[s
     more = {"DATABASE_URL": "postgresql://nobody@127.0.0.1:1/none", "MULTITUDE_OUTBOX_DIR": str(tmp_path)}
     tmp_path.chmod(0o700)
     status, found = await examine({**known, **more})
-    assert (status, status_of(found)) == (1, {"database": "wrong", "mail": "ok"})
+    assert (status, status_of(found)) == (1, {"database": "wrong", "mail": "ok", "alerts": "ok"})
 
 
 async def test_without_a_schema_it_says_how_to_make_one(known: dict[str, str], database: Database) -> None:
@@ -211,3 +213,11 @@ async def test_keys_that_never_end_and_owners_that_end_soon_are_told(
     _, found = await examine(known)
     told = [(one["status"], one["found"]) for one in found["API keys"]]
     assert told == [("warning", "1 never expire."), ("warning", "No owner's key works for another month.")]
+
+
+async def test_it_warns_when_nobody_is_mailed_alerts(
+    known: dict[str, str], mailbox: SmtpServer, client: object, owner: dict[str, str]
+) -> None:
+    status, found = await examine({**known, "MULTITUDE_ALERT_ADDRESSES": ""}, SMTP_URL=mailbox.url)
+    assert (status, status_of(found)["alerts"]) == (0, "warning")
+    assert "MULTITUDE_ALERT_ADDRESSES" in found["alerts"][0]["advice"]

@@ -14,9 +14,9 @@ from tests.support.databases import run
 from tests.support.types import Json
 
 KEY_HOLDERS = {*STAFF_ROLES, "partner"}
-# What tells who somebody is. An organization's `contact` is its own office.
+# What tells who somebody is. The `contact` of an endpoint is an address, of one person as likely as of an office.
 # The answer of an endpoint may quote what it was sent.
-PERSONAL = {"given_name", "family_name", "email", "phone", "postal_code", "comment", "DeliveryAttemptView"}
+PERSONAL = {"given_name", "family_name", "email", "phone", "postal_code", "comment", "contact", "DeliveryAttemptView"}
 COMPONENTS: Json = DESCRIBED.openapi()["components"]["schemas"]
 
 
@@ -80,6 +80,8 @@ def test_looks_are_found_by_what_they_show() -> None:
     looks = {call for call in ROUTES.keys() - ACTS if declaration_of(ROUTES[call].endpoint)}
     assert looks == {
         "GET /v1/organizations/{organization}/people",
+        "GET /v1/organizations/{organization}/webhook-endpoints",
+        "GET /v1/organizations/{organization}/webhook-endpoints/{endpoint}",
         "GET /v1/partners/{partner}/signers",
         "GET /v1/organizations/{organization}/webhook-endpoints/{endpoint}/messages/{message}/attempts",
     }

@@ -332,3 +332,17 @@ async def test_messages_are_listed_by_state_and_type(
     assert (await client.get(url, params={"state": "lost"}, headers=partner)).status_code == 422
     nowhere = await client.get(f"{url}/msg_{endpoint_id}/attempts", headers=partner)
     assert nowhere.json()["type"] == "urn:multitude:problem:webhook-message-not-found"
+
+
+async def test_whoever_is_shown_the_contact_of_an_endpoint_is_entered(
+    client: httpx.AsyncClient, partner: Headers, owner: Headers, known: None
+) -> None:
+    made = (await make(client, partner, contact="ops@example.org")).json()
+    for url in (URL, f"{URL}/{made['id']}"):
+        assert "ops@example.org" in (await client.get(url, headers=owner)).text
+    log = await client.get("/v1/audit-log", headers=owner, params={"verb": "webhook_endpoint.look"})
+    one, all_ = log.json()["items"]
+    assert {(entry["category"], entry["role"], entry["row_count"]) for entry in (one, all_)} == {("look", "owner", 1)}
+    assert (one["object_kind"], one["object_id"]) == ("webhook_endpoint", made["id"])
+    assert all_["object_kind"] == "organization"
+    assert "ops@" not in log.text

@@ -23,7 +23,8 @@ class DigestKey(Base):
 
 
 class KeyRingMismatchError(OperatorError):
-    """The database was filled with another digest key than MULTITUDE_SECRET_KEYS or MULTITUDE_DIGEST_KEY gives."""
+    """The database was filled with another digest key than MULTITUDE_SECRET_KEYS or MULTITUDE_DIGEST_KEY gives, or with
+    others of MULTITUDE_DIGEST_WRAPPING_KEYS."""
 
 
 class DigestRotationUnfinishedError(OperatorError):

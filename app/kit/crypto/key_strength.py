@@ -6,15 +6,19 @@ different characters. Everything else is counted sparingly, and must come to `MI
 generators make of 32 characters and more, whatever their alphabet, and six words drawn by dice.
 """
 
+import base64
 import math
 import re
 from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 
 MINIMUM_BITS = 70
 MINIMUM_LENGTH = 32
 HOW_TO_MAKE_ONE = "make one with: python3 -c 'import secrets; print(secrets.token_urlsafe(32))'"
 _FEWEST_CHARACTERS = 6
 _SHORTEST_SEQUENCE = 4
+_FEWEST_BESIDE_WORDS = 8
 
 # In bits. A word of the list below, a repetition or a sequence is one choice of its writer's.
 _WORD, _PATTERN = 8.0, 6.0
@@ -38,10 +42,19 @@ _ROWS = (
 _WORDS = """
     access account admin administrator battery campaign change changeme choose correct database default demo deadbeef
     default development digest dragon encryption example football hello here horse insert iloveyou key keys letmein
+    generate generated placeholder openssl rand random bytes insert replace the quick brown fox jumps over lazy dog
+    movement signer signatures human rights freedom forever never always love
     live local login master monkey multitude mysecret password passwort passphrase petition please postgres
     private production root sample secret secretkey secure server service sesame sign signature staple strong super
     superman supersecret test testing tests this thisis token username user welcome winter summer your
 """
+# What manuals and examples print where a key belongs.
+_PLACEHOLDER = re.compile(
+    r"change[\W_]?(?:me|this|it)\b|change[\W_]?me_|replace[\W_](?:me|this|with)|openssl[\W_]rand|token_urlsafe"
+    r"|generate[\W_](?:a|an|with|your|new|me|this)\b|(?:your|my)[\W_](?:secret|key|own)|^<.*>$|^[$%][{(].*[)}]$",
+    re.IGNORECASE,
+)
+_URL_SAFE = str.maketrans("-_", "+/")
 _SEQUENCES = [row for line in _ROWS for row in (line, line[::-1])]
 _COMMON = re.compile("|".join(sorted(set(_WORDS.split()), key=len, reverse=True)))
 _MARKS = re.compile(r"[^A-Za-z0-9]")
@@ -54,9 +67,35 @@ def weakness_of(secret: str) -> str | None:
         return f"is shorter than {MINIMUM_LENGTH} characters"
     if len(set(secret)) < _FEWEST_CHARACTERS:
         return "is made of too few different characters"
-    if estimated_bits(secret) < MINIMUM_BITS:
+    if _PLACEHOLDER.search(secret):
+        return "stands for a key that was never put in its place"
+    if any(_is_of_words(text) or estimated_bits(text) < MINIMUM_BITS for text in (secret, *_decoded(secret))):
         return "is easy to guess (it repeats itself, or is made of words, sequences or rows of a keyboard)"
     return None
+
+
+def _is_of_words(text: str) -> bool:
+    """Whether next to nothing but common words is in it, however many."""
+    rest, count = _COMMON.subn("", text.lower())
+    return count > 0 and sum(one.isalnum() for one in rest) < _FEWEST_BESIDE_WORDS
+
+
+def _decoded(secret: str) -> Iterator[str]:
+    """What the secret spells in hex or base64, where that is text: encoding makes nothing harder to guess."""
+    for decode in _DECODERS:
+        with suppress(ValueError):
+            text = decode(secret).decode("ascii")
+            # Random bytes are hardly ever all printable.
+            if text and text.isprintable():
+                yield text
+
+
+def _base64(secret: str) -> bytes:
+    filled = secret.rstrip("=") + "=" * (-len(secret.rstrip("=")) % 4)
+    return base64.b64decode(filled.translate(_URL_SAFE), validate=True)
+
+
+_DECODERS: tuple[Callable[[str], bytes], ...] = (bytes.fromhex, _base64)
 
 
 def estimated_bits(secret: str) -> float:

@@ -42,8 +42,14 @@ COVERED = (
     "pending_act_id",
 )
 _LONGEST_REASON = 200
-# An address that somebody writes into a reason must not stay in a log that nobody can change.
-_ADDRESS = re.compile(r"\S*@\S*")
+# An address or a number that somebody writes into a reason must not stay in a log that nobody can change: also one that
+# is written `name (at) host`, or in groups of digits.
+_PERSONAL = re.compile(
+    r"[^\s@]*\s*(?:@|[(\[{<]\s*at\s*[)\]}>])\s*[^\s@]*"
+    # A date stays.
+    r"|(?<!\d)(?!\d{4}-\d\d-\d\d(?!\d))\+?\d(?:[\s./()-]{0,3}\d){6,}",
+    re.IGNORECASE,
+)
 
 
 class Act(NamedTuple):
@@ -96,4 +102,4 @@ def _canonical(value: Any) -> Any:
 
 
 def _reason(reason: str | None) -> str | None:
-    return _ADDRESS.sub("…", reason)[:_LONGEST_REASON] if reason else None
+    return _PERSONAL.sub("…", reason)[:_LONGEST_REASON] if reason else None

@@ -171,8 +171,13 @@ def endpoints_router(types: MessageTypes) -> APIRouter:
     router.post(_ALL, status_code=201, response_model=schemas.new_view)(
         audited("webhook_endpoint.create")(taking(create_webhook_endpoint, body=schemas.body))
     )
-    router.get(_ALL, response_model=Page[schemas.view])(list_webhook_endpoints)  # type: ignore[name-defined]
-    router.get(_ONE, response_model=schemas.view)(show_webhook_endpoint)
+    # `contact` is somebody's address.
+    router.get(_ALL, response_model=Page[schemas.view])(  # type: ignore[name-defined]
+        audited("webhook_endpoint.look", "organization", category="look")(list_webhook_endpoints)
+    )
+    router.get(_ONE, response_model=schemas.view)(
+        audited("webhook_endpoint.look", param="endpoint", category="look")(show_webhook_endpoint)
+    )
     router.patch(_ONE, response_model=schemas.view)(
         audited("webhook_endpoint.change", param="endpoint")(taking(change_webhook_endpoint, body=schemas.changes))
     )
