@@ -60,7 +60,8 @@ READS = {
     f"/v1/campaigns/{CAMPAIGN}/partnerships": 4,
     f"/v1/partners/{PARTNER}/partnerships": 4,
     f"/v1/partners/{PARTNER}/webhook-secrets": 2,
-    f"/v1/organizations/{PARTNER}/webhook-endpoints": 2,
+    # Whoever is shown the contact of an endpoint is entered.
+    f"/v1/organizations/{PARTNER}/webhook-endpoints": 6,
     f"/v1/partners/{PARTNER}/signers": 7,
     "/v1/audit-log": 1,
     "/v1/pending-acts": 1,
@@ -77,6 +78,8 @@ ONE_THING = (
     "by=country",
     "/v1/me",
     "export",
+    # No more than five stand.
+    "webhook-secrets",
     "consent-texts",
     "en-1",
     "held",
@@ -173,9 +176,11 @@ async def _add_to_a_partner(house: House) -> None:
     assert (answer.status_code, ended.status_code) == (201, 200)
     at = f"/v1/partners/{PARTNER}/webhook-secrets"
     answer = await house.client.post(at, json={}, headers=owner)
-    ended = await house.client.delete(f"{at}/{answer.json()['id']}", headers=owner)
-    # The first is the last one: ending it waits.
-    assert (answer.status_code, ended.status_code) in {(201, 204), (201, 202)}
+    # Ending the last one waits, so that they become as many as may stand.
+    assert answer.status_code in {201, 409}
+    if answer.status_code == 201:
+        ended = await house.client.delete(f"{at}/{answer.json()['id']}", headers=owner)
+        assert ended.status_code in {202, 204}
     # By its address, for which no name server is asked.
     endpoint = {"url": "https://1.1.1.1/hook", "types": ["petition.published"]}
     answer = await house.client.post(f"/v1/organizations/{PARTNER}/webhook-endpoints", json=endpoint, headers=owner)
@@ -314,6 +319,8 @@ _OF_TABLES = {
 @pytest.fixture(scope="module")
 async def grown(house: House, counted: dict[str, tuple[int, int, int]]) -> UUID:
     """Every table but the smallest with some thousands of copies of one of its rows; the petition's id."""
+    # Copies of an entry are no chain.
+    await run(house.database, "ALTER TABLE audit_entries DISABLE TRIGGER chained")
     for table in metadata.sorted_tables:
         if table.name in {"digest_keys", "signer_feed_entries"}:
             continue

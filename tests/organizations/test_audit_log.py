@@ -98,7 +98,7 @@ async def _consenting(database: Database, settings: Settings, count: int) -> Non
         for number in range(count):
             email = f"person.{number}@example.org"
             signer = ring.digest(email)
-            known = Details(email, given_name=f"Given{number}", proven=True)
+            known = Details(email, given_name=f"Given{number}", proven=True, on_own_page=True)
             await remember_all(session, ring, [PersonDetails(signer, known)])
             news = {"given": True, "text_id": None, "page": consents.OWN_PAGE}
             await consents.decide(session, ring, signer, movement, "news", **news)  # type: ignore[arg-type]

@@ -198,7 +198,7 @@ class Signer:
         if not one.stands:
             return
         one.destroy()
-        if one in self.waiting and not one.is_attested and not one.invalidated_by:
+        if one in self.waiting and not one.is_attested:
             self.waiting.remove(one)
 
     # What staff do.

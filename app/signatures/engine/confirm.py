@@ -26,7 +26,7 @@ from app.signatures.engine.transitions import (
 _PROVE = f"""
     UPDATE {{table}} s SET {becoming("confirmed")}, proven = true, held = NULL, {NO_MAIL_DUE},
         accepted_consents = n.value, consents_due = CASE WHEN n.value <> 0 THEN true END,
-        accepted_at = CASE WHEN n.value <> 0 THEN now() END{{more}}
+        accepted_at = CASE WHEN n.value <> 0 THEN date_trunc('second', now()) END{{more}}
     FROM {GIVEN.format(type="int")}
     WHERE {IS_GIVEN} AND {STANDS} AND s.proven IS NULL AND s.held IS NOT TRUE
     AND EXISTS (SELECT 1 FROM petitions p WHERE p.id = $1 AND p.state <> 'archived')
