@@ -1,5 +1,7 @@
 # The API and the worker. PostgreSQL is elsewhere: set DATABASE_URL and MULTITUDE_SECRET_KEYS.
-FROM python:3.11-slim AS build
+# The base image, by digest: `make pin` writes it, `make image` insists on it.
+ARG PYTHON_IMAGE=python:3.11-slim
+FROM ${PYTHON_IMAGE} AS build
 WORKDIR /build
 RUN python -m venv /opt/multitude
 COPY requirements/serve.lock requirements/
@@ -10,7 +12,7 @@ COPY migrations migrations
 RUN /opt/multitude/bin/pip install --no-cache-dir --no-deps --no-build-isolation . \
  && /opt/multitude/bin/pip uninstall --yes hatchling editables pip setuptools
 
-FROM python:3.11-slim
+FROM ${PYTHON_IMAGE}
 RUN useradd --system --uid 10001 --home-dir /nonexistent --shell /usr/sbin/nologin multitude
 COPY --from=build /opt/multitude /opt/multitude
 ENV PATH=/opt/multitude/bin:$PATH PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1

@@ -56,6 +56,31 @@ lock:  ## Write the locks anew from pyproject.toml (needs uv)
 	  uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate \
 	    $${lock#*:} pyproject.toml requirements/build.in -o requirements/$${lock%%:*}.lock; done
 
+.PHONY: audit
+audit: .venv/dev  ## Look up every pin among known vulnerabilities (DATABASE=all.zip: without a network)
+	$(BIN)/python -m requirements.audit $(if $(DATABASE),--database $(DATABASE))
+
+.PHONY: sbom
+sbom: .venv/dev  ## Write what the service is made of to dist/ (CycloneDX, from the locks)
+	mkdir -p dist
+	for lock in serve run; do $(BIN)/cyclonedx-py requirements requirements/$$lock.lock --pyproject pyproject.toml \
+	  --output-reproducible --output-file dist/sbom.$$lock.json || exit 1; done
+
+# Where the image's Python comes from; `make pin` writes the digest behind it.
+PYTHON_IMAGE := python:3.11-slim
+
+.PHONY: pin
+pin:  ## Pin the base image in the Dockerfile to the digest that its tag has now (needs docker and its registry)
+	digest=$$(docker buildx imagetools inspect $(PYTHON_IMAGE) --format '{{.Manifest.Digest}}') && \
+	  echo "$$digest" | grep -Eq '^sha256:[0-9a-f]{64}$$' && \
+	  sed -i.before "s|^ARG PYTHON_IMAGE=.*|ARG PYTHON_IMAGE=$(PYTHON_IMAGE)@$$digest|" Dockerfile && rm Dockerfile.before
+
+.PHONY: image
+image:  ## Build the image `multitude`, from a base image that is pinned
+	@grep -Eq '^ARG PYTHON_IMAGE=[^@]+@sha256:[0-9a-f]{64}$$' Dockerfile || \
+	  (echo "The base image is not pinned by its digest: run make pin, look at what it changed, and commit that."; exit 1)
+	docker build --tag multitude .
+
 .PHONY: help
 help:  ## Show this
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-9s %s\n", $$1, $$2}' Makefile

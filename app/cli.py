@@ -4,8 +4,9 @@ import sys
 
 import typer
 
-from app.commands import backfill, doctor, imports, keys, rotation, service, tallies
+from app.commands import audit, backfill, digest_rotation, doctor, imports, keys, rotation, service, tallies
 from app.commands.console import err
+from app.kit import logs
 from app.kit.problems import OperatorError, Problem
 
 cli = typer.Typer(
@@ -18,6 +19,8 @@ cli = typer.Typer(
 for command in (service.up, service.serve, service.worker, service.migrate, doctor.doctor, backfill.backfill):
     cli.command()(command)
 keys.cli.command()(rotation.rotate_encryption)
+keys.cli.command()(digest_rotation.rotate_digest)
+cli.add_typer(audit.cli, name="audit")
 cli.add_typer(keys.cli, name="keys")
 cli.add_typer(imports.cli, name="import")
 cli.add_typer(tallies.cli, name="tally")
@@ -25,6 +28,8 @@ cli.add_typer(tallies.cli, name="tally")
 
 def main() -> None:
     """Run a command; what goes wrong is told in a sentence, not as a traceback."""
+    # Before anything is logged, settings that are read included: standard output is for what was asked for.
+    logs.configure()
     try:
         cli()
     except OperatorError as error:

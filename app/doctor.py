@@ -9,12 +9,15 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import datetime, timedelta
 from typing import Literal, NamedTuple
 
-from sqlalchemy import func, select, text
+from sqlalchemy import func, or_, select, text
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.kit.clock import now
-from app.kit.crypto.key_ring_guard import DigestKey, KeyRingMismatchError
+from app.kit.crypto.key_ring_guard import DigestKey, DigestRotationUnfinishedError, KeyRingMismatchError
+from app.kit.crypto.key_strength import weakness_of
+from app.kit.crypto.seal_counts import LIMIT, OVERDUE_AT, RENEW_AT, Sealed, sealed_by_current
+from app.kit.crypto.sealing import parts_of
 from app.kit.database.schema_version import current, head
 from app.kit.database.session import Database
 from app.kit.mail import outcome
@@ -23,6 +26,8 @@ from app.kit.mail.outcome import advice_on
 from app.kit.mail.smtp import open_transport
 from app.kit.problems import OperatorError
 from app.kit.sweeps import SweepFailure
+from app.organizations.models import ApiKey
+from app.organizations.queries import live
 from app.rooms import ROOMS
 from app.settings import Settings
 
@@ -32,6 +37,8 @@ Status = Literal["ok", "warning", "wrong"]
 _OVERDUE = timedelta(minutes=10)
 # Failures of mails that are older say nothing about now.
 _RECENT = timedelta(hours=1)
+# An owner's key that ends within this is to be followed by another.
+_SOON = timedelta(days=30)
 # Seconds that the mail server has.
 _PATIENCE = 15.0
 _WORKER = "Is `multitude worker` running? Its log says what holds it up."
@@ -58,6 +65,7 @@ async def examine(settings: Settings) -> AsyncIterator[Finding]:
             yield found
             is_usable = found.status == "ok"
         yield await _mail(settings)
+        yield _alerts(settings)
         if settings.smtp_url is not None and settings.is_local:
             yield Finding("links", "warning", "Links in mails lead to this machine.", "Set PUBLIC_URL.")
         if is_usable:
@@ -103,6 +111,13 @@ async def _mail(settings: Settings) -> Finding:
     return Finding("mail", "ok", found)
 
 
+def _alerts(settings: Settings) -> Finding:
+    if not settings.alert_addresses:
+        found = "Nobody is mailed when a key sees or destroys much, or when something final waits."
+        return Finding("alerts", "warning", found, "Set MULTITUDE_ALERT_ADDRESSES.")
+    return Finding("alerts", "ok", f"Alerts are mailed to {len(settings.alert_addresses)}.")
+
+
 async def _reason_against_mail(settings: Settings) -> str | None:
     transport = open_transport(settings)
     if transport is None:
@@ -118,9 +133,19 @@ async def _reason_against_mail(settings: Settings) -> str | None:
 
 async def _stored(settings: Settings, database: Database) -> AsyncIterator[Finding]:
     """What the database says: whose keys it was filled with, what has failed, and what waits."""
-    looks: list[Callable[[AsyncSession], Awaitable[list[Finding]]]] = [_mail_failures, _sweep_failures, _due_work]
+    looks: list[Callable[[AsyncSession], Awaitable[list[Finding]]]] = [
+        _api_keys,
+        _mail_failures,
+        _sweep_failures,
+        _due_work,
+    ]
     async with database.snapshot() as session:
-        yield await _keys(settings, session)
+        found = await _keys(settings, session)
+        yield found
+        if found.status == "ok":
+            yield _separate_keys(settings)
+            for one in await sealed_by_current(session, settings.key_ring):
+                yield _seals(one)
         for look in looks:
             for finding in await look(session):
                 yield finding
@@ -132,10 +157,53 @@ async def _keys(settings: Settings, session: AsyncSession) -> Finding:
     except ValueError as error:
         return Finding("keys", "wrong", f"{error}.", "Set MULTITUDE_SECRET_KEYS.")
     known = await session.scalar(select(DigestKey.fingerprint))
+    if ">" in (known or ""):
+        found = " ".join((DigestRotationUnfinishedError.__doc__ or "").split())
+        return Finding("keys", "wrong", found, "Run `multitude keys rotate-digest`.")
     if known not in {None, fingerprint}:
         advice = "Find the keys that the database was filled with; never remove the fingerprint."
         return Finding("keys", "wrong", " ".join((KeyRingMismatchError.__doc__ or "").split()), advice)
     return Finding("keys", "ok", "The digest key is the one that the database was filled with.")
+
+
+def _separate_keys(settings: Settings) -> Finding:
+    """Whether what seals, what digests and what seals tokens are secrets of their own: else one leak is several."""
+    digest = settings.digest_key.get_secret_value() if settings.digest_key else ""
+    uses = (settings.secret_keys.get_secret_value(), digest, settings.token_keys.get_secret_value())
+    of = [set(parts_of(use)) for use in uses]
+    if weak := sum(weakness_of(key) is not None for key in set.union(*of)):
+        found = f"{weak} older keys are easy to guess."
+        return Finding("separate keys", "warning", found, "Rotate them out: docs/operations.md, Keys.")
+    if all(of) and len(set.union(*of)) == sum(map(len, of)):
+        return Finding("separate keys", "ok", "Rows, digests and tokens have keys of their own.")
+    advice = (
+        "Set MULTITUDE_DIGEST_KEY and MULTITUDE_TOKEN_KEYS as docs/operations.md, Keys, says; never just a new one."
+    )
+    return Finding("separate keys", "warning", "One secret is used for several of rows, digests and tokens.", advice)
+
+
+def _seals(one: Sealed) -> Finding:
+    status: Status = "wrong" if one.seal_count >= OVERDUE_AT else "warning" if one.seal_count >= RENEW_AT else "ok"
+    found = f"The key of {one.purpose}s has sealed {one.seal_count:,} times, of {LIMIT:,} at the most."
+    advice = "" if status == "ok" else "Renew it: docs/operations.md, Keys."
+    return Finding(f"seals: {one.purpose}", status, found, advice)
+
+
+async def _api_keys(session: AsyncSession) -> list[Finding]:
+    """Keys that never expire, and whether an owner's key works for a while yet."""
+    moment = now()
+    endless = select(func.count()).where(ApiKey.revoked_at.is_(None), ApiKey.expires_at.is_(None))
+    count = await session.scalar(endless) or 0
+    found = []
+    if count:
+        advice = "Make new ones, and end these: an earlier version made them."
+        found.append(Finding("API keys", "warning", f"{count} never expire.", advice))
+    lasting = or_(ApiKey.expires_at.is_(None), ApiKey.expires_at > moment + _SOON)
+    owners = select(ApiKey.id).where(ApiKey.role == "owner", live(moment), lasting).limit(1)
+    if await session.scalar(owners) is None:
+        advice = "Run `multitude keys create --organization movement --role owner`."
+        found.append(Finding("API keys", "warning", "No owner's key works for another month.", advice))
+    return found or [Finding("API keys", "ok", "All expire, and not every owner's key within a month.")]
 
 
 async def _mail_failures(session: AsyncSession) -> list[Finding]:

@@ -56,7 +56,10 @@ def create_api(settings: Settings, rooms: Sequence[Room] = ROOMS) -> FastAPI:
 
 def create_app(settings: Settings | None = None) -> Asgi:
     """What a server serves."""
-    settings = settings or Settings()
+    if settings is None:
+        # What the settings' reading warns of goes where everything is logged.
+        logs.configure()
+        settings = Settings()
     logs.configure(settings.log_level, settings.log_format)
     return wrap_middleware(create_api(settings), settings)
 

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from app.kit.abuse.settings import AbuseSettings
+from app.organizations.settings import OrganizationSettings
 from app.partners.settings import PartnerSettings
 from app.people.settings import PeopleSettings
 from app.signatures.settings import SigningSettings
@@ -12,7 +13,7 @@ DEFAULT_DATA_DIR = Path(".multitude")
 ENV_FILE = "service.env"
 
 
-class Settings(SigningSettings, PartnerSettings, PeopleSettings, AbuseSettings):
+class Settings(SigningSettings, PartnerSettings, PeopleSettings, OrganizationSettings, AbuseSettings):
     """What an operator can set, all of it."""
 
 

@@ -26,17 +26,21 @@ from app.embedded_postgres.server import EmbeddedPostgres
 from app.kit.database.session import Database
 from app.kit.logs import log
 from app.kit.problems import OperatorError
+from app.kit.secret_files import SUFFIX
 from app.kit.text.urls import base_url
 from app.main import create_app
 from app.organizations import queries as organizations
+from app.organizations.audit.chain import Act, append
 from app.organizations.models import ApiKey
+from app.organizations.principals import OPERATOR
 from app.organizations.service import create_key
-from app.serving import AddressTakenError, export_settings, options
+from app.serving.server import AddressTakenError, export_settings, log_start, options, show_metrics
 from app.settings import ENV_FILE, Settings
 
 # Seconds.
 _WORKER_STOP_TIMEOUT = 10
 _CHECK_EVERY = 0.5
+_KEYS = ("MULTITUDE_SECRET_KEYS", "MULTITUDE_DIGEST_KEY", "MULTITUDE_TOKEN_KEYS")
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,10 +52,14 @@ class FirstStart:
 
 
 def prepare_folder(data_dir: Path) -> None:
-    """Make the data folder, and a secret key on the first start."""
+    """Make the data folder, and its keys on the first start: one for what is sealed, for digests and for tokens."""
     make_data_dir(data_dir)
-    if not (data_dir / ENV_FILE).exists() and "MULTITUDE_SECRET_KEYS" not in os.environ:
-        _write(data_dir, {"MULTITUDE_SECRET_KEYS": secrets.token_urlsafe(32)})
+    if not (data_dir / ENV_FILE).exists() and not _is_given("MULTITUDE_SECRET_KEYS"):
+        _write(data_dir, {name: secrets.token_urlsafe(32) for name in _KEYS if not _is_given(name)})
+
+
+def _is_given(name: str) -> bool:
+    return name in os.environ or f"{name}{SUFFIX}" in os.environ
 
 
 def _read(data_dir: Path) -> dict[str, str]:
@@ -73,7 +81,7 @@ def _write(data_dir: Path, values: dict[str, str]) -> None:
 @contextmanager
 def database_of(data_dir: Path) -> Iterator[EmbeddedPostgres | None]:
     """The database: the one DATABASE_URL names, or our own PostgreSQL for as long as the block lasts."""
-    if os.environ.get("DATABASE_URL"):
+    if os.environ.get("DATABASE_URL") or os.environ.get(f"DATABASE_URL{SUFFIX}"):
         yield None
         return
     with EmbeddedPostgres.start(data_dir) as postgres:
@@ -130,8 +138,11 @@ async def _first_start(settings: Settings) -> FirstStart | None:
                 return None
             movement = await organizations.find(session, "movement")
             assert movement is not None
-            _, key = await create_key(session, movement, "owner", label="made by the first start")
-            return FirstStart(key, await demo.seed(session))
+            label, longest = "made by the first start", settings.key_longest_life
+            made, key = await create_key(session, movement, "owner", label, longest=longest)
+            started = FirstStart(key, await demo.seed(session))
+            await append(session, OPERATOR, Act("api_key.create", "api_key", str(made.id)))
+            return started
     finally:
         await database.close()
 
@@ -151,9 +162,11 @@ def run(
 ) -> None:
     """Serve the API in this process, with the worker beside it; `announce` when it answers."""
     export_settings(settings)
+    log_start(settings, host, port)
+    show_metrics(settings)
     worker = _Worker(data_dir)
     companions: list[_Companion] = [worker] if postgres is None else [postgres, worker]
-    server = _Supervisor(uvicorn.Config(create_app(settings), **options(host, port)), companions, announce)
+    server = _Supervisor(uvicorn.Config(create_app(settings), **options(settings, host, port)), companions, announce)
     try:
         server.run()
     except SystemExit:

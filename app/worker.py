@@ -11,10 +11,10 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 
 import uvloop
-from prometheus_client import start_http_server
 
 from app.kit import logs
 from app.kit.database.session import Database
+from app.kit.descriptors import raise_limit
 from app.kit.logs import log
 from app.kit.mail.check import check_transport
 from app.kit.mail.message import MailTransport
@@ -22,7 +22,7 @@ from app.kit.mail.sender import MailSender
 from app.kit.mail.settings import MailSettings
 from app.kit.mail.smtp import open_transport
 from app.kit.mail.templates import MailTemplates
-from app.kit.problems import OperatorError
+from app.kit.metrics_server import serve_metrics
 from app.kit.room_interface import Room, Services, Sweep, open_services
 from app.kit.sweeps import sweep_once
 from app.kit.waiting import wait_for_event
@@ -92,17 +92,14 @@ async def _sweep(services: Services, ending: asyncio.Event) -> None:
 def run(settings: Settings) -> None:
     """Work until SIGTERM or SIGINT; the round under way is finished first."""
     logs.configure(settings.log_level, settings.log_format)
-    if settings.worker_metrics_port is not None:
-        _serve_metrics(settings.worker_metrics_port)
+    raise_limit()
+    serve_metrics(
+        settings.metrics_host,
+        settings.worker_metrics_port,
+        name="MULTITUDE_WORKER_METRICS_PORT",
+        is_chosen="worker_metrics_port" in settings.model_fields_set,
+    )
     uvloop.run(_until_signal(settings))
-
-
-def _serve_metrics(port: int) -> None:
-    try:
-        start_http_server(port, "127.0.0.1")
-    except OSError as error:
-        advice = "Set another MULTITUDE_WORKER_METRICS_PORT."
-        raise OperatorError(f"Cannot listen at 127.0.0.1:{port}: {error.strerror}. {advice}") from None
 
 
 async def _until_signal(settings: Settings) -> None:

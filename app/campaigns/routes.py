@@ -22,12 +22,18 @@ from app.campaigns.schemas import (
 )
 from app.kit.database.paging import Page, Paging, page_of
 from app.kit.database.session import Session
+from app.kit.settings import KIBIBYTE
+from app.kit.web.bodies import longest_body
 from app.kit.web.caching import cached
+from app.organizations.audit.declaration import audited
 from app.organizations.auth import KEY_OPTIONAL, Caller, Campaigner
+from app.organizations.pending_acts.responses import MAY_WAIT, Accepted
+from app.organizations.pending_acts.service import Asked, ask
 from app.organizations.principals import Principal
 
 router = APIRouter(tags=["campaigns"])
 
+ARCHIVE = "campaign.archive"
 # Seconds for which a reader, and a shared cache, may keep a campaign.
 _MAX_AGE, _SHARED_MAX_AGE = 30, 60
 
@@ -48,6 +54,8 @@ async def _whole(session: Session, campaign: Campaign) -> WholeCampaignView:
 
 
 @router.post("/v1/campaigns", status_code=201)
+@audited("campaign.create")
+@longest_body(512 * KIBIBYTE)
 async def create_campaign(_staff: Campaigner, session: Session, body: CampaignBody) -> WholeCampaignView:
     """Start a campaign, or draft one."""
     return await _whole(session, await service.create_campaign(session, body))
@@ -72,15 +80,22 @@ async def show_campaign(request: Request, caller: Caller, session: Session, camp
     return _answer(request, await _whole(session, found), caller)
 
 
-@router.patch("/v1/campaigns/{campaign}")
+@router.patch("/v1/campaigns/{campaign}", response_model=WholeCampaignView, responses=MAY_WAIT)
+@audited("campaign.change")
+@longest_body(256 * KIBIBYTE)
 async def change_campaign(
     staff: Campaigner, session: Session, campaign: str, body: CampaignChanges
-) -> WholeCampaignView:
-    """Change a campaign: its words, its goal, its state, its outcome."""
-    return await _whole(session, await service.change_campaign(session, campaign, staff, body))
+) -> WholeCampaignView | Response:
+    """Change a campaign: its words, its goal, its state, its outcome. Archiving waits, the rest is done at once."""
+    found, archives = await service.change_campaign(session, campaign, staff, body)
+    if archives:
+        return Accepted(await ask(session, staff, Asked(ARCHIVE, "campaign", ("owner", "campaigner"), found.id)))
+    return await _whole(session, found)
 
 
 @router.put("/v1/campaigns/{campaign}/targets")
+@audited("campaign.replace_targets")
+@longest_body(512 * KIBIBYTE)
 async def replace_campaign_targets(
     staff: Campaigner, session: Session, campaign: str, body: Targets
 ) -> list[TargetView]:
@@ -90,6 +105,8 @@ async def replace_campaign_targets(
 
 
 @router.post("/v1/campaigns/{campaign}/updates", status_code=201)
+@audited("campaign.add_update")
+@longest_body(128 * KIBIBYTE)
 async def add_campaign_update(staff: Campaigner, session: Session, campaign: str, body: UpdateBody) -> UpdateView:
     """Tell news of a campaign."""
     found = await service.find(session, campaign, staff)
@@ -112,6 +129,7 @@ async def list_campaign_updates(
 
 
 @router.delete("/v1/campaigns/{campaign}/updates/{update}", status_code=204)
+@audited("campaign.delete_update")
 async def delete_campaign_update(staff: Campaigner, session: Session, campaign: str, update: str) -> None:
     """Take news of a campaign back."""
     found = await service.find(session, campaign, staff)

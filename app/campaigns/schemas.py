@@ -8,7 +8,7 @@ from pydantic import BeforeValidator, Field
 
 from app.campaigns.models import Campaign, CampaignTarget, CampaignUpdate, State
 from app.kit.database.paging import Paging
-from app.kit.text.fields import Body, Day, Line, Paragraph, Slug, Text, View
+from app.kit.text.fields import Body, BoundedErrors, Day, Line, Paragraph, Slug, Text, View
 
 Number = Annotated[float, Field(strict=True, allow_inf_nan=False)]
 Statement = Annotated[Paragraph, Field(min_length=1, examples=["No country punishes love"])]
@@ -51,7 +51,7 @@ class TargetBody(Body):
     organization: Line | None = None
 
 
-Targets = Annotated[list[TargetBody], Field(max_length=100)]
+Targets = Annotated[list[TargetBody], Field(max_length=100), BoundedErrors]
 
 
 class CampaignBody(Body):

@@ -14,7 +14,8 @@ from app.campaigns.schemas import CampaignBody, CampaignChanges, GoalBody, Targe
 from app.kit.clock import now
 from app.kit.problems import Conflict, Invalid, NotFound
 from app.kit.text.fields import as_id, changed
-from app.organizations.principals import Principal
+from app.organizations.models import PendingAct
+from app.organizations.principals import OPERATOR, Principal
 
 _ENDINGS = {"won", "lost"}
 # The states that each state may change to. An ending can be taken back, to correct a mistake.
@@ -87,17 +88,32 @@ async def create_campaign(session: AsyncSession, body: CampaignBody) -> Campaign
     return campaign
 
 
-async def change_campaign(session: AsyncSession, ref: str, principal: Principal, body: CampaignChanges) -> Campaign:
-    """Change what the body names; CampaignNotFound, StateNotReachable, OutcomeMissing."""
+async def change_campaign(
+    session: AsyncSession, ref: str, principal: Principal, body: CampaignChanges
+) -> tuple[Campaign, bool]:
+    """Change what the body names, and whether it is to be archived too: that is for good, so it waits.
+
+    CampaignNotFound, StateNotReachable, OutcomeMissing.
+    """
     campaign = await _find_to_change(session, ref, principal)
-    for field, value in _changed_columns(body).items():
+    columns = _changed_columns(body)
+    archives = columns.get("state") == "archived" != campaign.state
+    for field, value in columns.items():
         if field == "state" and value != campaign.state and value not in _NEXT[campaign.state]:
             raise StateNotReachable
-        setattr(campaign, field, value)
+        if not (archives and field == "state"):
+            setattr(campaign, field, value)
     if campaign.state in _ENDINGS and campaign.outcome is None:
         raise OutcomeMissing
     await session.flush()
-    return campaign
+    return campaign, archives
+
+
+async def archive_waited(session: AsyncSession, act: PendingAct) -> None:
+    """Archive the campaign of an act that waited; CampaignNotFound."""
+    campaign = await _find_to_change(session, str(act.object_id), OPERATOR)
+    campaign.state = "archived"
+    await session.flush()
 
 
 def _changed_columns(body: CampaignChanges) -> dict[str, Any]:

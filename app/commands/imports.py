@@ -9,8 +9,12 @@ import typer
 
 from app.commands.console import AsJson, CommandError, out, progress
 from app.commands.environment import DataDir, database_of, settings_of
+from app.kit.crypto import seal_counts
+from app.kit.database.session import Database
+from app.organizations.audit.chain import Act, append
+from app.organizations.principals import OPERATOR
 from app.people.consents.policy import read_policies
-from app.petitions.directory import open_directory
+from app.petitions.directory import Entry, open_directory
 from app.petitions.service import PetitionNotFound
 from app.settings import DEFAULT_DATA_DIR, Settings
 from app.signatures.engine.lanes import claim
@@ -56,12 +60,25 @@ async def _import(settings: Settings, file: Path, petition: str, listed: Path) -
         async with database.transaction() as session:
             asked = await read_policies(session)
         lane = await claim(database, settings.key_ring.fingerprint())
+        done = Summary()
         try:
-            with (
-                listed.open("w", newline="") as refused,
-                progress("Importing", file.stat().st_size) as (bar, task),
-            ):
-                run = Import(lane, settings.key_ring, entry, refused, asked)
-                return await run.run(read_lines(file, lambda position: bar.update(task, completed=position)))
+            try:
+                with (
+                    listed.open("w", newline="") as refused,
+                    progress("Importing", file.stat().st_size) as (bar, task),
+                ):
+                    run = Import(lane, settings.key_ring, entry, refused, asked)
+                    done = run.summary
+                    await run.run(read_lines(file, lambda position: bar.update(task, completed=position)))
+            finally:
+                await lane.release()
+                await seal_counts.save(settings.key_ring, database)
         finally:
-            await lane.release()
+            # Also of one that was broken off: what was committed by then stays.
+            await _enter(database, entry, done)
+        return done
+
+
+async def _enter(database: Database, entry: Entry, done: Summary) -> None:
+    async with database.transaction() as session:
+        await append(session, OPERATOR, Act("signatures.import", "petition", str(entry.id), row_count=done.counted))

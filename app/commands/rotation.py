@@ -4,13 +4,13 @@ import asyncio
 import json
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 import typer
 
 from app.commands.console import AsJson, CommandError, out, progress
 from app.commands.environment import DataDir, database_of, settings_of
-from app.kit.crypto import key_rotation
+from app.kit.crypto import key_rotation, seal_counts
 from app.kit.crypto.key_ring_guard import ensure_key_ring
 from app.kit.crypto.key_rotation import Resealed
 from app.kit.room_interface import Room, sealed_columns_of
@@ -47,14 +47,24 @@ async def rotate(settings: Settings, rooms: Sequence[Room] = ROOMS) -> Mapping[s
         connection = await database.pin()
         try:
             with progress("Sealing anew", sum(stale)) as (bar, task):
-                return {
-                    column.name: await key_rotation.reseal(
+                done: dict[str, Resealed] = {}
+                for column in (*columns, *columns):
+                    # A value may have moved meanwhile to a table that had been passed over.
+                    if column.name in done and not (await key_rotation.count(database, ring, column)).stale_count:
+                        continue
+                    resealed = await key_rotation.reseal(
                         database, connection, ring, column, lambda more: bar.advance(task, more)
                     )
-                    for column in columns
-                }
+                    done[column.name] = _added(done.get(column.name), resealed)
+                return done
         finally:
             await connection.close(timeout=5)
+            await seal_counts.save(ring, database)
+
+
+def _added(before: Resealed | None, after: Resealed) -> Resealed:
+    """The outcome of a column that was passed over once more."""
+    return after if before is None else replace(after, resealed_count=before.resealed_count + after.resealed_count)
 
 
 def _summed(done: Mapping[str, Resealed]) -> dict[str, object]:

@@ -10,12 +10,12 @@ from typing import Annotated
 
 import typer
 
-from app import serving
 from app import up as upping
 from app import worker as working
 from app.commands.environment import DataDir, check_keys, migrate_if_behind, settings_of
 from app.kit.database.schema_version import head
 from app.kit.text.urls import url_of
+from app.serving import server
 from app.settings import DEFAULT_DATA_DIR, Settings
 
 Host = Annotated[str, typer.Option(help="Address to listen on.")]
@@ -29,7 +29,7 @@ def up(host: Host = "127.0.0.1", port: Port = 8000, data_dir: DataDir = DEFAULT_
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         # First: the owner's key of the first start is shown once, by a service that listens.
-        serving.check_address(host, port)
+        server.check_address(host, port)
         upping.prepare_folder(data_dir)
         with upping.database_of(data_dir) as postgres:
             url = url_of(host, port)
@@ -78,7 +78,7 @@ def serve(
     """Serve the API."""
     settings = settings_of(data_dir, keys=True)
     check_keys(settings)
-    serving.serve(settings, host, port, workers)
+    server.serve(settings, host, port, workers)
 
 
 def worker(data_dir: DataDir = DEFAULT_DATA_DIR, parent: Annotated[int, typer.Option(hidden=True)] = 0) -> None:

@@ -4,9 +4,12 @@ A log line carries an event name and plain facts: route templates, counts, durat
 logged as type and place, never as message: a driver's message quotes the row it failed on.
 """
 
+import asyncio
 import logging
 import sys
 import traceback
+from collections import Counter
+from contextlib import suppress
 from typing import Any
 
 import structlog
@@ -40,6 +43,36 @@ def configure(level: str = "INFO", form: str = "auto") -> None:
     logging.basicConfig(
         level=max(logging.WARNING, logging.getLevelNamesMapping()[level]), handlers=[handler], force=True
     )
+
+
+class ThrottledWarning:
+    """A warning about what strangers can bring about as often as they like: at most one line a minute for each reason.
+
+    The first is logged at once; the others of that minute are told as a number when it is over.
+    """
+
+    def __init__(self, event: str, seconds: float = 60) -> None:
+        self._event = event
+        self._seconds = seconds
+        self._counts: Counter[str] = Counter()
+
+    def add(self, reason: str) -> None:
+        """It has happened once more. Outside of an event loop, where no minute ends, each is logged."""
+        if reason in self._counts:
+            self._counts[reason] += 1
+            return
+        log.warning(self._event, reason=reason, count=1)
+        with suppress(RuntimeError):
+            self._begin(reason)
+
+    def _begin(self, reason: str) -> None:
+        asyncio.get_running_loop().call_later(self._seconds, self._end, reason)
+        self._counts[reason] = 0
+
+    def _end(self, reason: str) -> None:
+        if count := self._counts.pop(reason):
+            log.warning(self._event, reason=reason, count=count)
+            self._begin(reason)
 
 
 def failure_of(error: BaseException) -> dict[str, Any]:

@@ -23,13 +23,22 @@ queue_refusals = Counter("multitude_queue_refusals", "Signatures answered 503 be
 mails = Counter("multitude_mails", "Mails by how their sending ended", ["end"])
 mail_failures = Counter("multitude_mail_failures", "Mails that were not sent when tried, by why", ["source", "reason"])
 sweep_failures = Counter("multitude_sweep_failures", "Rounds of a sweep that failed", ["sweep"])
+seals = Counter("multitude_seals", "Values sealed, by what kind of key", ["purpose"])
+alerts = Counter(
+    "multitude_alerts", "Notices to owners: much seen or destroyed by a key, or an act that waits", ["kind"]
+)
 deliveries = Counter("multitude_deliveries", "Webhooks sent, by how that ended", ["end"])
+
+
+def registry() -> CollectorRegistry:
+    """The metrics of this process; or those of all processes of this service, read from their files at each look."""
+    if MULTIPROCESS_DIR not in os.environ:
+        return REGISTRY
+    shared = CollectorRegistry()
+    MultiProcessCollector(shared)  # type: ignore[no-untyped-call]
+    return shared
 
 
 def exposition() -> bytes:
     """All metrics of all processes of this service, in the text format."""
-    if MULTIPROCESS_DIR not in os.environ:
-        return generate_latest(REGISTRY)
-    registry = CollectorRegistry()
-    MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
-    return generate_latest(registry)
+    return generate_latest(registry())

@@ -18,6 +18,7 @@ from pydantic import BaseModel
 from sqlalchemy import Executable, MetaData
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from app.kit.crypto.digest_rotation import DigestedTable
 from app.kit.crypto.key_rotation import SealedColumn
 from app.kit.crypto.sealing import KeyRing
 from app.kit.database.session import Base, Database
@@ -35,20 +36,14 @@ ErasureChoice: TypeAlias = Literal["keep", "withdraw"]
 OpenServices: TypeAlias = "Callable[[Services], AbstractAsyncContextManager[object]]"
 # Who holds a key, for keys that begin with a room's own prefix; None when it opens nothing.
 Recognizer: TypeAlias = Callable[[AsyncSession, str], Awaitable[Any]]
+# Carries out an act that has waited (`organizations/pending_acts`); a Problem when that is not possible any more.
+CarryOut: TypeAlias = Callable[[AsyncSession, Any], Awaitable[None]]
 # Runs until the event is set.
 WorkerTask: TypeAlias = "Callable[[Services, asyncio.Event], Coroutine[Any, Any, None]]"
 
 
-class KnowsPeople(Protocol):
-    """Checks whether anything is kept of a person."""
-
-    async def knows(self, session: AsyncSession, signer: bytes) -> bool:
-        """Whether anything is kept of this person."""
-        ...
-
-
-class PersonalDataStore(KnowsPeople, Protocol):
-    """What a room keeps of a person: that there is something, what it is, and how it is destroyed."""
+class PersonalDataStore(Protocol):
+    """What a room keeps of a person: what it is, and how it is destroyed."""
 
     @property
     def name(self) -> str:
@@ -95,9 +90,12 @@ class Room:
     recognizers: Mapping[str, Recognizer] = field(default_factory=dict)
     personal_data: "Callable[[Services], PersonalDataStore] | None" = None
     sealed_columns: Sequence[SealedColumn] = ()
+    digested_tables: Sequence[DigestedTable] = ()
     sweeps: "Callable[[Services], Sequence[Sweep]] | None" = None
     background: Sequence[WorkerTask] = ()
     mail_sources: "Callable[[Services, MailTemplates], Sequence[MailSource]] | None" = None
+    # Verb of an act that may wait -> what carries it out.
+    pending_acts: "Callable[[Services], Mapping[str, CarryOut]] | None" = None
     # Work -> the statement that gives the time at which the oldest of it became due; NULL when nothing is due.
     oldest_due: Mapping[str, Executable] = field(default_factory=dict)
     # What partners can be told by this room, and what depends on the list of all such types.
@@ -147,6 +145,11 @@ class Services:
         """What every room keeps of people, in the order of the rooms: erasing asks them in this order."""
         return [room.personal_data(self) for room in self.rooms if room.personal_data is not None]
 
+    def pending_acts(self) -> Mapping[str, CarryOut]:
+        """What carries out the acts of all rooms that may wait, by their verbs."""
+        made = [room.pending_acts(self) for room in self.rooms if room.pending_acts is not None]
+        return {verb: carry_out for acts in made for verb, carry_out in acts.items()}
+
     def recognizer_of(self, key: str) -> Recognizer | None:
         """Who may know the holder of this key, by its beginning; None when nobody can."""
         found = (room.recognizers.items() for room in self.rooms)
@@ -156,6 +159,11 @@ class Services:
 def sealed_columns_of(rooms: Sequence[Room]) -> Sequence[SealedColumn]:
     """Everything that these rooms seal for a row. What is not among it stays under its old key when keys rotate."""
     return [column for room in rooms for column in room.sealed_columns]
+
+
+def digested_tables_of(rooms: Sequence[Room]) -> Sequence[DigestedTable]:
+    """Everything in these rooms that is found by a keyed digest. What is not among it is lost when digests rotate."""
+    return [table for room in rooms for table in room.digested_tables]
 
 
 def message_types_of(rooms: Sequence[Room]) -> MessageTypes:

@@ -9,12 +9,20 @@ from typing import Annotated, TypeAlias
 from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, field_validator
-from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+from pydantic_settings import (
+    BaseSettings,
+    EnvSettingsSource,
+    NoDecode,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+)
 
 from app.kit.crypto.sealing import KeyRing
+from app.kit.secret_files import SecretFiles, variable_of
 from app.kit.text.urls import base_url, is_here
 
-MEBIBYTE = 1024 * 1024
+KIBIBYTE = 1024
+MEBIBYTE = 1024 * KIBIBYTE
 
 
 def _split(value: object) -> object:
@@ -38,6 +46,9 @@ class ServiceSettings(BaseSettings):
     # Newest first: it seals, all of them open. Empty only for commands that neither seal nor open.
     secret_keys: SecretStr = SecretStr("")
     digest_key: SecretStr | None = None
+    # Newest first, both: what seals receipts and links, else the digest key; what wraps digests whose key has leaked.
+    token_keys: SecretStr = SecretStr("")
+    digest_wrapping_keys: SecretStr = SecretStr("")
 
     cors_origins: Parts = []
     max_body_bytes: int = Field(MEBIBYTE, ge=1024)
@@ -45,9 +56,24 @@ class ServiceSettings(BaseSettings):
     log_level: str = Field("INFO", pattern="^(DEBUG|INFO|WARNING|ERROR)$")
     database_pool_size: int = Field(5, ge=1)
     sweep_seconds: float = Field(1.0, gt=0, description="pause between two rounds of the worker")
-    worker_metrics_port: int | None = Field(
-        None, ge=1, le=65535, description="where the worker shows its metrics, on this machine alone"
-    )
+    metrics_host: str = Field("127.0.0.1", description="the address at which metrics are shown")
+    metrics_port: int = Field(9464, ge=0, le=65535, description="where the API shows its metrics; 0: nowhere")
+    worker_metrics_port: int = Field(9465, ge=0, le=65535, description="where the worker shows its own; 0: nowhere")
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - pydantic-settings names it; no folder is read
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """The environment before the data folder's file; in each of both a secret, or the file that holds it."""
+        assert isinstance(env_settings, EnvSettingsSource)
+        assert isinstance(dotenv_settings, EnvSettingsSource)
+        of_environment, of_file = SecretFiles(settings_cls, env_settings), SecretFiles(settings_cls, dotenv_settings)
+        return init_settings, env_settings, of_environment, dotenv_settings, of_file
 
     @field_validator("public_url")
     @classmethod
@@ -62,7 +88,7 @@ class ServiceSettings(BaseSettings):
     def as_environment(self) -> dict[str, str]:
         """What was set, as the environment that sets it again in another process."""
         return {
-            str(field.validation_alias or f"MULTITUDE_{name.upper()}"): _spelt(getattr(self, name))
+            variable_of(type(self), name, field): _spelt(getattr(self, name))
             for name, field in type(self).model_fields.items()
             if name in self.model_fields_set and getattr(self, name) is not None
         }
@@ -71,13 +97,14 @@ class ServiceSettings(BaseSettings):
     def key_ring(self) -> KeyRing:
         """The keys that seal personal data and digest e-mail addresses; ValueError when none is set."""
         digest_key = self.digest_key.get_secret_value() if self.digest_key else None
-        return _key_ring(self.secret_keys.get_secret_value(), digest_key)
+        lasting = self.token_keys.get_secret_value(), self.digest_wrapping_keys.get_secret_value()
+        return _key_ring(self.secret_keys.get_secret_value(), digest_key, *lasting)
 
 
 @lru_cache(maxsize=8)
-def _key_ring(secret_keys: str, digest_key: str | None) -> KeyRing:
+def _key_ring(secret_keys: str, digest_key: str | None, token_keys: str, wrapping_keys: str) -> KeyRing:
     # By the keys, not by the settings: a copy of them with other keys must not keep the former ring.
-    return KeyRing.parse(secret_keys, digest_key)
+    return KeyRing.parse(secret_keys, digest_key, token_keys, wrapping_keys)
 
 
 def _spelt(value: object) -> str:

@@ -8,18 +8,27 @@ Rooms above this one have callers of their own: each says in its `room.py`, by t
 """
 
 from collections.abc import Awaitable, Callable
+from functools import lru_cache
+from ipaddress import ip_network
 from typing import Annotated, Any, TypeVar
 
 from fastapi import Depends, Request, Security
 from fastapi.dependencies.models import Dependant
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
+from app.kit.abuse.client_addresses import client_address
+from app.kit.abuse.protection import AbuseProtection
+from app.kit.abuse.rate_limits import TooManyRequests
+from app.kit.logs import ThrottledWarning
 from app.kit.problems import Forbidden, Unauthorized
 from app.kit.room_interface import services
 from app.organizations import service
 from app.organizations.keys import looks_like_a_key
-from app.organizations.principals import STAFF_ROLES, Principal
+from app.organizations.principals import NO_ORGANIZATION, STAFF_ROLES, Principal
+from app.organizations.settings import OrganizationSettings
 
+# The reason is the key's id: whoever has stolen a key writes one line a minute with it.
+_elsewhere = ThrottledWarning("a key was used from elsewhere")
 # For the API's documentation only: it treats a header it does not understand as none; `authenticate` refuses it.
 _documented = HTTPBearer(
     scheme_name="key",
@@ -48,8 +57,32 @@ async def authenticate(
         async with opened.database.transaction() as session:
             principal: Principal | None = await recognize(session, key)
         if principal is not None:
+            await _check_limits(request, principal)
             return principal
     raise Unauthorized
+
+
+async def _check_limits(request: Request, principal: Principal) -> None:
+    """Unauthorized from elsewhere than the key's networks, TooManyRequests; a person's session has no such limits.
+
+    Whoever has stolen a key is not told that it would work from elsewhere.
+    """
+    if principal.organization_id == NO_ORGANIZATION:
+        return
+    opened = services(request)
+    protection, settings = opened.of(AbuseProtection), opened.settings_as(OrganizationSettings)
+    if principal.networks is not None:
+        address = client_address(request.scope, protection.proxies)
+        if address is None or not any(address in network for network in map(_network, principal.networks)):
+            _elsewhere.add(str(principal.key_id))
+            raise Unauthorized
+    most = principal.requests_per_minute or settings.key_requests_per_minute
+    for key_id, limit in ((principal.key_id, most), *principal.shared_limits):
+        if not await protection.limiter.hit(f"{limit} per minute", "key", str(key_id)):
+            raise TooManyRequests
+
+
+_network = lru_cache(maxsize=1024)(ip_network)
 
 
 def _key_of(request: Request) -> str | None:

@@ -22,6 +22,11 @@ class Principal:
     organization: str
     role: str
     signer: bytes | None = field(default=None, repr=False)
+    # Of a key: from where it may be used, and how often; None: from everywhere, as often as the operator has set.
+    networks: tuple[str, ...] | None = None
+    requests_per_minute: int | None = None
+    # Of the keys that it was made with, directly or not: how often a minute with all that were made with it.
+    shared_limits: tuple[tuple[UUID, int], ...] = ()
 
     @property
     def is_staff(self) -> bool:
@@ -31,3 +36,5 @@ class Principal:
 
 # Somebody with a shell on the server may do what an owner may.
 OPERATOR = Principal(UUID(int=0), NO_ORGANIZATION, "movement", "owner")
+# How the audit log names them.
+OPERATOR_ROLE = "operator"

@@ -203,8 +203,8 @@ class SignerFeedEntry(Base):
     """A consent given with a signature to an organization, in the order in which its partner is told.
 
     Numbers are given by one sweep at a time to what has committed, so whoever has read up to a number has missed
-    nothing below it. None is lower than the microseconds since 1970 at which it was given: also a database that was
-    restored goes on above all that it has ever given.
+    nothing below it. None is lower than the second at which it was given, in microseconds since 1970: also a database
+    that was restored goes on above all that it has ever given.
     """
 
     __tablename__ = "signer_feed_entries"

@@ -1,4 +1,4 @@
-"""FastAPI dependencies of this room: who is signed in, the key ring, and the client's address as a digest."""
+"""FastAPI dependencies of this room: who is signed in, the key ring, the limiter; and the names of our cookies."""
 
 from typing import Annotated, NamedTuple
 from uuid import UUID
@@ -12,6 +12,10 @@ from app.kit.problems import Forbidden, Unauthorized
 from app.kit.room_interface import services
 from app.organizations.auth import Caller, for_roles
 from app.organizations.principals import PERSON
+
+# Shows that a browser asked for a link; and that somebody has signed in with it before.
+BINDING_COOKIE = "mtd_binding"
+DEVICE_COOKIE = "mtd_device"
 
 
 class SignedIn(NamedTuple):
@@ -45,8 +49,3 @@ Ring = Annotated[KeyRing, Depends(key_ring)]
 def limiter_of(request: Request) -> Limiter:
     """The rate limiter of this process."""
     return services(request).of(AbuseProtection).limiter
-
-
-async def client_digest(request: Request) -> bytes | None:
-    """The digest of the client's address; None without an address (a unix socket), or when the salt cannot be read."""
-    return await services(request).of(AbuseProtection).client_digest(request.scope)

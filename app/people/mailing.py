@@ -2,8 +2,13 @@
 
 A row of `mails` says that a mail is due, and goes when it is sent; the skeleton is `kit/mail/source.py`. What a mail
 says is put together when it is claimed, for a day may have passed: nobody is welcomed who has changed their mind, and
-no link is sent that has expired. Only then do we ask whether there is anybody to write to: a link goes to people who
-are known, and asking for one tells nobody whether they are.
+no link is sent that has expired.
+
+A link goes to everybody who is asked for, and nothing about it depends on whether they are known: not the words, the
+language, the address it goes to, nor what is looked up for it. So nobody learns who is known, whether they read the
+mailbox, run the mail server or watch the wire. It goes once, however often it is asked for: while one that was mailed
+is good and unused, no other is sent. A device on which the person has signed in before has links of its own, which
+strangers cannot use up.
 """
 
 from collections.abc import Collection, Sequence
@@ -20,7 +25,6 @@ from app.kit.database.session import Database
 from app.kit.mail.sender import LEASE_SECONDS, MOST_SENDINGS
 from app.kit.mail.source import LeasedMails, MailDraft, MailRow, RecipientLimit, Taken
 from app.kit.mail.templates import MailTemplates
-from app.kit.room_interface import KnowsPeople
 from app.organizations.models import Organization
 from app.people import queries
 from app.people.account import sign_ins
@@ -46,10 +50,44 @@ _GIVE_UP = text("""
     DELETE FROM mails WHERE due_at <= :now AND (mail_count >= :most OR created_at < :oldest)
     RETURNING id, kind, mail_count
 """)
-# An array, made once: a plan may run a subquery of IN for each row, each time claiming others (seen: LIMIT 1, 5 rows).
-_CLAIM = text("""
+# The link `{link}` stands for the wish `{wish}` (both are sign-ins): it was mailed not long ago, and is not used up.
+# What strangers have asked for does not stand for what a known device asks for.
+_STANDS_FOR = """
+    {link}.signer = {wish}.signer AND {link}.id <> {wish}.id AND {link}.mailed_at > :mailed_since
+    AND {link}.used_at IS NULL AND ({link}.known_device OR {wish}.known_device IS NOT TRUE)
+"""
+_HAS_LINK = f"EXISTS (SELECT FROM sign_ins AS l WHERE {_STANDS_FOR.format(link='l', wish='w')})"
+# Wishes for a link that need no mail of their own, or no more. Not those under way, which are not due.
+_DROP = text(f"""
+    DELETE FROM mails WHERE id = ANY (ARRAY(
+        SELECT m.id FROM mails AS m JOIN sign_ins AS w ON w.id = m.id
+        WHERE m.kind = 'sign_in' AND m.due_at <= :now
+        AND (w.expires_at <= :now OR w.used_at IS NOT NULL OR {_HAS_LINK})
+        ORDER BY m.due_at LIMIT :limit FOR UPDATE OF m SKIP LOCKED
+    )) RETURNING id, kind, mail_count
+""")
+# Of one person's wishes the first is mailed, and the others wait until it has been: should the mail server not take it,
+# the next has its turn. One that was tried more than once holds up no other: maybe nobody can read it.
+_IS_NEXT = f"""
+    NOT {_HAS_LINK} AND NOT EXISTS (
+        SELECT FROM mails AS o JOIN sign_ins AS p ON p.id = o.id
+        WHERE o.signer = m.signer AND o.kind = m.kind AND o.id < m.id AND o.mail_count < 2
+        AND (p.known_device OR w.known_device IS NOT TRUE)
+    )
+"""
+_CLAIM_LINKS = text(f"""
     UPDATE mails SET mail_count = mail_count + 1, due_at = :lease WHERE id = ANY (ARRAY(
-        SELECT id FROM mails WHERE kind = :kind AND due_at <= :now ORDER BY due_at LIMIT :limit FOR UPDATE SKIP LOCKED
+        SELECT m.id FROM mails AS m LEFT JOIN sign_ins AS w ON w.id = m.id
+        WHERE m.kind = 'sign_in' AND m.due_at <= :now AND {_IS_NEXT}
+        ORDER BY m.due_at LIMIT :limit FOR UPDATE OF m SKIP LOCKED
+    )) RETURNING id, kind, signer, sealed, mail_count
+""")
+_MAILED = text("UPDATE sign_ins SET mailed_at = :now WHERE id = ANY(:ids)")
+# An array, made once: a plan may run a subquery of IN for each row, each time claiming others (seen: LIMIT 1, 5 rows).
+_CLAIM_WELCOMES = text("""
+    UPDATE mails SET mail_count = mail_count + 1, due_at = :lease WHERE id = ANY (ARRAY(
+        SELECT id FROM mails WHERE kind = 'welcome' AND due_at <= :now
+        ORDER BY due_at LIMIT :limit FOR UPDATE SKIP LOCKED
     )) RETURNING id, kind, signer, sealed, mail_count
 """)
 _DELETE = text("DELETE FROM mails WHERE id = ANY(:ids)")
@@ -64,6 +102,8 @@ _RESCHEDULE = text("""
     FROM unnest(CAST(:ids AS uuid[]), CAST(:counts AS smallint[])) AS n (id, mail_count)
     WHERE m.id = n.id AND m.mail_count = n.mail_count
 """)
+# At once: whoever asks a thousand times keeps no other mail waiting for long.
+_MOST_DROPPED = 500
 # When the mail that is due longest became due; NULL when none is.
 OLDEST_DUE = text(f"SELECT min(due_at) FROM mails WHERE kind IN {tuple(_LEASES)} AND due_at <= now()")
 
@@ -83,7 +123,6 @@ class _Known(NamedTuple):
     """All that is known of what the mails of one claim are about."""
 
     people: dict[bytes, bytes]
-    elsewhere: set[bytes]
     sign_ins: set[UUID]
     consents: dict[tuple[bytes, UUID, str], Consent]
     organizations: dict[UUID, Organization]
@@ -95,26 +134,22 @@ class PeopleMails(LeasedMails[_Opened, _Known]):
     name = MAIL_SOURCE
 
     def __init__(
-        self,
-        database: Database,
-        settings: PeopleSettings,
-        templates: MailTemplates,
-        limit: RecipientLimit,
-        acquaintances: Sequence[KnowsPeople],
+        self, database: Database, settings: PeopleSettings, templates: MailTemplates, limit: RecipientLimit
     ) -> None:
-        """With the limiter of all the worker's mails, and those who know people that have no row in this room."""
+        """With the limiter of all the worker's mails."""
         super().__init__(database, settings, templates, limit)
-        self._acquaintances = acquaintances
 
     async def _take(self, session: AsyncSession, limit: int, moment: datetime) -> Taken:
         """Links to sign in come first: they are good for minutes. Otherwise the older mail goes first."""
         values = {"now": moment, "most": MOST_SENDINGS, "oldest": moment - _LIVES}
         given_up = (await session.execute(_GIVE_UP, values)).all()
-        rows: list[MailRow] = []
-        for kind, lease in _LEASES.items():
-            values = {"kind": kind, "now": moment, "lease": moment + lease, "limit": limit - len(rows)}
-            rows += sorted((await session.execute(_CLAIM, values)).all(), key=_id)
-        return Taken(rows, given_up)
+        recent = {"now": moment, "mailed_since": moment - sign_ins.LIFETIME}
+        dropped = (await session.execute(_DROP, recent | {"limit": _MOST_DROPPED})).all()
+        values = recent | {"lease": moment + _LEASES["sign_in"], "limit": limit}
+        links = sorted((await session.execute(_CLAIM_LINKS, values)).all(), key=_id)
+        values = {"now": moment, "lease": moment + _LEASES["welcome"], "limit": limit - len(links)}
+        welcomes = sorted((await session.execute(_CLAIM_WELCOMES, values)).all(), key=_id)
+        return Taken([*links, *welcomes], given_up, not_needed=dropped)
 
     def _open(self, row: MailRow) -> _Opened:
         content = open_mail(self._ring, row.id, row.sealed)
@@ -124,39 +159,26 @@ class PeopleMails(LeasedMails[_Opened, _Known]):
         return _Opened(row.id, row.kind, row.signer, about, content.email or "", content.locale or "")
 
     async def _look_up(self, session: AsyncSession, opened: Sequence[_Opened], moment: datetime) -> _Known:
-        """In as many statements for many mails as for one; but one for each person of whom this room has nothing."""
-        wishes = [one for one in opened if one.kind == "sign_in"]
+        """In as many statements for many mails as for one. For a link, nothing of the person is looked up."""
         welcomes = [one for one in opened if one.kind == "welcome"]
-        working = await queries.working_sign_ins(session, {one.about for one in wishes}, moment)
-        people = await queries.sealed_of(session, {one.signer for one in opened})
-        asking = {one.signer for one in wishes if one.about in working}
+        wishes = {one.about for one in opened if one.kind == "sign_in"}
         return _Known(
-            people=people,
-            elsewhere={signer for signer in asking - people.keys() if await self._is_known(session, signer)},
-            sign_ins=working,
+            people=await queries.sealed_of(session, {one.signer for one in welcomes}),
+            sign_ins=await queries.working_sign_ins(session, wishes, moment),
             consents=await queries.latest_of_all(session, {one.signer for one in welcomes}),
             organizations=await queries.organizations_by_id(session, {one.about for one in welcomes}),
         )
-
-    async def _is_known(self, session: AsyncSession, signer: bytes) -> bool:
-        for acquaintance in self._acquaintances:
-            if await acquaintance.knows(session, signer):
-                return True
-        return False
 
     def _draft(self, opened: _Opened, known: _Known) -> MailDraft | None:
         return self._sign_in(opened, known) if opened.kind == "sign_in" else self._welcome(opened, known)
 
     def _sign_in(self, one: _Opened, known: _Known) -> MailDraft | None:
-        person = self._details(one, known)
-        if one.about not in known.sign_ins or (person is None and one.signer not in known.elsewhere):
+        if one.about not in known.sign_ins:
             return None
-        email = person.email if person else one.email
-        locale = (person and person.locale) or one.locale
-        token = write_sign_in_token(self._ring, SignInToken(one.about, email, one.locale))
+        token = write_sign_in_token(self._ring, SignInToken(one.about, one.email, one.locale))
         minutes = str(int(sign_ins.LIFETIME.total_seconds()) // 60)
         values = {"link": self._settings.link("sign_in", token), "minutes": minutes}
-        return MailDraft(email, locale, values, one.id.hex)
+        return MailDraft(one.email, one.locale, values, one.id.hex)
 
     def _welcome(self, one: _Opened, known: _Known) -> MailDraft | None:
         person = self._details(one, known)
@@ -167,8 +189,11 @@ class PeopleMails(LeasedMails[_Opened, _Known]):
         token = write_unsubscribe_token(self._ring, one.signer, one.about)
         link = f"{self._settings.public_url}/unsubscribe?token={token}"
         values = {
-            "given_name": person.given_name or "",
+            # A mail greets by no name that anybody may have typed.
+            "given_name": (person.given_name or "") if person.proven else "",
             "organization_name": organization.name,
+            # Else somebody else has said it: a partner that posts, or an import.
+            "proven": latest.proven,
             "unsubscribe_link": link,
         }
         return MailDraft(person.email, person.locale or "", values, one.id.hex, link)
@@ -189,6 +214,10 @@ class PeopleMails(LeasedMails[_Opened, _Known]):
 
     async def _postpone(self, session: AsyncSession, rows: Sequence[MailRow]) -> None:
         await session.execute(_POSTPONE, {"ids": [row.id for row in rows], "later": now() + _POSTPONED})
+
+    async def _handed_over(self, session: AsyncSession, rows: Sequence[MailRow], moment: datetime) -> None:
+        ids = sorted(row.id for row in rows if row.kind == "sign_in")
+        await session.execute(_MAILED, {"ids": ids, "now": moment.replace(microsecond=0)})
 
     async def _done(self, session: AsyncSession, rows: Sequence[MailRow]) -> None:
         await session.execute(_DELETE, {"ids": sorted(row.id for row in rows)})

@@ -6,6 +6,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Depends, Path, Query, Request, Response
 from fastapi.encoders import jsonable_encoder
 
+from app.kit.crypto.sealing import KeyRing
 from app.kit.database.paging import Page, Paging, page_of
 from app.kit.database.session import Session
 from app.kit.problems import Unauthorized
@@ -16,7 +17,7 @@ from app.people.account import service, sessions
 from app.people.account.sessions import SessionNotFound
 from app.people.consents import policy
 from app.people.consents import service as consents
-from app.people.dependencies import CurrentPerson, Ring
+from app.people.dependencies import DEVICE_COOKIE, CurrentPerson, Ring
 from app.people.models import Consent, PersonSession
 from app.people.personal_data import data_rights
 from app.people.schemas import (
@@ -28,6 +29,7 @@ from app.people.schemas import (
     PersonView,
     SessionView,
 )
+from app.people.sealing import Details
 
 
 def _no_store(response: Response) -> None:
@@ -40,16 +42,30 @@ router = APIRouter(tags=["me"], dependencies=[Depends(_no_store)])
 @router.get("/v1/me")
 async def show_me(myself: CurrentPerson, session: Session, ring: Ring) -> PersonView:
     """What is kept of you beside what you have signed."""
-    details = await service.details_of(session, ring, myself.signer)
+    details = await service.details_of(session, ring, myself.signer) or await _asked_with(myself, session, ring)
+    return presenters.show_person(details)
+
+
+async def _asked_with(myself: CurrentPerson, session: Session, ring: KeyRing) -> Details:
+    """The address and locale of this session: all there is of somebody of whom nothing else is kept."""
+    details = await sessions.details_asked_with(session, ring, myself.session_id)
     if details is None:
         raise Unauthorized
-    return presenters.show_person(details)
+    return details
+
+
+async def _keep(myself: CurrentPerson, session: Session, ring: KeyRing) -> None:
+    """Make a row for whoever is signed in, unless there is one: now there is something to keep."""
+    details = await sessions.details_asked_with(session, ring, myself.session_id)
+    if details is not None:
+        await service.remember(session, ring, myself.signer, email=details.email, locale=details.locale or "")
 
 
 @router.patch("/v1/me")
 async def change_me(myself: CurrentPerson, session: Session, ring: Ring, body: PersonChanges) -> PersonView:
     """Change what is kept of you. What is left out stays, null takes it away."""
     await sessions.lock(session, myself.session_id)
+    await _keep(myself, session, ring)
     details = await service.change(session, ring, myself.signer, body.named())
     if details is None:
         raise Unauthorized
@@ -73,6 +89,8 @@ async def decide_consent(myself: CurrentPerson, session: Session, ring: Ring, bo
     policies = await policy.read_policies(session, [body.organization])
     policy.check(policies, [body])
     organization = policies[body.organization]
+    if body.given:
+        await _keep(myself, session, ring)
     entry = await consents.decide(
         session,
         ring,
@@ -121,8 +139,11 @@ async def export_me(request: Request, myself: CurrentPerson, session: Session, r
 
 
 @router.post("/v1/me/erasure")
-async def erase_me(request: Request, myself: CurrentPerson, ring: Ring, body: ErasureBody) -> ErasureView:
+async def erase_me(
+    request: Request, response: Response, myself: CurrentPerson, ring: Ring, body: ErasureBody
+) -> ErasureView:
     """Destroy all that is kept of you, here and everywhere. Your signatures stay counted as nobody's, or go as well."""
     database = services(request).database
     await data_rights.erase(database, ring, services(request).personal_data(), myself.signer, body.signatures)
+    response.delete_cookie(DEVICE_COOKIE)
     return ErasureView()

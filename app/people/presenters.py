@@ -5,19 +5,17 @@ from dataclasses import asdict
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from app.kit.crypto.sealing import KeyRing, SealBrokenError
-from app.kit.database.paging import Page, Paging, UnknownCursor
-from app.kit.logs import failure_of, log
-from app.organizations.models import Organization
 from app.people import queries
 from app.people.models import Consent
-from app.people.schemas import ConsentingPersonView, ConsentView, PersonView
-from app.people.sealing import Details, open_details, read_cursor, write_cursor
+from app.people.schemas import ConsentView, PersonView
+from app.people.sealing import Details
 
 
 def show_person(details: Details) -> PersonView:
     """A person's details as they see them; an empty text becomes null."""
-    return PersonView.model_validate({name: value or None for name, value in asdict(details).items()})
+    return PersonView.model_validate(
+        {name: value or None for name, value in asdict(details).items() if name != "proven"}
+    )
 
 
 async def show_consents(session: AsyncSession, signer: bytes, entries: Sequence[Consent]) -> list[ConsentView]:
@@ -48,26 +46,3 @@ async def show_consents(session: AsyncSession, signer: bytes, entries: Sequence[
             )
         )
     return views
-
-
-async def page_of_people(
-    session: AsyncSession, ring: KeyRing, organization: Organization, paging: Paging
-) -> Page[ConsentingPersonView]:
-    """The people whose consent to this organization's news stands, in an order that does not change between pages."""
-    try:
-        after = read_cursor(ring, organization.id, paging.cursor) if paging.cursor else b""
-    except SealBrokenError:
-        raise UnknownCursor from None
-    rows = await queries.people_consenting(session, organization.id, "news", after, paging.limit + 1)
-    shown = rows[: paging.limit]
-    items = []
-    for signer, sealed, decided_at, proven, version in shown:
-        try:
-            details = open_details(ring, signer, sealed)
-        except SealBrokenError as error:
-            log.error("a person cannot be read", **failure_of(error))
-            continue
-        person = show_person(details).model_dump(include={"given_name", "family_name", "email", "locale"})
-        items.append(ConsentingPersonView(**person, decided_at=decided_at, proven=proven, text_version=version))
-    more = len(rows) > paging.limit
-    return Page(items=items, next_cursor=write_cursor(ring, organization.id, shown[-1][0]) if more else None)

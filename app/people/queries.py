@@ -105,26 +105,6 @@ def _latest(organization_id: UUID, purpose: str) -> Select[bytes, bool, bool, UU
     )
 
 
-async def people_consenting(
-    session: AsyncSession, organization_id: UUID, purpose: str, after: bytes, limit: int
-) -> Sequence[tuple[bytes, bytes, datetime, bool, str | None]]:
-    """The people whose consent stands, after the key `after`, in the order of their keys.
-
-    As (signer, sealed details, decided at, whether it is proven, version of the text).
-    """
-    latest = _latest(organization_id, purpose).where(Consent.signer > after).subquery()
-    query = (
-        select(Person.signer, Person.sealed, latest.c.decided_at, latest.c.proven, ConsentText.version)
-        .join(latest, latest.c.signer == Person.signer)
-        .outerjoin(ConsentText, ConsentText.id == latest.c.text_id)
-        # The second condition is implied by the join, but without it the planner reads `people` from its beginning.
-        .where(latest.c.given, Person.signer > after)
-        .order_by(Person.signer)
-        .limit(limit)
-    )
-    return (await session.execute(query)).all()
-
-
 def texts_of(organization_id: UUID) -> Select[ConsentText]:
     """All versions of an organization's texts."""
     return select(ConsentText).where(ConsentText.organization_id == organization_id)
@@ -163,6 +143,6 @@ async def organizations_by_id(session: AsyncSession, ids: Collection[UUID]) -> d
 
 
 async def working_sign_ins(session: AsyncSession, ids: Collection[UUID], moment: datetime) -> set[UUID]:
-    """Those of these sign-ins that are neither used nor expired."""
+    """Those of these sign-ins whose link is neither used nor asked for too long ago."""
     query = select(SignIn.id).where(SignIn.id.in_(ids), SignIn.used_at.is_(None), SignIn.expires_at > moment)
     return set(await session.scalars(query)) if ids else set()

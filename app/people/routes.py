@@ -4,22 +4,25 @@ from typing import Annotated
 
 from fastapi import APIRouter, Depends, Query, Request, Response
 
-from app.kit.database.paging import Page, Paging, page_of
+from app.kit.database.paging import Page, page_of
 from app.kit.database.session import Session
 from app.kit.problems import Forbidden, Unauthorized
 from app.kit.room_interface import services
+from app.kit.settings import KIBIBYTE
+from app.kit.web.bodies import longest_body
 from app.kit.web.caching import cached
 from app.organizations import service as organizations
+from app.organizations.audit.declaration import audited
 from app.organizations.auth import KEY_OPTIONAL, Caller, staff
+from app.organizations.pending_acts.responses import MAY_WAIT
 from app.organizations.principals import Principal
-from app.people import presenters, queries
+from app.people import queries
 from app.people.consents import texts
 from app.people.dependencies import Ring
 from app.people.fields.emails import canonical
 from app.people.models import ConsentText, Purpose
-from app.people.personal_data import data_rights
+from app.people.personal_data import data_rights, erasing_others
 from app.people.schemas import (
-    ConsentingPersonView,
     ConsentTextBody,
     ConsentTextPaging,
     ConsentTextView,
@@ -33,10 +36,11 @@ router = APIRouter(tags=["consents"])
 _MAX_AGE, _SHARED_MAX_AGE = 5, 10
 _Writer = Annotated[Principal, Depends(staff("campaigner", "partner"))]
 _DataOfficer = Annotated[Principal, Depends(staff("data_officer"))]
-_Reader = Annotated[Principal, Depends(staff("data_officer", "partner"))]
 
 
 @router.post("/v1/organizations/{organization}/consent-texts", status_code=201)
+@audited("consent_text.create")
+@longest_body(128 * KIBIBYTE)
 async def create_consent_text(
     writer: _Writer, session: Session, organization: str, body: ConsentTextBody
 ) -> ConsentTextView:
@@ -101,28 +105,17 @@ def _told(request: Request, caller: Principal | None, body: str) -> Response:
     return cached(request, body.encode(), max_age=_MAX_AGE, shared_max_age=_SHARED_MAX_AGE, private=private)
 
 
-@router.get("/v1/organizations/{organization}/people")
-async def list_people_consenting(
-    reader: _Reader,
-    session: Session,
-    ring: Ring,
-    response: Response,
-    organization: str,
-    paging: Annotated[Paging, Query()],
-) -> Page[ConsentingPersonView]:
-    """Who has agreed to hear from an organization, and not taken it back; data officers, and a partner of itself."""
-    found = await organizations.find(session, organization)
-    if not queries.visible_to(reader, found):
-        raise organizations.OrganizationNotFound
-    response.headers["Cache-Control"] = "no-store"
-    return await presenters.page_of_people(session, ring, found, paging)
+@router.post("/v1/erasures", response_model=ErasureView, responses=MAY_WAIT)
+@audited(erasing_others.ERASE, category="destruction")
+async def erase_person(
+    request: Request, officer: _DataOfficer, session: Session, ring: Ring, body: ErasureOfBody
+) -> ErasureView | Response:
+    """Erase whoever has this address, as they could themselves on their own page; the same answer if nobody has.
 
-
-@router.post("/v1/erasures")
-async def erase_person(request: Request, _officer: _DataOfficer, ring: Ring, body: ErasureOfBody) -> ErasureView:
-    """Erase whoever has this address, as they could themselves on their own page; the same answer if nobody has."""
+    From the sixth within 24 hours on it waits a day, or for a second person's word.
+    """
     signer = ring.digest(canonical(body.email))
-    await data_rights.erase(
-        services(request).database, ring, services(request).personal_data(), signer, body.signatures
-    )
+    if await erasing_others.must_wait(session, officer):
+        return await erasing_others.ask_to_erase(session, officer, signer, body.signatures)
+    await data_rights.erase_in(session, ring, services(request).personal_data(), signer, body.signatures)
     return ErasureView()

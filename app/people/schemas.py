@@ -100,6 +100,9 @@ class SignInBody(Body):
 
     email: Email
     locale: Locale | None = None
+    device: Annotated[
+        str | None, Field(max_length=200, description="what the last sign-in on this device gave; a cookie as well")
+    ] = None
 
 
 class SignInView(BaseModel):
@@ -113,7 +116,7 @@ class SessionBody(Body):
     """The token of the link, and the binding, unless its cookie is sent along."""
 
     token: Annotated[str, Field(min_length=1, max_length=2000)]
-    binding: Annotated[str | None, Field(max_length=200)] = None
+    binding: Annotated[str | None, Field(max_length=1000)] = None
 
 
 class NewSessionView(View):
@@ -122,6 +125,9 @@ class NewSessionView(View):
     id: UUID
     key: Annotated[str, Field(description="keep it: it is not shown again")]
     expires_at: datetime
+    device: Annotated[
+        str, Field(description="to be kept on this device, for the next sign-in; it opens nothing, and is a cookie too")
+    ]
 
 
 class SessionView(View):

@@ -4,6 +4,7 @@ Sealed records are maps by name (`kit/crypto/sealed_records.py`): a field may be
 """
 
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import NamedTuple
 from uuid import UUID
 
@@ -11,8 +12,12 @@ from app.kit.crypto.sealed_records import RecordCodec
 from app.kit.crypto.sealing import SIGNER_BYTES, KeyRing
 
 _SIGN_IN = b"sign-in"
+_BINDING = b"sign-in.binding"
+_DEVICE = b"sign-in.device"
 _UNSUBSCRIBE = b"unsubscribe"
 _ID_BYTES = 16
+# Seconds since 1970, until the year 36812.
+_SECONDS_BYTES = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +30,10 @@ class Details:
     locale: str | None = None
     phone: str | None = None
     cell: str | None = None
+    # Whether the person has said these names themself: signed in, or with an attempt that they have proven.
+    proven: bool = False
+    # Whether they have said them on their own page, to whomever they agree there.
+    on_own_page: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +68,11 @@ def mails_identity(id_: UUID) -> bytes:
     return b"mails.sealed" + id_.bytes
 
 
+def sessions_identity(id_: UUID) -> bytes:
+    """What the sealed part of a session is bound to."""
+    return b"person_sessions.sealed" + id_.bytes
+
+
 def seal_details(ring: KeyRing, signer: bytes, details: Details) -> bytes:
     """A person's details, sealed for their row."""
     return _DETAILS.seal(ring, details, people_identity(signer))
@@ -72,6 +86,31 @@ def reseal_details(ring: KeyRing, signer: bytes, former: bytes, details: Details
 def open_details(ring: KeyRing, signer: bytes, sealed: bytes) -> Details:
     """A person's details; SealBrokenError when they were sealed for somebody else or under an unknown key."""
     return _DETAILS.open(ring, sealed, people_identity(signer))
+
+
+def contacts_identity(organization_id: UUID, signer: bytes) -> bytes:
+    """What the sealed part of a contact's row is bound to."""
+    return b"contacts.sealed" + organization_id.bytes + signer
+
+
+def seal_contact(ring: KeyRing, organization_id: UUID, signer: bytes, details: Details) -> bytes:
+    """What an organization is shown of a person, sealed for the contact's row."""
+    return _DETAILS.seal(ring, details, contacts_identity(organization_id, signer))
+
+
+def open_contact(ring: KeyRing, organization_id: UUID, signer: bytes, sealed: bytes) -> Details:
+    """What an organization is shown of a person; SealBrokenError."""
+    return _DETAILS.open(ring, sealed, contacts_identity(organization_id, signer))
+
+
+def seal_session(ring: KeyRing, id_: UUID, details: Details) -> bytes:
+    """The address and locale that a session was asked for with, sealed for its row."""
+    return _DETAILS.seal(ring, details, sessions_identity(id_))
+
+
+def open_session(ring: KeyRing, id_: UUID, sealed: bytes) -> Details:
+    """The address and locale that a session was asked for with; SealBrokenError."""
+    return _DETAILS.open(ring, sealed, sessions_identity(id_))
 
 
 def seal_mail(ring: KeyRing, id_: UUID, content: MailContent) -> bytes:
@@ -97,6 +136,54 @@ def read_sign_in_token(ring: KeyRing, token: str) -> SignInToken:
     return SignInToken(UUID(bytes=plain[:_ID_BYTES]), email, locale)
 
 
+class Binding(NamedTuple):
+    """For whom a browser has asked, with which address and locale, and when (UTC, to the second)."""
+
+    signer: bytes
+    asked_at: datetime
+    email: str
+    locale: str
+
+
+def write_binding(ring: KeyRing, binding: Binding) -> str:
+    """What a browser keeps to show that it has asked; URL-safe, 70 characters and four for three of the address."""
+    plain = binding.signer + _seconds(binding.asked_at) + f"{binding.locale} {binding.email}".encode()
+    return ring.write_token(plain, _BINDING)
+
+
+def read_binding(ring: KeyRing, binding: str) -> Binding:
+    """What a browser has asked for; SealBrokenError when it is not one of ours."""
+    plain = ring.read_token(binding, _BINDING, digest_at=0)
+    locale, _, email = plain[SIGNER_BYTES + _SECONDS_BYTES :].decode().partition(" ")
+    return Binding(plain[:SIGNER_BYTES], _moment(plain[SIGNER_BYTES : SIGNER_BYTES + _SECONDS_BYTES]), email, locale)
+
+
+class Device(NamedTuple):
+    """Who has signed in on a device, and when (UTC, to the second)."""
+
+    signer: bytes
+    signed_in_at: datetime
+
+
+def write_device_token(ring: KeyRing, device: Device) -> str:
+    """What a device keeps to show who has signed in on it; URL-safe, 68 characters."""
+    return ring.write_token(device.signer + _seconds(device.signed_in_at), _DEVICE)
+
+
+def read_device_token(ring: KeyRing, token: str) -> Device:
+    """Who has signed in on a device; SealBrokenError when it is not one of ours."""
+    plain = ring.read_token(token, _DEVICE, digest_at=0)
+    return Device(plain[:SIGNER_BYTES], _moment(plain[SIGNER_BYTES:]))
+
+
+def _seconds(moment: datetime) -> bytes:
+    return int(moment.timestamp()).to_bytes(_SECONDS_BYTES)
+
+
+def _moment(seconds: bytes) -> datetime:
+    return datetime.fromtimestamp(int.from_bytes(seconds), UTC)
+
+
 def write_unsubscribe_token(ring: KeyRing, signer: bytes, organization_id: UUID) -> str:
     """The token of an unsubscribe link, URL-safe, 83 characters. It does not expire: mails are read late."""
     return ring.write_token(signer + organization_id.bytes, _UNSUBSCRIBE)
@@ -104,7 +191,7 @@ def write_unsubscribe_token(ring: KeyRing, signer: bytes, organization_id: UUID)
 
 def read_unsubscribe_token(ring: KeyRing, token: str) -> tuple[bytes, UUID]:
     """Who wants no more mails from which organization; SealBrokenError when it is not one of ours."""
-    plain = ring.read_token(token, _UNSUBSCRIBE)
+    plain = ring.read_token(token, _UNSUBSCRIBE, digest_at=0)
     return plain[:SIGNER_BYTES], UUID(bytes=plain[SIGNER_BYTES:])
 
 
@@ -115,4 +202,4 @@ def write_cursor(ring: KeyRing, organization_id: UUID, signer: bytes) -> str:
 
 def read_cursor(ring: KeyRing, organization_id: UUID, cursor: str) -> bytes:
     """The signer behind whom a page starts; SealBrokenError."""
-    return ring.read_token(cursor, b"people.cursor" + organization_id.bytes)
+    return ring.read_token(cursor, b"people.cursor" + organization_id.bytes, digest_at=0)

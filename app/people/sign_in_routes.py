@@ -1,21 +1,25 @@
 """Routes for signing in, and small HTML pages to sign in and to unsubscribe on. Opening a page changes nothing."""
 
+from datetime import timedelta
 from pathlib import Path
 
 from fastapi import APIRouter, Depends, Request, Response
 from fastapi.responses import HTMLResponse
 
+from app.kit.abuse.protection import AbuseProtection
 from app.kit.abuse.rate_limits import TooManyRequests
 from app.kit.crypto.sealing import KeyRing
 from app.kit.database.session import Session
 from app.kit.room_interface import services
+from app.kit.settings import KIBIBYTE
 from app.kit.text.locales import negotiate
+from app.kit.web.bodies import longest_body
 from app.kit.web.html_pages import Pages, read_form, require_same_site
-from app.people.account import sessions, sign_ins
+from app.people.account import devices, sessions, sign_ins
 from app.people.account.sign_ins import SignInRefused, SignInRequest
 from app.people.consents import unsubscriptions
 from app.people.consents.unsubscriptions import UnsubscribeLinkInvalid
-from app.people.dependencies import Ring, client_digest, limiter_of
+from app.people.dependencies import BINDING_COOKIE, DEVICE_COOKIE, Ring
 from app.people.fields import emails
 from app.people.schemas import NewSessionView, SessionBody, SignInBody, SignInView
 from app.people.settings import PeopleSettings
@@ -23,11 +27,8 @@ from app.people.settings import PeopleSettings
 router = APIRouter(tags=["sign-in"])
 pages = APIRouter(include_in_schema=False)
 
-COOKIE = "mtd_binding"
-# One client, for one person: so nobody can use up the limit of another person by asking for their links all day.
-PAIR_LIMIT = "5 per hour"
-# All clients, for one person, so that nobody's mailbox is filled.
-PERSON_LIMIT = "30 per hour"
+# For one person, on devices on which they have signed in before: beside what anybody can ask for.
+KNOWN_DEVICE_LIMIT = "10 per hour"
 _SECONDS = int(sign_ins.LIFETIME.total_seconds())
 _LANGUAGES = ("ar", "de", "en", "es", "fr")
 _pages = Pages(Path(__file__).parent / "pages")
@@ -37,8 +38,9 @@ _pages = Pages(Path(__file__).parent / "pages")
 async def ask_to_sign_in(
     request: Request, response: Response, session: Session, ring: Ring, body: SignInBody
 ) -> SignInView:
-    """Have a link sent to one's address. The answer is the same whether anybody is known by it or not."""
-    wanted = sign_ins.request_by(ring, body.email, body.locale or _language(request))
+    """Have a link sent to one's address. Everybody gets one, whether anybody is known by that address or not."""
+    device = body.device or request.cookies.get(DEVICE_COOKIE)
+    wanted = sign_ins.request_by(ring, body.email, body.locale or _language(request), device)
     binding = await _ask(request, session, ring, wanted)
     _bind(request, response, binding)
     response.headers["Cache-Control"] = "no-store"
@@ -46,14 +48,16 @@ async def ask_to_sign_in(
 
 
 @router.post("/v1/sessions", status_code=201)
+@longest_body(32 * KIBIBYTE)
 async def sign_in(
     request: Request, response: Response, session: Session, ring: Ring, body: SessionBody
 ) -> NewSessionView:
     """Sign in with the token of the link, in the browser that asked for it. This answer alone shows the key."""
-    begun = await sign_ins.sign_in(session, ring, body.token, body.binding or request.cookies.get(COOKIE))
+    binding = body.binding or request.cookies.get(BINDING_COOKIE)
+    begun, device = await sign_ins.sign_in(session, ring, body.token, binding)
     response.headers["Cache-Control"] = "no-store"
-    response.delete_cookie(COOKIE)
-    return NewSessionView.model_validate(begun, from_attributes=True)
+    _remember_device(request, response, device)
+    return NewSessionView(**begun._asdict(), device=device)
 
 
 @pages.get("/sign-in")
@@ -71,11 +75,12 @@ async def sign_in_by_page(request: Request, session: Session, ring: Ring) -> HTM
     if "email" in form:
         return await _ask_by_page(request, session, ring, form["email"])
     try:
-        begun = await sign_ins.sign_in(session, ring, form.get("token", ""), request.cookies.get(COOKIE))
+        binding = request.cookies.get(BINDING_COOKIE)
+        begun, device = await sign_ins.sign_in(session, ring, form.get("token", ""), binding)
     except SignInRefused as refused:
         return _pages.answer(request, "sign_in_refused", status=refused.status)
     answer = _pages.answer(request, "signed_in", key=begun.key, days=sessions.LIFETIME.days)
-    answer.delete_cookie(COOKIE)
+    _remember_device(request, answer, device)
     return answer
 
 
@@ -84,8 +89,9 @@ async def _ask_by_page(request: Request, session: Session, ring: KeyRing, addres
         email = emails.validated(address)
     except ValueError:
         return _pages.answer(request, "ask_sign_in", status=422, wrong=True)
+    wanted = sign_ins.request_by(ring, email, _language(request), request.cookies.get(DEVICE_COOKIE))
     try:
-        binding = await _ask(request, session, ring, sign_ins.request_by(ring, email, _language(request)))
+        binding = await _ask(request, session, ring, wanted)
     except TooManyRequests as refused:
         return _pages.answer(request, "too_many", status=refused.status)
     answer = _pages.answer(request, "mail_sent", minutes=_SECONDS // 60)
@@ -114,21 +120,37 @@ async def unsubscribe(request: Request, session: Session, ring: Ring, token: str
 
 
 async def _ask(request: Request, session: Session, ring: KeyRing, wanted: SignInRequest) -> str:
-    """The browser's binding. TooManyRequests for a client; beyond a person's limit no mail is sent, without a word."""
-    client, limiter = await client_digest(request), limiter_of(request)
-    settings = services(request).settings_as(PeopleSettings)
-    if client and not await limiter.hit(f"{settings.sign_ins_per_hour} per hour", "sign-in-client", client):
+    """The browser's binding; TooManyRequests for a client, unless a known device asks for its own person."""
+    if not await _is_within_own_limit(request, wanted):
+        await _count_client(request)
+    return await sign_ins.request_link(session, ring, wanted)
+
+
+async def _is_within_own_limit(request: Request, wanted: SignInRequest) -> bool:
+    limiter = services(request).of(AbuseProtection).limiter
+    return wanted.known_device and await limiter.hit(KNOWN_DEVICE_LIMIT, "sign-in-device", wanted.signer)
+
+
+async def _count_client(request: Request) -> None:
+    protection = services(request).of(AbuseProtection)
+    limit = services(request).settings_as(PeopleSettings).sign_ins_per_hour
+    if not await protection.hit(request.scope, limit, "sign-in-client"):
         raise TooManyRequests
-    # In this order: a request refused to one client must not use up the limit that others share.
-    mailed = (client is None or await limiter.hit(PAIR_LIMIT, "sign-in-pair", client, wanted.signer)) and (
-        await limiter.hit(PERSON_LIMIT, "sign-in", wanted.signer)
-    )
-    return await sign_ins.request_link(session, ring, wanted, mailed=mailed)
 
 
 def _bind(request: Request, response: Response, binding: str) -> None:
+    _set_cookie(request, response, BINDING_COOKIE, binding, sign_ins.LIFETIME)
+
+
+def _remember_device(request: Request, response: Response, device: str) -> None:
+    response.delete_cookie(BINDING_COOKIE)
+    _set_cookie(request, response, DEVICE_COOKIE, device, devices.LIFETIME)
+
+
+def _set_cookie(request: Request, response: Response, name: str, value: str, lifetime: timedelta) -> None:
     secure = services(request).settings.public_url.startswith("https://")
-    response.set_cookie(COOKIE, binding, max_age=_SECONDS, httponly=True, samesite="lax", secure=secure)
+    seconds = int(lifetime.total_seconds())
+    response.set_cookie(name, value, max_age=seconds, httponly=True, samesite="lax", secure=secure)
 
 
 def _language(request: Request) -> str:

@@ -13,6 +13,7 @@ from sqlalchemy import or_, select, true
 from app.kit.database.coalescing import CoalescingReader
 from app.kit.database.session import Database
 from app.kit.text.fields import as_id
+from app.petitions.clear_text import ClearText, clear_text_of
 from app.petitions.models import Petition
 from app.petitions.queries import ACCEPTING, STATE_NOW
 
@@ -28,6 +29,7 @@ class Entry:
     state: str
     accepting: bool
     allowed_countries: frozenset[str] | None
+    clear_text: ClearText
     confirmation: str
     challenge: str
     address_limit: int | None
@@ -66,6 +68,7 @@ def _entry(petition: Petition, *, accepting: bool, state: str) -> Entry:
         state=state,
         accepting=accepting,
         allowed_countries=frozenset(petition.allowed_countries) if petition.allowed_countries else None,
+        clear_text=clear_text_of(petition),
         confirmation=petition.confirmation,
         challenge=petition.challenge,
         address_limit=petition.address_limit,

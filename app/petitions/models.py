@@ -4,7 +4,7 @@ from datetime import date, datetime
 from typing import Literal, get_args
 from uuid import UUID
 
-from sqlalchemy import BigInteger, CheckConstraint, ForeignKey, Text
+from sqlalchemy import BigInteger, CheckConstraint, ForeignKey, Text, false
 from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.orm import Mapped, mapped_column
 
@@ -18,6 +18,10 @@ Confirmation = Literal["none", "email"]
 Challenge = Literal["none", "altcha"]
 STATES, MODERATIONS = get_args(State), get_args(Moderation)
 CONFIRMATIONS, CHALLENGES = get_args(Confirmation), get_args(Challenge)
+
+
+# What `address_limit` holds where staff have said that there is none: the version before reads a limit nobody reaches.
+NO_ADDRESS_LIMIT = 2**31 - 1
 
 
 class Petition(Base):
@@ -47,12 +51,17 @@ class Petition(Base):
     target: Mapped[str | None]
     signature_goal: Mapped[int] = mapped_column(BigInteger)
     next_goal_automatic: Mapped[bool] = mapped_column(default=True)
-    confirmation: Mapped[str] = mapped_column(default="none")
+    confirmation: Mapped[str] = mapped_column(default="email")
+    # Whether it takes, or once took, signatures that nobody has proven (`confirmation.py`).
+    accept_unproven: Mapped[bool] = mapped_column(default=False, server_default=false())
     allowed_countries: Mapped[list[str] | None] = mapped_column(ARRAY(Text))
+    # What signers may say in clear beside what everybody knows (`clear_text.py`).
+    allowed_regions: Mapped[list[str] | None] = mapped_column(ARRAY(Text))
+    allowed_sources: Mapped[list[str] | None] = mapped_column(ARRAY(Text))
     opens_at: Mapped[datetime | None]
     closes_at: Mapped[datetime | None]
-    # Against abuse: proof of work asked of every signer, and how many signatures an hour from one address are not put
-    # on hold.
+    # Against abuse: proof of work asked of every signer, and how many signatures an hour from one client address count
+    # unproven. NULL: as many as the service says.
     challenge: Mapped[str] = mapped_column(default="none", server_default="none")
     address_limit: Mapped[int | None]
     release_held_before: Mapped[datetime | None]

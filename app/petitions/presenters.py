@@ -1,13 +1,14 @@
 """Presenters: a petition as its reader is shown it, in its state by the clock and in the best locale for the reader."""
 
-from typing import Any
+from typing import Any, Literal
 
 from sqlalchemy import Select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.kit.database.paging import Page, Paging, page_of
 from app.petitions import queries
-from app.petitions.models import Petition, PetitionMilestone
+from app.petitions.confirmation import takes_unproven, warnings_of
+from app.petitions.models import NO_ADDRESS_LIMIT, Petition, PetitionMilestone
 from app.petitions.schemas import MilestoneView, PetitionItem, PetitionLinks, PetitionView
 from app.petitions.texts import Words, words_for
 
@@ -23,11 +24,15 @@ async def show(session: AsyncSession, petition: Petition, languages: str = "", *
         locales=locales,
         background=words.background,
         next_goal_automatic=petition.next_goal_automatic,
+        accept_unproven=takes_unproven(petition),
+        allowed_regions=petition.allowed_regions,
+        allowed_sources=petition.allowed_sources,
         milestones=[_milestone(milestone) for milestone in milestones],
         personal_data_until=petition.personal_data_until,
         moderation_reason=petition.moderation_reason if to_staff else None,
-        address_limit=petition.address_limit if to_staff else None,
+        address_limit=_address_limit(petition) if to_staff else None,
         personal_data_destroyed_at=petition.personal_data_destroyed_at if to_staff else None,
+        warnings=warnings_of(petition) if to_staff else [],
     )
 
 
@@ -41,6 +46,10 @@ async def show_page(
     states = await queries.states_now(session, list(words))
     items = [PetitionItem(**_common(p, words[p.id][0], states[p.id])) for p in petitions]
     return Page(items=items, next_cursor=page["next_cursor"])
+
+
+def _address_limit(petition: Petition) -> int | Literal["none"] | None:
+    return "none" if petition.address_limit == NO_ADDRESS_LIMIT else petition.address_limit
 
 
 def _common(petition: Petition, words: Words, state: str) -> dict[str, Any]:

@@ -32,7 +32,9 @@ def _as_sql(condition: ColumnElement[bool]) -> str:
 # The state by the clock: a draft opens at `opens_at`, an open petition closes at `closes_at`.
 STATE_NOW = _state_now(Petition)
 ACCEPTING = _accepting(Petition)
-# The same condition as text, for statements in plain SQL that call the petition `p`.
+# Whether its tallies may hold what nobody has proven: `confirmation.takes_unproven` says the same.
+TAKES_UNPROVEN = or_(Petition.confirmation == "none", Petition.accept_unproven)
+# The condition on accepting as text, for statements in plain SQL that call the petition `p`.
 ACCEPTING_SQL = _as_sql(_accepting(aliased(Petition, name="p")))
 # When the oldest change of state by the clock was due that is not written down; NULL when there is none.
 OLDEST_TRANSITION = select(
@@ -57,6 +59,11 @@ def listed(principal: Principal | None, state: str | None) -> Select[Petition]:
 async def find(session: AsyncSession, ref: str, principal: Principal | None) -> Petition | None:
     """A petition by id or slug, if this principal may see it."""
     return await session.scalar(visible_to(principal).where(_named(ref)))
+
+
+async def any_id(session: AsyncSession, ref: str) -> UUID | None:
+    """The id of a petition by id or slug, whether or not anybody may see it."""
+    return await session.scalar(select(Petition.id).where(_named(ref)))
 
 
 async def find_locked(session: AsyncSession, ref: str) -> Petition | None:

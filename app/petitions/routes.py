@@ -8,10 +8,14 @@ from pydantic import BaseModel
 from app.campaigns import service as campaigns
 from app.kit.database.paging import Page
 from app.kit.database.session import Session
+from app.kit.settings import KIBIBYTE
+from app.kit.web.bodies import longest_body
 from app.kit.web.caching import cached
+from app.organizations.audit.declaration import audited
 from app.organizations.auth import KEY_OPTIONAL, Caller, Campaigner
+from app.organizations.pending_acts.responses import MAY_WAIT
 from app.organizations.principals import Principal
-from app.petitions import milestones, queries, service, texts
+from app.petitions import milestones, queries, service, texts, waiting
 from app.petitions.models import Petition
 from app.petitions.presenters import show, show_page
 from app.petitions.schemas import (
@@ -69,6 +73,8 @@ async def _changed(session: Session, response: Response, petition: Petition, loc
 
 
 @router.post("/v1/campaigns/{campaign}/petitions", status_code=201)
+@audited("petition.create")
+@longest_body(288 * KIBIBYTE)
 async def create_petition(
     campaigner: Campaigner, session: Session, response: Response, campaign: str, body: PetitionBody
 ) -> PetitionView:
@@ -111,15 +117,22 @@ async def show_petition(request: Request, session: Session, caller: Caller, peti
     return _answer(request, view, caller, **{"Content-Language": view.locale})
 
 
-@router.patch("/v1/petitions/{petition}")
+@router.patch("/v1/petitions/{petition}", response_model=PetitionView, responses=MAY_WAIT)
+@audited("petition.change")
+@longest_body(640 * KIBIBYTE)
 async def change_petition(
-    _campaigner: Campaigner, session: Session, response: Response, petition: str, body: PetitionChanges
-) -> PetitionView:
-    """Change a petition. What is left out stays."""
-    return await _changed(session, response, await service.change(session, petition, body))
+    campaigner: Campaigner, session: Session, response: Response, petition: str, body: PetitionChanges
+) -> PetitionView | Response:
+    """Change a petition. What is left out stays. A nearer `personal_data_until` waits, the rest is done at once."""
+    found, nearer = await service.change(session, petition, body)
+    if nearer is not None:
+        return await waiting.ask_to_end_retention(session, campaigner, found, nearer)
+    return await _changed(session, response, found)
 
 
 @router.put("/v1/petitions/{petition}/texts/{locale}")
+@audited("petition.put_text")
+@longest_body(160 * KIBIBYTE)
 async def put_petition_text(
     _campaigner: Campaigner,
     session: Session,
@@ -133,6 +146,7 @@ async def put_petition_text(
 
 
 @router.delete("/v1/petitions/{petition}/texts/{locale}")
+@audited("petition.delete_text")
 async def delete_petition_text(
     _campaigner: Campaigner, session: Session, response: Response, petition: str, locale: TextLocale
 ) -> PetitionView:
@@ -141,6 +155,8 @@ async def delete_petition_text(
 
 
 @router.put("/v1/petitions/{petition}/milestones")
+@audited("petition.replace_milestones")
+@longest_body(128 * KIBIBYTE)
 async def replace_petition_milestones(
     _campaigner: Campaigner, session: Session, response: Response, petition: str, body: Milestones
 ) -> PetitionView:
@@ -149,6 +165,7 @@ async def replace_petition_milestones(
 
 
 @router.post("/v1/petitions/{petition}/publish")
+@audited("petition.publish")
 async def publish_petition(
     _campaigner: Campaigner, session: Session, response: Response, petition: str
 ) -> PetitionView:
@@ -157,12 +174,14 @@ async def publish_petition(
 
 
 @router.post("/v1/petitions/{petition}/close")
+@audited("petition.close")
 async def close_petition(_campaigner: Campaigner, session: Session, response: Response, petition: str) -> PetitionView:
     """Close an open petition now."""
     return await _changed(session, response, await service.close(session, petition))
 
 
 @router.post("/v1/petitions/{petition}/reopen")
+@audited("petition.reopen")
 async def reopen_petition(
     _campaigner: Campaigner,
     session: Session,
@@ -175,15 +194,20 @@ async def reopen_petition(
     return await _changed(session, response, await service.reopen(session, petition, closes_at))
 
 
-@router.post("/v1/petitions/{petition}/archive")
+@router.post("/v1/petitions/{petition}/archive", response_model=PetitionView, responses=MAY_WAIT)
+@audited("petition.archive")
 async def archive_petition(
-    _campaigner: Campaigner, session: Session, response: Response, petition: str
-) -> PetitionView:
-    """Put a closed petition away for good."""
-    return await _changed(session, response, await service.archive(session, petition))
+    campaigner: Campaigner, session: Session, response: Response, petition: str
+) -> PetitionView | Response:
+    """Put a closed petition away for good, in a day or at a second person's word."""
+    found = await service.find_to_archive(session, petition)
+    if found.state != "archived":
+        return await waiting.ask_to_archive(session, campaigner, found)
+    return await _changed(session, response, found)
 
 
 @router.put("/v1/petitions/{petition}/moderation")
+@audited("petition.moderate")
 async def moderate_petition(
     _campaigner: Campaigner, session: Session, response: Response, petition: str, body: ModerationBody
 ) -> PetitionView:

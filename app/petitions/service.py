@@ -13,13 +13,15 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.campaigns import queries as campaigns
-from app.kit.problems import Conflict, Invalid, NotFound
+from app.kit.problems import Conflict, NotFound
 from app.kit.text.fields import changed
 from app.organizations.principals import Principal
 from app.petitions import outbox, queries
+from app.petitions.confirmation import check_choice, choose
 from app.petitions.models import Petition, PetitionMilestone, PetitionText
 from app.petitions.queries import STATE_NOW
 from app.petitions.schemas import ModerationBody, PetitionBody, PetitionChanges
+from app.petitions.times import check_ahead, check_day, check_times
 
 _A_LITTLE = timedelta(microseconds=1)
 
@@ -48,12 +50,6 @@ class CampaignNotRunning(Conflict):
     slug = "campaign-not-running"
 
 
-class WrongTimes(Invalid):
-    """The petition cannot open and close at these times."""
-
-    slug = "wrong-times"
-
-
 class OwnLocale(Conflict):
     """These are the words of the petition's own locale, which are changed with the petition itself."""
 
@@ -69,13 +65,14 @@ class Transitioned(NamedTuple):
 
 
 async def create(session: AsyncSession, campaign_id: UUID, body: PetitionBody) -> Petition:
-    """Draft a petition; SlugTaken, WrongTimes, OwnLocale."""
+    """Draft a petition; SlugTaken, WrongTimes, OwnLocale, UnprovenNotAccepted, NothingUnproven."""
+    check_choice(body.confirmation, accept_unproven=body.accept_unproven)
     if body.locale in body.texts:
         raise OwnLocale("Leave them out of `texts`: the petition's own words are those of its own locale.")
     moment = await queries.moment(session)
-    _check_times(body.opens_at, body.closes_at, moment)
-    _check_ahead(body.personal_data_until, moment)
-    _check_day(body.closes_at, body.personal_data_until)
+    check_times(body.opens_at, body.closes_at, moment)
+    check_ahead(body.personal_data_until, moment)
+    check_day(body.closes_at, body.personal_data_until)
     petition = Petition(campaign_id=campaign_id, **body.model_dump(exclude={"texts", "milestones"}))
     session.add(petition)
     try:
@@ -115,15 +112,28 @@ async def lock(session: AsyncSession, ref: str) -> Petition:
     return petition
 
 
-async def change(session: AsyncSession, ref: str, body: PetitionChanges) -> Petition:
-    """Change what the body names; PetitionNotFound, WrongState, WrongTimes."""
+async def change(session: AsyncSession, ref: str, body: PetitionChanges) -> tuple[Petition, date | None]:
+    """Change what the body names; PetitionNotFound, WrongState, WrongTimes, and what `confirmation.choose` raises.
+
+    A nearer end of retention is not set but returned: destroyed data is gone for good, so it waits.
+    """
     petition = await lock(session, ref)
-    named = {name: value for name, value in changed(body).items() if value != getattr(petition, name)}
+    given = changed(body)
+    accept_unproven = given.pop("accept_unproven", None)
+    choose(petition, given.pop("confirmation", petition.confirmation), accept_unproven=accept_unproven)
+    named = {name: value for name, value in given.items() if value != getattr(petition, name)}
     _check_new_times(petition, named, await queries.moment(session))
+    nearer: date | None = named.pop("personal_data_until") if _brings_nearer(petition, named) else None
     for name, value in named.items():
         setattr(petition, name, value)
     await session.flush()
-    return petition
+    return petition, nearer
+
+
+def _brings_nearer(petition: Petition, named: dict[str, Any]) -> bool:
+    until, wanted = petition.personal_data_until, named.get("personal_data_until")
+    # Nobody has signed a draft.
+    return wanted is not None and petition.state != "draft" and (until is None or wanted < until)
 
 
 def _check_new_times(petition: Petition, named: dict[str, Any], moment: datetime) -> None:
@@ -133,33 +143,13 @@ def _check_new_times(petition: Petition, named: dict[str, Any], moment: datetime
         raise WrongState("`closes_at` can be changed only until the petition is closed; reopen it.")
     if "opens_at" in named or "closes_at" in named:
         opens_at = named.get("opens_at", petition.opens_at)
-        _check_times(opens_at, named.get("closes_at", petition.closes_at), moment)
+        check_times(opens_at, named.get("closes_at", petition.closes_at), moment)
     if "personal_data_until" in named and petition.personal_data_destroyed_at is not None:
         raise WrongState("`personal_data_until` cannot be changed any more: the personal data is destroyed.")
-    _check_ahead(named.get("personal_data_until"), moment)
+    check_ahead(named.get("personal_data_until"), moment)
     if "closes_at" in named or "personal_data_until" in named:
         closes_at = named.get("closes_at", petition.closes_at)
-        _check_day(closes_at, named.get("personal_data_until", petition.personal_data_until))
-
-
-def _check_times(opens_at: datetime | None, closes_at: datetime | None, moment: datetime) -> None:
-    if closes_at is None:
-        return
-    if closes_at <= moment:
-        raise WrongTimes("`closes_at` must be in the future; an open petition is closed at once by `/close`.")
-    if opens_at is not None and closes_at <= opens_at:
-        raise WrongTimes("`closes_at` must be after `opens_at`.")
-
-
-def _check_ahead(personal_data_until: date | None, moment: datetime) -> None:
-    """Destroyed data is gone for good: a mistyped day can still be corrected until tomorrow."""
-    if personal_data_until is not None and personal_data_until <= moment.date():
-        raise WrongTimes("`personal_data_until` must be after today (UTC).")
-
-
-def _check_day(closes_at: datetime | None, personal_data_until: date | None) -> None:
-    if closes_at is not None and personal_data_until is not None and personal_data_until < closes_at.date():
-        raise WrongTimes("`personal_data_until` must not be before the day of `closes_at`.")
+        check_day(closes_at, named.get("personal_data_until", petition.personal_data_until))
 
 
 async def publish(session: AsyncSession, ref: str) -> Petition:
@@ -202,8 +192,8 @@ async def reopen(session: AsyncSession, ref: str, closes_at: datetime | None) ->
     """Open a closed petition again, until `closes_at` if given; PetitionNotFound, WrongState, WrongTimes."""
     petition = await lock(session, ref)
     moment = await queries.moment(session)
-    _check_times(petition.opens_at, closes_at, moment)
-    _check_day(closes_at, petition.personal_data_until)
+    check_times(petition.opens_at, closes_at, moment)
+    check_day(closes_at, petition.personal_data_until)
     if petition.state != "open":
         _expect(petition, "closed", "reopened")
         _expect_personal_data(petition, moment)
@@ -216,12 +206,18 @@ async def reopen(session: AsyncSession, ref: str, closes_at: datetime | None) ->
     return petition
 
 
-async def archive(session: AsyncSession, ref: str) -> Petition:
-    """Archive a closed petition for good; an archived one stays so. PetitionNotFound, WrongState."""
+async def find_to_archive(session: AsyncSession, ref: str) -> Petition:
+    """A petition that can be archived or is; PetitionNotFound, WrongState."""
     petition = await lock(session, ref)
     if petition.state != "archived":
         _expect(petition, "closed", "archived")
-        petition.state = "archived"
+    return petition
+
+
+async def archive(session: AsyncSession, ref: str) -> Petition:
+    """Archive a closed petition for good; an archived one stays so. PetitionNotFound, WrongState."""
+    petition = await find_to_archive(session, ref)
+    petition.state = "archived"
     await session.flush()
     return petition
 

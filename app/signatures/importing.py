@@ -18,12 +18,12 @@ from pydantic import ValidationError
 
 from app.kit.clock import now
 from app.kit.crypto.sealing import KeyRing
-from app.kit.problems import OperatorError, Problem, errors_of
+from app.kit.problems import OperatorError, Problem, details_of, errors_of
 from app.people.consents.policy import ConsentPolicy, check
 from app.petitions.directory import Entry
 from app.signatures.engine import insert
-from app.signatures.engine.insert import Outcome, Signing
 from app.signatures.engine.lanes import Lane
+from app.signatures.engine.signings import Origin, Outcome, Signing
 from app.signatures.schemas import ImportedSigning
 from app.signatures.signing.prepare import prepare
 
@@ -127,8 +127,8 @@ def _line(number: int, read: Callable[[Any], ImportedSigning], given: object) ->
     try:
         body = read(given)
     except ValidationError as error:
-        wrong = errors_of(error.errors(include_url=False, include_input=False, include_context=False))
-        return Line(number, None, "; ".join(f"{e['at']}: {e['message']}" for e in wrong))
+        wrong = errors_of(details_of(error))
+        return Line(number, None, "; ".join(": ".join(filter(None, (e["at"], e["message"]))) for e in wrong))
     if body.signed_at and not _EARLIEST <= body.signed_at <= now():
         return Line(number, None, "signed_at: is in the future, or before 1990")
     return Line(number, body)
@@ -175,7 +175,8 @@ class Import:
             if line.body is None or reason:
                 self._refuse(line.number, reason)
                 continue
-            signing = prepare(self._ring, self._petition.id, line.body, line.body.signed_at or now())
+            signed_at, clear_text = line.body.signed_at or now(), self._petition.clear_text
+            signing = prepare(self._ring, self._petition.id, line.body, signed_at, clear_text=clear_text)
             batch.append((line.number, signing))
             if len(batch) == BATCH:
                 yield batch
@@ -193,7 +194,7 @@ class Import:
     async def _commit(self, batch: list[tuple[int, Signing]]) -> None:
         if not batch:
             return
-        committed = await insert.sign(self._lane, [signing for _, signing in batch], insert.FROM_IMPORT)
+        committed = await insert.sign(self._lane, [signing for _, signing in batch], Origin.IMPORT)
         for (number, _), outcome in zip(batch, committed.outcomes, strict=True):
             if outcome is Outcome.COUNTED:
                 self.summary.counted += 1

@@ -13,19 +13,17 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
 from app.kit.text.countries import Country
 from app.kit.text.fields import Body, Line, Locale, Moment, Name, Paragraph, View
+from app.people.consents.words import ConsentInWords
 from app.people.schemas import Consent, Email
+from app.petitions.schemas import Region, Source
 from app.signatures.dimensions import NAMES
 
 _REFERRAL = re.compile(r"(group|event):([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})")
 
+# Consents with one signature.
+MOST_CONSENTS = 20
+
 PostalCode = Annotated[str, StringConstraints(strip_whitespace=True, max_length=20, pattern=r"^[A-Za-z0-9 -]*$")]
-# Stored in clear, for tallies: so it must be the name of a place and not a sentence.
-Region = Annotated[
-    str,
-    StringConstraints(strip_whitespace=True, max_length=64, pattern=r"^[\p{L}\p{M}\p{N} .,'\u{2019}()&/-]*$"),
-    Field(examples=["Kampala"]),
-]
-Source = Annotated[str, StringConstraints(max_length=64, pattern=r"^[A-Za-z0-9._-]*$"), Field(examples=["newsletter"])]
 
 
 class Sealed(NamedTuple):
@@ -42,10 +40,11 @@ class SignatureBody(Body):
     email: Annotated[Email, Sealed("e")]
     country: Country
     postal_code: Annotated[PostalCode | None, Sealed("p")] = None
+    # Stored in clear, for tallies, as far as they are listed (`petitions/clear_text.py`).
     region: Region | None = None
     locale: Annotated[Locale | None, Sealed("l")] = None
     comment: Annotated[Paragraph | None, Sealed("c")] = None
-    consents: Annotated[list[Consent], Field(max_length=20, default_factory=list), Sealed("y")]
+    consents: Annotated[list[Consent], Field(max_length=MOST_CONSENTS, default_factory=list), Sealed("y")]
     source: Source | None = None
     referral: Annotated[
         Line | None,
@@ -61,6 +60,13 @@ class SignatureBody(Body):
         """The group or event named as referral."""
         match = _REFERRAL.fullmatch(self.referral) if self.referral else None
         return UUID(match[2]) if match and match[1] == kind else None
+
+
+class Unlisted(NamedTuple):
+    """What is sealed instead of standing in clear: a region and a source that are on no list; "" otherwise."""
+
+    unlisted_region: Annotated[str, Sealed("n")] = ""
+    unlisted_source: Annotated[str, Sealed("s")] = ""
 
 
 class SigningBody(SignatureBody):
@@ -105,7 +111,7 @@ class SignatureView(BaseModel):
 
     id: UUID
     status: Literal["confirmed", "pending"]
-    receipt: Annotated[str, Field(description="keep it: it alone withdraws this signature")]
+    receipt: Annotated[str, Field(description="keep it: it withdraws this signature until it is confirmed by mail")]
     links: Links
 
 
@@ -116,15 +122,55 @@ class WithdrawalBody(Body):
 
 
 class WithdrawalView(BaseModel):
-    """After this answer no signature stands that the receipt opened."""
+    """After this answer nothing stands that nobody but the holder of the receipt had said.
+
+    What was confirmed by mail is withdrawn by the receipt of the confirmation. With that of the signing, its mailbox is
+    sent a link which does it; the answer is the same.
+    """
 
     status: Literal["withdrawn"] = "withdrawn"
 
 
-class ConfirmationBody(Body):
+class LinkBody(Body):
     """The token of the link in the mail."""
 
     token: Annotated[str, Field(min_length=1, max_length=200)]
+
+
+class ConfirmationBody(LinkBody):
+    """The token of the link in the mail, and which of the consents that it showed are meant."""
+
+    consents: Annotated[
+        list[Annotated[int, Field(ge=0, lt=MOST_CONSENTS, strict=True)]],
+        Field(
+            max_length=MOST_CONSENTS,
+            default_factory=list,
+            description="the `number` of each consent that the person has ticked; one that is not named is not given",
+        ),
+    ]
+
+
+class ConfirmationPreview(BaseModel):
+    """What a link would confirm. Once it is confirmed, no more than that it is."""
+
+    status: Literal["unconfirmed", "confirmed"]
+    petition_id: UUID
+    petition: Annotated[str, Field(description="its slug")]
+    title: str
+    counts: Annotated[
+        bool,
+        Field(
+            description="a signature with this address is counted under this petition already, as its `confirmation` "
+            "is `none`: so whoever did not sign takes it away by `POST .../withdrawals`, with this token as the receipt"
+        ),
+    ] = False
+    given_name: str | None = None
+    family_name: str | None = None
+    country: str | None = None
+    region: str | None = None
+    postal_code: str | None = None
+    comment: str | None = None
+    consents: list[ConsentInWords] = []
 
 
 class ConfirmationLinks(BaseModel):
@@ -133,12 +179,16 @@ class ConfirmationLinks(BaseModel):
     petition: str
     count: str
     stream: str
+    withdraw: str
 
 
 class ConfirmationView(BaseModel):
     """The answer to a link that was followed, for the first time or again."""
 
     status: Literal["confirmed"] = "confirmed"
+    receipt: Annotated[
+        str, Field(description="keep it instead of the one of the signing: it alone withdraws what is confirmed")
+    ]
     links: ConfirmationLinks
 
 
@@ -184,7 +234,7 @@ else:
 
 
 class TallyRow(BaseModel):
-    """One key's part; `null` stands for signatures without one, `other` for keys of fewer than 5."""
+    """One key's part; `null` stands for signatures without one, `other` for keys that are not told by themselves."""
 
     key: str | None
     signature_count: int

@@ -1,21 +1,23 @@
 """Signing, confirming and withdrawing through the signing engine, and the reasons to refuse."""
 
+from collections.abc import Iterable
 from datetime import timedelta
 from uuid import UUID
 
 from app.kit.abuse.client_addresses import Address
-from app.kit.clock import now
+from app.kit.clock import now, this_second
 from app.kit.crypto.sealing import SealBrokenError
-from app.kit.problems import Conflict, Invalid, NotFound
+from app.kit.problems import Conflict, Invalid, NotFound, Problem
 from app.people.consents import policy
+from app.petitions import queries as petitions
 from app.petitions.directory import Entry
 from app.petitions.service import PetitionNotFound
-from app.signatures.engine.insert import Outcome, Signing
+from app.signatures.engine.signings import Outcome, Signing
 from app.signatures.engine.transitions import Confirmation, Withdrawal
 from app.signatures.schemas import SigningBody
 from app.signatures.services import SigningServices
 from app.signatures.signing.prepare import prepare
-from app.signatures.signing.sealing import read_link, read_receipt
+from app.signatures.signing.sealing import Link, read_link, read_receipt
 
 # How long the link in a mail can be followed.
 LINK_LASTS = timedelta(days=30)
@@ -45,12 +47,25 @@ class UnknownLink(NotFound):
     slug = "unknown-link"
 
 
+class SignatureGone(Problem):
+    """What this link was sent for is not there any more: it was withdrawn, or others took its place. Sign again."""
+
+    status = 410
+    slug = "signature-gone"
+
+
 async def find(services: SigningServices, ref: str) -> Entry:
     """The public petition, at most a second old; PetitionNotFound."""
     entry = services.directory.peek(ref) or await services.directory.refresh(ref)
     if entry is None:
         raise PetitionNotFound
     return entry
+
+
+async def id_of(services: SigningServices, ref: str) -> UUID | None:
+    """The id of a petition, whether or not the public may see it."""
+    async with services.database.transaction() as session:
+        return await petitions.any_id(session, ref)
 
 
 async def sign(
@@ -71,22 +86,18 @@ async def sign(
         await services.challenges.verify(str(entry.id), body.altcha)
     if body.consents:
         await policy.validate(services.consent_policies, body.consents)
-    digest = await services.protection.digester.digest(address)
-    on_hold = await _over_limit(services, entry, digest) or None
-    signing = prepare(services.ring, entry.id, body, now(), address_digest=digest, on_hold=on_hold)
+    digests = await services.protection.digester.digests(address)
+    on_hold = await services.address_limits.hold(entry, digests)
+    client, clear_text = digests.client if digests else None, entry.clear_text
+    signing = prepare(
+        services.ring, entry.id, body, this_second(), address_digest=client, on_hold=on_hold, clear_text=clear_text
+    )
     outcome = await services.engine.submit(signing)
     if outcome is Outcome.REFUSED or outcome is Outcome.WITHDRAWN:
         # The petition has changed since we looked; the insert decides.
         _check(await services.directory.refresh(ref), body.country)
         raise PetitionNotOpen
     return entry, signing
-
-
-async def _over_limit(services: SigningServices, entry: Entry, digest: bytes | None) -> bool:
-    """Whether too many have signed from this address this hour."""
-    if entry.address_limit is None or digest is None:
-        return False
-    return not await services.protection.limiter.hit(f"{entry.address_limit} per hour", str(entry.id), digest.hex())
 
 
 def _check(entry: Entry | None, country: str) -> None:
@@ -98,22 +109,43 @@ def _check(entry: Entry | None, country: str) -> None:
         raise CountryNotAllowed
 
 
-async def confirm(services: SigningServices, token: str) -> UUID:
-    """Confirm the signature that the link was sent for, if it is still pending; returns the petition. UnknownLink."""
+def follow(services: SigningServices, token: str) -> Link:
+    """What the link in a mail was sent for; UnknownLink."""
     try:
         link = read_link(services.ring, token)
     except SealBrokenError:
         raise UnknownLink from None
     if now() > link.written_at + LINK_LASTS:
         raise UnknownLink
-    await services.engine.submit(Confirmation(link.petition_id, link.signer, link.id))
-    return link.petition_id
+    return link
+
+
+async def confirm(services: SigningServices, token: str, consents: Iterable[int] = ()) -> Link:
+    """Confirm the attempt that the link was sent for, with those of its consents; UnknownLink, SignatureGone.
+
+    Doing it again changes nothing: neither what was said, nor the consents that were accepted.
+    """
+    link = follow(services, token)
+    accepted = sum(1 << number for number in set(consents))
+    outcome = await services.engine.submit(Confirmation(link.petition_id, link.signer, link.id, accepted))
+    if outcome is Outcome.NOTHING:
+        raise SignatureGone
+    return link
 
 
 async def withdraw(services: SigningServices, petition_id: UUID, receipt: str) -> None:
-    """Withdraw the signature that the receipt opens, if any; UnknownReceipt when we have not written it."""
+    """Withdraw the attempt that the receipt is of, if any; UnknownReceipt when we have not written it.
+
+    It works whatever became of the petition: one can always take back.
+    """
     try:
-        signer, id_ = read_receipt(services.ring, petition_id, receipt)
+        read = read_receipt(services.ring, petition_id, receipt)
     except SealBrokenError:
         raise UnknownReceipt from None
-    await services.engine.submit(Withdrawal(petition_id, signer, id_))
+    await services.engine.submit(Withdrawal(petition_id, read.signer, read.id, read.proven))
+
+
+async def withdraw_by_link(services: SigningServices, token: str) -> None:
+    """Withdraw the attempt that the link in a mail was sent for; UnknownLink."""
+    link = follow(services, token)
+    await services.engine.submit(Withdrawal(link.petition_id, link.signer, link.id, proven=True))

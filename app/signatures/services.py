@@ -8,9 +8,10 @@ from app.kit.crypto.sealing import KeyRing
 from app.kit.database.session import Database
 from app.people.consents.policy import ConsentPolicies, open_consent_policies
 from app.petitions.directory import Directory, open_directory
+from app.signatures.address_limits import AddressLimits
 from app.signatures.engine.engine import SigningEngine
-from app.signatures.reading.breakdown import Breakdowns, open_breakdowns
 from app.signatures.reading.counts import Counts
+from app.signatures.reading.public import Breakdowns, open_breakdowns
 from app.signatures.reading.streams import Streams
 from app.signatures.settings import SigningSettings
 
@@ -28,6 +29,7 @@ class SigningServices:
     streams: Streams
     consent_policies: ConsentPolicies
     protection: AbuseProtection
+    address_limits: AddressLimits
     challenges: Challenges
 
     async def close(self) -> None:
@@ -61,8 +63,11 @@ def open_signing_services(
         directory=directory,
         counts=counts,
         breakdowns=open_breakdowns(database),
-        streams=Streams(directory, counts, settings.stream_limit),
+        streams=Streams(directory, counts, settings.most_streams, settings.streams_per_client),
         consent_policies=open_consent_policies(database),
         protection=protection,
+        address_limits=AddressLimits(
+            protection, settings.address_limit, settings.address_mails, can_mail=settings.can_mail
+        ),
         challenges=Challenges(ring, protection.limiter),
     )

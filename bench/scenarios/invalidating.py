@@ -117,7 +117,7 @@ def invalidating(bench: Bench) -> Iterator[Row]:
     """By a rule over HTTP, carried out by a worker; undone as a whole; all tallies recounted after each."""
     with bench.services.running("invalidated") as service:
         fill(service.database, "p0", bench.big, bench.say)
-        until = service.database.value(_EDGE, 1 - _SHARE).isoformat()
+        until = service.database.value(_EDGE, 1 - _SHARE).replace(second=0, microsecond=0).isoformat()
         rule = {"countries": _COUNTRIES, "signed_until": until}
         began = time.monotonic()
         drafted = _say(service, "", {"reason": "bench", "rule": rule})

@@ -12,6 +12,7 @@ from prometheus_client import REGISTRY, generate_latest
 from pydantic import SecretStr
 from structlog.testing import capture_logs
 
+from app.kit.crypto.sealing import KeyRing
 from app.kit.database.schema_version import head
 from app.kit.database.session import Database
 from app.settings import Settings
@@ -41,8 +42,11 @@ def known(settings: Settings) -> dict[str, str]:
     """The environment that the command reads."""
     return {
         "DATABASE_URL": settings.database_url.get_secret_value(),
-        "MULTITUDE_SECRET_KEYS": SECRET_KEYS,
+        "MULTITUDE_SECRET_KEYS": "wNqT4yq0yO3nF1bGm8cZ2vK7xU5hR9sE",
+        "MULTITUDE_DIGEST_KEY": SECRET_KEYS,
+        "MULTITUDE_TOKEN_KEYS": "Yq3bW8sKx0Zr5Nf7Lm2Tc9Hd4Vj6Pg1A",
         "PUBLIC_URL": "https://movement.example",
+        "MULTITUDE_ALERT_ADDRESSES": "trust@example.org",
     }
 
 
@@ -63,16 +67,25 @@ def status_of(found: dict[str, list[Json]]) -> dict[str, str]:
     return {name: checks[0]["status"] for name, checks in found.items()}
 
 
-async def test_when_nothing_is_missing_all_is_well(known: dict[str, str], mailbox: SmtpServer, client: object) -> None:
+async def test_when_nothing_is_missing_all_is_well(
+    known: dict[str, str], mailbox: SmtpServer, client: object, owner: dict[str, str]
+) -> None:
     status, found = await examine(known, SMTP_URL=mailbox.url)
     assert (status, set(status_of(found).values())) == (0, {"ok"})
     assert set(found) == {
         "database",
         "schema",
         "mail",
+        "alerts",
         "keys",
+        "separate keys",
+        "seals: row",
+        "seals: token",
+        "API keys",
         "mail failures",
         "sweeps",
+        "due: notices' mails",
+        "due: pending_acts",
         "due: apply_scheduled_transitions",
         "due: signatures' mails",
         "due: consents",
@@ -120,12 +133,42 @@ async def test_whatever_else_is_wrong_is_found_with_what_to_do(
     await insert_petition(database, confirmation="email", opens_at=None, state="draft")
     await run(database, "UPDATE petitions SET opens_at = now() - interval '11 minutes'")
     await run(database, "INSERT INTO sweep_failures VALUES ('fan_out', 'refused', now(), now())")
-    status, found = await examine({**known, "MULTITUDE_SECRET_KEYS": "another-secret-that-is-only-for-tests"})
+    status, found = await examine({**known, "MULTITUDE_DIGEST_KEY": "another-secret-that-is-only-for-tests"})
     assert status == 1
     wrong = {name for name, told in status_of(found).items() if told == "wrong"}
     assert wrong == {"keys", "mail", "sweeps", "due: apply_scheduled_transitions"}
     assert all(check["advice"] for name in wrong for check in found[name])
     assert found["mail"][0]["advice"] == "Set SMTP_URL."
+
+
+async def test_one_secret_for_several_purposes_is_warned_of(
+    known: dict[str, str], mailbox: SmtpServer, client: object
+) -> None:
+    alone = {**known, "SMTP_URL": mailbox.url, "MULTITUDE_SECRET_KEYS": SECRET_KEYS}
+    for left_out in ("MULTITUDE_DIGEST_KEY", "MULTITUDE_TOKEN_KEYS", ""):
+        status, found = await examine({name: value for name, value in alone.items() if name != left_out})
+        assert (status, found["keys"][0]["status"], found["separate keys"][0]["status"]) == (0, "ok", "warning")
+
+
+@pytest.mark.parametrize(("seals", "told"), [(2**31 - 1, "ok"), (2**31, "warning"), (3 * 2**30, "wrong")])
+async def test_a_key_that_has_sealed_often_is_told_before_it_is_too_late(
+    known: dict[str, str], mailbox: SmtpServer, client: object, database: Database, seals: int, told: str
+) -> None:
+    settings = (known[f"MULTITUDE_{name}"] for name in ("SECRET_KEYS", "DIGEST_KEY", "TOKEN_KEYS"))
+    ring = KeyRing.parse(*settings)
+    adding = "INSERT INTO key_seals VALUES (:purpose, :id, :seals)"
+    await run(database, adding, purpose="token", id=ring.token_id, seals=seals)
+    await run(database, adding, purpose="row", id=b"no", seals=2**40)
+    _, found = await examine({**known, "SMTP_URL": mailbox.url})
+    assert (found["seals: token"][0]["status"], found["seals: row"][0]["status"]) == (told, "ok")
+
+
+async def test_a_rotation_that_was_interrupted_is_told(
+    known: dict[str, str], mailbox: SmtpServer, client: object, database: Database
+) -> None:
+    await run(database, "UPDATE digest_keys SET fingerprint = 'one>other'")
+    status, found = await examine({**known, "SMTP_URL": mailbox.url})
+    assert (status, found["keys"][0]["advice"]) == (1, "Run `multitude keys rotate-digest`.")
 
 
 async def test_links_that_lead_nowhere_are_warned_of(
@@ -139,7 +182,7 @@ async def test_without_a_database_it_says_so_and_looks_at_the_rest(known: dict[s
     more = {"DATABASE_URL": "postgresql://nobody@127.0.0.1:1/none", "MULTITUDE_OUTBOX_DIR": str(tmp_path)}
     tmp_path.chmod(0o700)
     status, found = await examine({**known, **more})
-    assert (status, status_of(found)) == (1, {"database": "wrong", "mail": "ok"})
+    assert (status, status_of(found)) == (1, {"database": "wrong", "mail": "ok", "alerts": "ok"})
 
 
 async def test_without_a_schema_it_says_how_to_make_one(known: dict[str, str], database: Database) -> None:
@@ -158,3 +201,23 @@ async def test_people_are_shown_a_table(known: dict[str, str], client: object) -
     assert done.returncode == 1
     assert "Set SMTP_URL." in done.stdout
     assert "\x1b" not in done.stdout + done.stderr
+
+
+async def test_keys_that_never_end_and_owners_that_end_soon_are_told(
+    known: dict[str, str], database: Database, owner: dict[str, str], analyst: dict[str, str]
+) -> None:
+    _, found = await examine(known)
+    assert [one["status"] for one in found["API keys"]] == ["ok"]
+    await run(database, "UPDATE api_keys SET expires_at = NULL WHERE role = 'analyst'")
+    await run(database, "UPDATE api_keys SET expires_at = now() + interval '29 days' WHERE role = 'owner'")
+    _, found = await examine(known)
+    told = [(one["status"], one["found"]) for one in found["API keys"]]
+    assert told == [("warning", "1 never expire."), ("warning", "No owner's key works for another month.")]
+
+
+async def test_it_warns_when_nobody_is_mailed_alerts(
+    known: dict[str, str], mailbox: SmtpServer, client: object, owner: dict[str, str]
+) -> None:
+    status, found = await examine({**known, "MULTITUDE_ALERT_ADDRESSES": ""}, SMTP_URL=mailbox.url)
+    assert (status, status_of(found)["alerts"]) == (0, "warning")
+    assert "MULTITUDE_ALERT_ADDRESSES" in found["alerts"][0]["advice"]

@@ -37,6 +37,7 @@ from app.partners.outbound.message_types.fan_out import FanOut
 from app.partners.outbound.message_types.types import MESSAGE_TYPES
 from app.people.consents.service import Entry, enter
 from app.signatures.signing.sealing import Personal, seal
+from tests.support.attempts import told_id
 from tests.support.databases import run
 from tests.support.factories import insert_petition
 from tests.support.settings import SECRET_KEYS
@@ -167,9 +168,11 @@ class World:
         )
         values = {"petition_id": self.petition_id, "signer": signer, "id": id_, "sealed": sealed}
         await opened.session.execute(_SIGN, values)
-        entry = Entry(signer, self.organization_id, "news", True, None, now(), self.petition_id)
+        entry = Entry(
+            signer, self.organization_id, "news", True, None, now(), petition_id=self.petition_id, attempt_id=id_
+        )
         await enter(opened.session, RING, [entry])
-        opened.written.append(str(id_))
+        opened.written.append(told_id(self.organization_id, id_))
 
     async def end(self, writer: int, *, committed: bool) -> None:
         opened = self.writers.pop(writer, None)

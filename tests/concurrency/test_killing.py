@@ -57,7 +57,7 @@ def serve(postgres: EmbeddedPostgres, port: int, workers: int = 2) -> Service:
     return Service("serve", "--workers", str(workers), port=port, settings=settings)
 
 
-def verify(url: str, crowd: Crowd, secret: str = SECRET) -> None:
+def verify(url: str, crowd: Crowd, secret: str = SECRET, digest_key: str | None = None) -> None:
     """Everybody who was told so has signed, and all tallies agree with a recount."""
 
     async def look() -> dict[str, set[bytes]]:
@@ -76,7 +76,7 @@ def verify(url: str, crowd: Crowd, secret: str = SECRET) -> None:
             found[slug].add(signer)
         return found
 
-    found, ring = asyncio.run(look()), KeyRing.parse(secret)
+    found, ring = asyncio.run(look()), KeyRing.parse(secret, digest_key)
     for slug, people in crowd.acknowledged.items():
         missing = {number for number in people if ring.digest(canonical(person(number)["email"])) not in found[slug]}
         assert not missing
@@ -187,7 +187,8 @@ def test_up_starts_again_on_its_data_however_it_ended(folder: Path) -> None:
     with Service(*words) as service:
         service.wait_until_ready()
         environment = dict(line.split("=", 1) for line in (data / "service.env").read_text().splitlines())
-        verify(environment["DATABASE_URL"], crowd, environment["MULTITUDE_SECRET_KEYS"])
+        keys = environment["MULTITUDE_SECRET_KEYS"], environment["MULTITUDE_DIGEST_KEY"]
+        verify(environment["DATABASE_URL"], crowd, *keys)
         told = command("tally", "verify", "--data-dir", str(data))
         assert told.returncode == 0, told
         assert service.end() == 0

@@ -20,6 +20,7 @@ from app.organizations.models import Organization
 from app.partners.inbound.secrets.service import add, key_of
 from app.partners.models import Partnership
 from app.people.fields.emails import canonical
+from app.people.pseudonyms import signature_id
 from app.petitions.models import Petition
 from app.signatures.engine.bulk import BATCH_LIMIT
 from tests.support.databases import run, wait_until
@@ -135,7 +136,8 @@ async def _as_it_would_have_been(database: Database, answer: httpx.Response, sta
     assert (told[status], told["duplicate"]) == (PEOPLE, len(ITEMS) - PEOPLE)
     assert [result["status"] for result in told["results"]] == [status] * PEOPLE + ["duplicate"] * (len(ITEMS) - PEOPLE)
     ids = {result["signature_id"] for result in told["results"] if result["status"] == status}
-    assert ids == {str(id_) for (id_,) in await run(database, "SELECT id FROM signatures")}
+    rows = await run(database, "SELECT id, partner_id FROM signatures")
+    assert ids == {signature_id(RING, partner_id, id_) for id_, partner_id in rows}
     assert await exact_counts(database) == {"end-the-ban": PEOPLE if status == "counted" else 0}
 
 

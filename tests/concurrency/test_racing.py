@@ -11,9 +11,11 @@ from app.kit.database.session import Database, committing
 from app.kit.problems import Unavailable
 from app.settings import Settings
 from app.signatures import service
-from app.signatures.engine import insert, tallies, transitions
-from app.signatures.engine.insert import Outcome
+from app.signatures.engine import insert, tallies
 from app.signatures.engine.lanes import LANES, Lane, NoLaneError, claim
+from app.signatures.engine.signings import Origin, Outcome
+from app.signatures.engine.transitions import Withdrawal
+from app.signatures.engine.withdraw import withdraw
 from app.signatures.services import SigningServices
 from app.signatures.signing.sealing import write_receipt
 from tests.support.databases import run
@@ -70,7 +72,7 @@ async def test_two_lanes_never_wait_for_each_others_tallies(
     ring = settings.key_ring
     mine = prepared(ring, petition_id, people_like(10))
     async with committing(ours.connection):
-        assert len(await insert._insert(ours.connection, sorted(mine), insert.FROM_SIGNER)) == 10
+        assert len(await insert._insert(ours.connection, sorted(mine), Origin.SIGNER)) == 10
         changes = [(petition_id, signing.tally_keys, 1) for signing in mine]
         await tallies.apply_deltas(ours.connection, ours.number, {petition_id}, changes)
         async with asyncio.timeout(60):  # whoever waited for the other lane would fail before
@@ -87,7 +89,7 @@ async def test_whoever_signs_in_two_places_at_once_waits_for_the_first_and_count
     ours, theirs = lanes
     first, second = (prepared(settings.key_ring, petition_id, [person(1)]) for _ in range(2))
     async with committing(ours.connection):
-        await insert._insert(ours.connection, first, insert.FROM_SIGNER)
+        await insert._insert(ours.connection, first, Origin.SIGNER)
         changes = [(petition_id, first[0].tally_keys, 1)]
         await tallies.apply_deltas(ours.connection, ours.number, {petition_id}, changes)
         waiting = asyncio.create_task(insert.sign(theirs, second))
@@ -104,7 +106,7 @@ async def test_whoever_waits_for_a_first_that_fails_is_counted_instead(
     first, second = (prepared(settings.key_ring, petition_id, [person(1)]) for _ in range(2))
     failing = ours.connection.transaction()
     await failing.start()
-    await insert._insert(ours.connection, first, insert.FROM_SIGNER)
+    await insert._insert(ours.connection, first, Origin.SIGNER)
     waiting = asyncio.create_task(insert.sign(theirs, second))
     await wait_for_blocked(ours.connection)
     await failing.rollback()
@@ -139,22 +141,23 @@ async def test_a_withdrawal_is_repeated_without_harm(
 ) -> None:
     batch = prepared(settings.key_ring, petition_id, people_like(3))
     await insert.sign(lanes[0], batch)
-    withdrawals = [transitions.Withdrawal(*signing[:3]) for signing in (batch[0], batch[0], batch[1])]
-    assert (await transitions.withdraw(lanes[1], withdrawals)).outcomes == [Outcome.WITHDRAWN] * 3
-    assert (await transitions.withdraw(lanes[0], withdrawals)).outcomes == [Outcome.NOTHING] * 3
+    withdrawals = [Withdrawal(*signing[:3]) for signing in (batch[0], batch[0], batch[1])]
+    assert (await withdraw(lanes[1], withdrawals)).outcomes == [Outcome.WITHDRAWN] * 3
+    assert (await withdraw(lanes[0], withdrawals)).outcomes == [Outcome.NOTHING] * 3
     assert await exact_counts(database) == {SLUG: 1}
 
 
-async def test_receipts_of_one_person_in_one_batch_are_each_tried(
+async def test_receipts_of_one_person_in_one_batch_each_withdraw_their_own_attempt(
     lanes: tuple[Lane, Lane], database: Database, petition_id: UUID, settings: Settings
 ) -> None:
     (first,), (second,) = (prepared(settings.key_ring, petition_id, [person(1)]) for _ in range(2))
     await insert.sign(lanes[0], [first])
     await insert.sign(lanes[0], [second])
-    withdrawals = [transitions.Withdrawal(*signing[:3]) for signing in (second, first, second)]
-    told = (await transitions.withdraw(lanes[1], withdrawals)).outcomes
-    assert told == [Outcome.NOTHING, Outcome.WITHDRAWN, Outcome.NOTHING]
+    withdrawals = [Withdrawal(*signing[:3]) for signing in (second, first, second)]
+    told = (await withdraw(lanes[1], withdrawals)).outcomes
+    assert told == [Outcome.WITHDRAWN] * 3
     assert await exact_counts(database) == {SLUG: 0}
+    assert (await withdraw(lanes[1], withdrawals)).outcomes == [Outcome.NOTHING] * 3
 
 
 async def test_in_one_batch_what_is_held_keeps_nobody_out(
@@ -167,7 +170,7 @@ async def test_in_one_batch_what_is_held_keeps_nobody_out(
     assert await exact_counts(database) == {SLUG: 1}
 
 
-async def test_withdrawing_and_signing_race(
+async def test_whoever_signs_while_their_first_is_withdrawn_counts_by_the_second(
     rooms: list[SigningServices], database: Database, petition_id: UUID
 ) -> None:
     people = people_like(60)
@@ -180,11 +183,11 @@ async def test_withdrawing_and_signing_race(
     rows = await run(database, "SELECT signer, id, state, octet_length(sealed) AS kept FROM signatures")
     again = {signing.signer: signing.id for signing in seconds if signing}
     for row in rows:
-        if row.state == "withdrawn":
-            assert row.kept == 0
-        else:
-            assert row.id == again[row.signer]
-    assert await exact_counts(database) == {SLUG: sum(row.state == "confirmed" for row in rows)}
+        assert (row.id, row.state) == (again[row.signer], "confirmed")
+        assert row.kept
+    assert await exact_counts(database) == {SLUG: len(people)}
+    left = await run(database, "SELECT id FROM signature_attempts WHERE octet_length(sealed) > 0")
+    assert left == [], "what is withdrawn is destroyed, wherever it was"
 
 
 async def test_a_lane_belongs_to_one_and_is_free_when_its_connection_ends(database: Database) -> None:

@@ -8,7 +8,7 @@ import httpx
 from app.kit.database.session import Database, committing
 from app.settings import Settings
 from app.signatures.background import consents, runner
-from app.signatures.engine import transitions
+from app.signatures.engine.confirm import confirm
 from app.signatures.engine.scan import ScanProgress
 from app.signatures.engine.transitions import Confirmation
 from tests.support.application import services_for
@@ -38,7 +38,7 @@ async def test_whoever_confirms_with_a_consent_while_personal_data_is_destroyed_
     await run(database, "UPDATE petitions SET state = 'closed', personal_data_until = current_date")
     async with claimed_lane(database) as destroying, claimed_lane(database) as confirming:
         async with committing(confirming.connection):
-            await transitions.confirm(confirming, [Confirmation(*late[:3])])
+            await confirm(confirming, [Confirmation(*late[:3], accepted=1)])
             working = asyncio.create_task(runner.run_chunk(destroying, RING, progress := ScanProgress()))
             await wait_for_blocked(confirming.connection)
         assert await working

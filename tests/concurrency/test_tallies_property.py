@@ -22,6 +22,7 @@ from app.kit.database.session import Database
 from app.people.fields.emails import canonical
 from app.petitions import service as petitions
 from app.signatures import service
+from app.signatures.engine.attempts import MOST_WAITING
 from app.signatures.engine.lanes import Lane, claim
 from app.signatures.importing import Import, Line
 from app.signatures.schemas import ImportedSigning, SigningBody
@@ -38,7 +39,7 @@ pytestmark = pytest.mark.slow
 
 PEOPLE, PETITIONS = range(5), range(2)
 WITHDRAWN = "withdrawn"
-# How a signature stands: not at all, withdrawn, or by the id of the attempt that won.
+# How a signature stands: not at all, withdrawn, or by the id of an attempt.
 Standing = UUID | str | None
 _numbers = count()
 
@@ -75,6 +76,14 @@ class Bring(NamedTuple):
     signed_at: datetime
 
 
+class Attempts(NamedTuple):
+    """What stands of a person, and the ids of all attempts, those that wait too."""
+
+    stands: Standing
+    public: set[UUID]
+    imported: set[UUID]
+
+
 _petition = st.sampled_from(PETITIONS)
 _room = st.sampled_from((0, 1))
 _facets = st.fixed_dictionaries(
@@ -104,7 +113,7 @@ class Petition:
     id: UUID
     slug: str
     open: bool = True
-    stands: dict[int, Standing] = field(default_factory=dict)
+    attempts: dict[int, Attempts] = field(default_factory=dict)
     receipts: list[tuple[int, UUID]] = field(default_factory=list)
 
 
@@ -160,13 +169,23 @@ class World:
             done = await run_of.run(Line(number, body) for number, body in enumerate(bodies))
         assert done.counted + done.duplicate + done.refused == done.read == len(people)
 
-    async def stands(self, petition: Petition) -> dict[int, Standing]:
-        rows = await run(
-            self.database, "SELECT signer, id, state FROM signatures WHERE petition_id = :id", id=petition.id
-        )
-        by_signer = {row.signer: WITHDRAWN if row.state == "withdrawn" else row.id for row in rows}
-        assert len(by_signer) == len(rows)
-        return {number: by_signer.get(self.signer(number)) for number in PEOPLE}
+    async def attempts(self, petition: Petition) -> dict[int, Attempts]:
+        """What is kept of everybody, each with at most one row that stands."""
+        asked = "SELECT signer, id, state, imported FROM {} WHERE petition_id = :id"
+        stand = await run(self.database, asked.format("signatures"), id=petition.id)
+        wait = await run(self.database, asked.format("signature_attempts"), id=petition.id)
+        by_signer = {row.signer: WITHDRAWN if row.state == "withdrawn" else row.id for row in stand}
+        assert len(by_signer) == len(stand)
+        kept = [row for row in (*stand, *wait) if row.state != "withdrawn"]
+        assert {row.state for row in kept} <= {"confirmed"}
+        return {
+            number: Attempts(
+                by_signer.get(self.signer(number)),
+                {row.id for row in kept if row.signer == self.signer(number) and not row.imported},
+                {row.id for row in kept if row.signer == self.signer(number) and row.imported},
+            )
+            for number in PEOPLE
+        }
 
 
 @pytest.fixture
@@ -194,14 +213,14 @@ async def test_every_tally_is_exact_after_every_step(world: World, story: list[l
 
 async def judge(world: World, petition: Petition, done: list[tuple[Act, Any]]) -> None:
     """Hold what has come about against what the model allows, then go on from there."""
-    after = await world.stands(petition)
+    after = await world.attempts(petition)
     turned = [act.verb for act, _ in done if isinstance(act, Turn)]
     for number in PEOPLE:
         judge_person(petition, number, after[number], done, turned=bool(turned))
     async with world.database.snapshot() as session:
         counted = await exact_count(session, petition.id)
-    assert counted == sum(isinstance(standing, UUID) for standing in after.values())
-    petition.stands = after
+    assert counted == sum(isinstance(one.stands, UUID) for one in after.values())
+    petition.attempts = after
     petition.receipts += [(act.person, id_) for act, id_ in done if isinstance(act, Sign) and id_]
     if len(set(turned)) == 1:
         petition.open = turned[0] == "reopen"
@@ -211,24 +230,28 @@ async def judge(world: World, petition: Petition, done: list[tuple[Act, Any]]) -
 
 
 def judge_person(
-    petition: Petition, number: int, after: Standing, done: list[tuple[Act, Any]], *, turned: bool
+    petition: Petition, number: int, after: Attempts, done: list[tuple[Act, Any]], *, turned: bool
 ) -> None:
-    before = petition.stands.get(number)
+    """Each attempt is kept until it is withdrawn itself, and one of them stands as long as there is any."""
+    before = petition.attempts.get(number, Attempts(None, set(), set()))
     tried = [id_ for act, id_ in done if isinstance(act, Sign) and act.person == number]
     signed = {id_ for id_ in tried if id_}
     brought = any(isinstance(act, Bring) and number in act.people for act, _ in done)
-    withdrew = any(isinstance(act, Withdraw) and result == (number, before) for act, result in done)
+    gone = {result[1] for act, result in done if isinstance(act, Withdraw) and result and result[0] == number}
     if not turned:
         assert len(signed) == (len(tried) if petition.open else 0)
-    if isinstance(before, UUID) and not withdrew:
-        assert after == before
-    elif withdrew and not signed:
-        assert after == WITHDRAWN
-    elif withdrew:
-        assert after == WITHDRAWN or after in signed
-    elif signed:
-        assert after in signed or (brought and before is None and isinstance(after, UUID))
-    elif brought and before is None:
-        assert isinstance(after, UUID) or ((turned or not petition.open) and after is None)
+    expected = (before.public | signed) - gone
+    assert after.public <= expected
+    assert len(expected) > MOST_WAITING or after.public == expected
+    assert len(after.public) <= MOST_WAITING + 1
+    assert after.imported >= before.imported
+    assert len(after.imported) <= bool(before.imported or brought)
+    if brought and petition.open and not turned:
+        assert after.imported
+    if isinstance(before.stands, UUID) and before.stands not in gone:
+        assert after.stands == before.stands
+    elif after.public or after.imported:
+        assert after.stands in after.public | after.imported
     else:
-        assert after == before
+        # What somebody withdrew leaves a row that says so.
+        assert after.stands == (WITHDRAWN if before.stands else None)

@@ -12,6 +12,7 @@ from app.organizations.queries import find
 from app.organizations.service import create_key, create_organization
 from app.people.account.service import remember
 from app.people.account.sessions import begin
+from app.people.sealing import Details
 from app.settings import Settings
 from tests.support.api_surface import BODY_LIMIT, House
 from tests.support.application import serving
@@ -62,5 +63,5 @@ async def _sign_in(database: Database, settings: Settings) -> Headers:
     signer = settings.key_ring.digest("amina@example.org")
     async with database.transaction() as session:
         await remember(session, settings.key_ring, signer, email="amina@example.org")
-        begun = await begin(session, signer)
+        begun = await begin(session, settings.key_ring, signer, Details("amina@example.org"))
     return {"Authorization": f"Bearer {begun.key}"}

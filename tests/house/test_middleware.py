@@ -58,7 +58,7 @@ async def test_every_kind_of_answer_is_dressed(house: House) -> None:
         415: await house.client.post(f"{at}/signatures", content=b"x"),
         422: await house.client.post(f"{at}/signatures", json={}),
     }
-    others = [await get(path) for path in ("/metrics", "/docs", "/docs/swagger-ui.css", "/openapi.json", "/%00")]
+    others = [await get(path) for path in ("/readyz", "/docs", "/docs/swagger-ui.css", "/openapi.json", "/%00")]
     assert {status: answer.status_code for status, answer in answers.items()} == {status: status for status in answers}
     given = [_dressed(answer) for answer in [*answers.values(), *others]]
     assert len(set(given)) == len(given)

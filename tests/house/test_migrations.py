@@ -166,3 +166,41 @@ def test_signatures_are_locked_last_when_partners_come(fresh: Fresh) -> None:
 def test_no_migration_copies_rows_under_its_locks() -> None:
     for version in VERSIONS:
         assert not re.search(r"INSERT INTO \w+ \([^)]*\)\s+SELECT", version.read_text(encoding="utf-8"))
+
+
+_KEY = """
+    INSERT INTO api_keys (id, organization_id, role, prefix, digest, created_at)
+    SELECT gen_random_uuid(), id, 'owner', 'mtd_owner_', sha256($1::text::bytea), now() FROM organizations
+"""
+
+
+async def _keys_and_a_log(url: str, migrate: Callable[[], None], back: Callable[[], None]) -> None:
+    """A key of the version before, one that it makes beside the new version, and a log that is not empty."""
+    connection = await asyncpg.connect(url)
+    await connection.execute(_KEY, "before")
+    await asyncio.to_thread(migrate)
+    await connection.execute(_KEY, "beside")
+    expiries = await connection.fetch("SELECT expires_at - now() AS life FROM api_keys ORDER BY expires_at")
+    assert 364 <= expiries[0]["life"].days <= 365
+    assert expiries[1]["life"] is None
+    await connection.execute("""
+        INSERT INTO audit_entries (number, at, role, verb, category, object_kind, row_count, fields, previous_digest,
+            digest)
+        VALUES (1, now(), 'owner', 'x.y', 'act', 'x', 1, '{}', decode(repeat('00', 32), 'hex'), '')
+    """)
+    await asyncio.to_thread(back)
+    assert await connection.fetchval("SELECT count(*) FROM api_keys") == 2
+    await asyncio.to_thread(migrate)
+    await connection.close()
+
+
+def test_keys_of_the_version_before_go_on_and_get_a_year(fresh: Fresh) -> None:
+    url, before = fresh(), "20261127_failures"
+    schema_version.upgrade(url, before)
+    _done(
+        _keys_and_a_log(
+            url,
+            lambda: schema_version.upgrade(url, "20261128_audit"),
+            lambda: schema_version.downgrade(url, before),
+        )
+    )

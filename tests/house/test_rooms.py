@@ -17,6 +17,7 @@ from app.kit.room_interface import Room
 from app.main import create_api, wrap_middleware
 from app.people.account.service import remember
 from app.people.account.sessions import begin
+from app.people.sealing import Details
 from app.rooms import ROOMS, metadata, metadata_of
 from app.settings import Settings
 from tests.support import trial_room
@@ -104,7 +105,7 @@ async def test_what_it_keeps_is_exported_and_erased(
     signer = settings.key_ring.digest(AMINA)
     async with database.transaction() as session:
         await remember(session, settings.key_ring, signer, email=AMINA)
-        key = {"Authorization": f"Bearer {(await begin(session, signer)).key}"}
+        key = {"Authorization": f"Bearer {(await begin(session, settings.key_ring, signer, Details(AMINA))).key}"}
     assert (await client.get("/v1/me/export", headers=key)).json()["notes"] == [WORDS]
     assert (await client.post("/v1/me/erasure", json={"signatures": "withdraw"}, headers=key)).status_code == 200
     assert await run(database, "SELECT 1 FROM notes") == []
@@ -139,6 +140,8 @@ def test_every_sealed_column_rotates() -> None:
         if isinstance(column.type, LargeBinary)
     }
     digests = {
-        (table, column) for table, column in binary if column == "signer" or column.endswith(("digest", "fingerprint"))
+        (table, column)
+        for table, column in binary
+        if column == "signer" or column.endswith(("digest", "fingerprint", "key_id"))
     }
     assert binary - digests == rotating

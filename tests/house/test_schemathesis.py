@@ -17,7 +17,7 @@ from app.kit.database.session import Database
 from app.main import create_api, wrap_middleware
 from app.organizations.queries import find
 from app.organizations.service import create_key
-from app.serving import options
+from app.serving.server import options
 from app.settings import Settings
 from tests.support.factories import insert_petition
 
@@ -65,7 +65,7 @@ class Served:
             {"database_url": url, "secret_keys": "a-secret-that-is-only-for-tests-0001", "log_level": "ERROR"}
         )
         self.owner = {"Authorization": f"Bearer {asyncio.run(_furnish(url))}"}
-        config = uvicorn.Config(wrap_middleware(create_api(settings), settings), **options("127.0.0.1", 0))
+        config = uvicorn.Config(wrap_middleware(create_api(settings), settings), **options(settings, "127.0.0.1", 0))
         self.server = uvicorn.Server(config)
         self.socket = config.bind_socket()
         # Whoever connects before the server is ready waits.

@@ -19,7 +19,7 @@ TOUCHES_THE_ENVIRONMENT = {
     # `kit/settings.py` does not: it lets pydantic-settings read.
     "kit/metrics.py",  # prometheus_client itself is told by the environment that there are several processes
     "embedded_postgres/binaries.py",  # hands PATH, and nothing of ours, to PostgreSQL's programs
-    "serving.py",  # hands the settings to the processes it starts
+    "serving/server.py",  # hands the settings to the processes it starts
     "up.py",  # a DATABASE_URL or keys given by hand replace what it would make itself
 }
 TELLS_THE_TIME = {
@@ -121,7 +121,8 @@ def test_only_the_settings_read_the_environment() -> None:
         or (isinstance(node, ast.alias) and node.name in {"environ", "getenv"})
     }
     assert touching == TOUCHES_THE_ENVIRONMENT, "each exception needs its reason in this file"
-    assert {file for file, source in SOURCES.items() if "BaseSettings" in source} == {"kit/settings.py"}
+    reading = {file for file, source in SOURCES.items() if "BaseSettings" in source}
+    assert reading == {"kit/settings.py", "kit/secret_files.py"}
 
 
 def test_there_is_one_clock() -> None:
@@ -187,35 +188,46 @@ def test_every_table_is_known_to_the_migrations() -> None:
     assert metadata is Base.metadata
 
 
-def test_only_intake_inserts_signatures_and_only_tallies_write_tallies() -> None:
-    writes = re.compile(r"\b(INSERT INTO|UPDATE|DELETE FROM|COPY)\s+(signatures|signature_tallies)\b", re.IGNORECASE)
+def test_only_the_engine_writes_attempts_and_only_tallies_write_tallies() -> None:
+    # `{table}`: each of the two tables of attempts, by one statement.
+    writes = re.compile(
+        r"\b(INSERT INTO|UPDATE|DELETE FROM|COPY)\s+(signatures|signature_attempts|signature_tallies|\{table\})",
+        re.IGNORECASE,
+    )
     writers = {
-        (f"{found[1]} {found[2]}", file) for file, node in _texts() for found in writes.finditer(str(node.value))
+        (f"{found[1]} {found[2]}", file.removeprefix("signatures/"))
+        for file, node in _texts()
+        for found in writes.finditer(str(node.value))
     }
     assert writers == {
-        ("INSERT INTO signatures", "signatures/engine/insert.py"),
-        ("UPDATE signatures", "signatures/engine/insert.py"),  # that a mail is due
-        ("UPDATE signatures", "signatures/engine/transitions.py"),  # and `chunks.py`, by its statements
-        ("DELETE FROM signatures", "signatures/engine/transitions.py"),
-        ("UPDATE signatures", "signatures/background/mails.py"),  # that a mail was sent
-        ("UPDATE signatures", "signatures/background/consents.py"),  # that the consents are in the ledger
-        ("UPDATE signatures", "signatures/background/withdrawal_messages.py"),  # that a withdrawal was told
-        ("INSERT INTO signature_tallies", "signatures/engine/tallies.py"),
+        ("INSERT INTO signatures", "engine/insert.py"),
+        ("INSERT INTO signature_attempts", "engine/waiting.py"),
+        ("DELETE FROM signature_attempts", "engine/waiting.py"),
+        *((f"{verb} signature_attempts", "engine/attempts.py") for verb in ("INSERT INTO", "DELETE FROM")),
+        ("UPDATE signatures", "engine/attempts.py"),
+        ("UPDATE {table}", "engine/confirm.py"),
+        *((f"UPDATE {table}", "engine/withdraw.py") for table in ("signatures", "signature_attempts", "{table}")),
+        ("DELETE FROM signature_attempts", "engine/erase.py"),
+        *((f"{verb} signatures", "engine/transitions.py") for verb in ("UPDATE", "DELETE FROM")),
+        *((f"{verb} signature_attempts", "engine/chunks.py") for verb in ("UPDATE", "DELETE FROM")),
+        ("UPDATE {table}", "background/mails.py"),  # that a mail was sent
+        ("UPDATE {table}", "background/consents.py"),  # that the consents are in the ledger
+        ("UPDATE {table}", "background/withdrawal_messages.py"),  # that a withdrawal was told
+        ("DELETE FROM signature_attempts", "background/withdrawal_messages.py"),  # of what nobody vouched for
+        ("INSERT INTO signature_tallies", "engine/tallies.py"),
+        # What is sealed or digested, whatever table it is in.
+        *(("UPDATE {table}", f"kit/crypto/{rotation}.py") for rotation in ("key_rotation", "digest_rotation")),
     }
-    for file in (
-        "engine/insert.py",
-        "background/mails.py",
-        "background/consents.py",
-        "background/withdrawal_messages.py",
-    ):
-        changes = re.findall(r"UPDATE signatures s SET(.*?)(?:WHERE|FROM)", SOURCES[f"signatures/{file}"], re.DOTALL)
+    for file in ("mails.py", "consents.py", "withdrawal_messages.py"):
+        source = SOURCES[f"signatures/background/{file}"]
+        changes = re.findall(r"UPDATE \{+table\}+ s SET(.*?)(?:WHERE|FROM)", source, re.DOTALL)
         assert changes
         assert [change for change in changes if re.search(r"\bstate\s*=", change)] == []
 
+    tables = {"Signature", "SignatureAttempt", "SignatureTally"}
+
     def through_a_model(_file: str, call: ast.Call, _on: str, name: str) -> bool:
         given = {ast.unparse(argument) for argument in call.args}
-        return name in {"Signature", "SignatureTally"} or (
-            name in {"insert", "update", "delete"} and bool(given & {"Signature", "SignatureTally"})
-        )
+        return name in tables or (name in {"insert", "update", "delete"} and bool(given & tables))
 
     assert _offenders(through_a_model) == []

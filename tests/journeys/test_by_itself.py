@@ -9,7 +9,7 @@ from app.kit.clock import now
 from app.kit.database.session import Database
 from tests.support.application import sweep
 from tests.support.databases import run
-from tests.support.factories import person
+from tests.support.factories import UNPROVEN, person
 from tests.support.tallies import exact_counts
 from tests.support.types import Json
 
@@ -26,7 +26,7 @@ async def planned(client: httpx.AsyncClient, campaigner: Headers) -> None:
         "opens_at": (now() + timedelta(hours=1)).isoformat(),
         "closes_at": (now() + timedelta(hours=25)).isoformat(),
     }
-    petition = {"slug": "for-a-day", "title": "For a day", "ask": "Sign today.", **times}
+    petition = {"slug": "for-a-day", "title": "For a day", "ask": "Sign today.", **UNPROVEN, **times}
     answer = await client.post("/v1/campaigns/end-the-ban/petitions", json=petition, headers=campaigner)
     assert answer.status_code == 201, answer.text
 

@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterator
 from datetime import datetime
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import httpx
 import pytest
@@ -31,7 +32,9 @@ from app.partners.outbound.feed import schemas as signer_schemas
 from app.partners.outbound.message_types.types import MESSAGE_TYPES
 from app.partners.partnerships import schemas as partnership_schemas
 from tests.support.docs_examples import Reader, Running, blocks_of, json_examples, unnamed_programs
+from tests.support.mailed_links import token_of
 from tests.support.services import PATIENCE, ROOT, Service, free_port, open_folder
+from tests.support.settings import SECRET_KEYS
 from tests.support.types import Json
 
 pytestmark = pytest.mark.process
@@ -57,7 +60,7 @@ def folder() -> Iterator[Path]:
 
 @pytest.fixture(scope="module")
 def service(folder: Path) -> Iterator[Service]:
-    settings = {"MULTITUDE_SWEEP_SECONDS": "0.05"}
+    settings = {"MULTITUDE_SWEEP_SECONDS": "0.05", "MULTITUDE_SECRET_KEYS": SECRET_KEYS}
     with Service("up", "--data-dir", str(folder / "data"), settings=settings) as service:
         yield service.wait_until_ready()
 
@@ -159,11 +162,11 @@ def test_a_secret_is_rotated_without_a_gap(partner: Reader, count: Callable[[], 
     assert "401" in refused.stderr
 
 
-def test_a_key_is_rotated_without_a_gap(partner: Reader) -> None:
-    (listed,) = [one["id"] for one in partner.told("keys")["items"] if one["revoked_at"] is None]
-    partner.environment["PARTNER_KEY"] = partner.told("key")["key"]
-    partner.run("end-key", OLD_KEY_ID=listed)
-    assert [one["id"] for one in partner.told("keys")["items"] if one["revoked_at"] is None] != [listed]
+def test_a_key_is_rotated(partner: Reader) -> None:
+    (former,) = [one for one in partner.told("keys")["items"] if one["revoked_at"] is None]
+    partner.environment["PARTNER_KEY"] = partner.told("rotate-key", KEY_ID=former["id"])["key"]
+    (renewed,) = [one for one in partner.told("keys")["items"] if one["revoked_at"] is None]
+    assert (renewed["id"], renewed["prefix"] != former["prefix"]) == (former["id"], True)
 
 
 def _hears_everything(partner: Reader, url: str, owner_key: str, receiver: str, name: str) -> None:
@@ -178,20 +181,18 @@ def _hears_everything(partner: Reader, url: str, owner_key: str, receiver: str, 
 
         grace, leila = (_sign(url, f"{name}.{who}@example.org") for who in ("grace", "leila"))
         kept = [lines.find("keep").split() for _ in range(2)]
-        assert {(line[1], line[3]) for line in kept} == {
-            (grace["id"], f"{name}.grace@example.org"),
-            (leila["id"], f"{name}.leila@example.org"),
-        }
-        person_of = {line[1]: line[2] for line in kept}
+        told = {email: (signature, person) for _, signature, person, email in kept}
+        assert told.keys() == {f"{name}.grace@example.org", f"{name}.leila@example.org"}
+        assert not {grace["id"], leila["id"]} & {signature for signature, _ in told.values()}, "each is told its own"
 
         withdrawn = httpx.post(f"{url}{grace['links']['withdraw']}", json={"receipt": grace["receipt"]})
         assert withdrawn.status_code == 200
-        assert lines.find("forget the signature") == f"forget the signature {grace['id']}"
+        assert lines.find("forget the signature") == f"forget the signature {told[f'{name}.grace@example.org'][0]}"
 
         erasure = {"email": f"{name}.leila@example.org", "signatures": "keep"}
         headers = {"authorization": f"Bearer {owner_key}"}
         assert httpx.post(f"{url}/v1/erasures", json=erasure, headers=headers).status_code == 200
-        assert lines.find("forget the person") == f"forget the person {person_of[leila['id']]}"
+        assert lines.find("forget the person") == f"forget the person {told[f'{name}.leila@example.org'][1]}"
 
         _looks_at_what_was_sent(partner, endpoint["id"])
         # By a secret that the receiver does not know, and by the former one beside it.
@@ -231,6 +232,7 @@ def _wait_until_it_listens(port: int, process: Running) -> None:
 
 
 def _sign(url: str, email: str) -> Json:
+    """Somebody signs with a consent, and proves both by the mailed link; the answer, with the proven receipt."""
     body = {
         "given_name": "Grace",
         "family_name": "Nakato",
@@ -240,8 +242,12 @@ def _sign(url: str, email: str) -> Json:
     }
     answer = httpx.post(f"{url}/v1/petitions/{PETITION}/signatures", json=body)
     assert answer.status_code == 201
-    told: Json = answer.json()
-    return told
+    signed: Json = answer.json()
+    petition = httpx.get(f"{url}{signed['links']['petition']}").json()
+    token = token_of(UUID(petition["id"]), email, signed)
+    confirmed = httpx.post(f"{url}/v1/confirmations", json={"token": token, "consents": [0]})
+    assert confirmed.status_code == 200
+    return signed | {"receipt": confirmed.json()["receipt"]}
 
 
 def test_the_python_receiver_is_told(partner: Reader, service: Service, owner_key: str) -> None:

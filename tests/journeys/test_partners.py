@@ -22,7 +22,8 @@ from app.kit.database.session import Database
 from app.settings import Settings
 from tests.support.application import running_worker
 from tests.support.databases import wait_until
-from tests.support.factories import person
+from tests.support.factories import UNPROVEN, person
+from tests.support.mailed_links import sign_and_prove
 from tests.support.smtp import SmtpServer
 from tests.support.tallies import exact_counts
 from tests.support.types import Json
@@ -152,9 +153,8 @@ async def invite(client: httpx.AsyncClient, owner: Headers, slug: str, petition:
 
     campaign = f"campaign-of-{slug}"
     await staff("/v1/campaigns", {"slug": campaign, "title": "Title", "goal": "Goal"})
-    await staff(
-        f"/v1/campaigns/{campaign}/petitions", {"slug": petition, "title": "T", "ask": "A", "signature_goal": 3}
-    )
+    body = {"slug": petition, "title": "T", "ask": "A", "signature_goal": 3, **UNPROVEN}
+    await staff(f"/v1/campaigns/{campaign}/petitions", body)
     await staff("/v1/organizations", {"slug": slug, "name": slug})
     key = await staff(f"/v1/organizations/{slug}/api-keys", {"role": "partner"})
     terms = {
@@ -311,7 +311,7 @@ async def _end(client: httpx.AsyncClient, owner: Headers, sisters: Organization)
 
 async def _nothing_more_is_told(client: httpx.AsyncClient, database: Database, ear: Ear) -> None:
     body = {**person(10), "consents": [{"organization": "sisters", "given": True}]}
-    assert (await client.post("/v1/petitions/repeal-the-act/signatures", json=body)).status_code == 201
+    await sign_and_prove(client, "repeal-the-act", body)
     # What has reached the outbox before it is taken out with it, or earlier.
     await wait_until(database, "SELECT count(*) = 1 FROM consents WHERE given AND partner_id IS NULL")
     await wait_until(database, _QUIET)

@@ -14,11 +14,12 @@ from structlog.testing import capture_logs
 
 from app.kit.abuse import address_digests
 from app.kit.abuse.address_digests import ADDRESS_SALTS, AddressSalt, ClientIpDigester, forget_salts
-from app.kit.abuse.client_addresses import Address, TrustedProxies, client_address
+from app.kit.abuse.client_addresses import Address, CountedClients, TrustedProxies, client_address
 from app.kit.clock import now
 from app.kit.crypto.key_rotation import reseal
 from app.kit.crypto.sealing import KeyRing
 from app.kit.database.session import Database
+from app.kit.logs import ThrottledWarning
 from app.kit.web.asgi import Scope
 from tests.support.settings import SECRET_KEYS
 
@@ -130,6 +131,43 @@ def test_the_walk_follows_the_rule(peer: str, lists: list[list[str]]) -> None:
     assert client_address(asked(peer, *headers), OURS) == model(peer, entries)
 
 
+async def test_a_header_of_a_peer_that_is_not_trusted_is_told_once_a_minute_and_without_its_address() -> None:
+    proxies = TrustedProxies(NETWORKS)
+    with capture_logs() as lines:
+        for number in range(100):
+            for peer in (f"198.51.100.{number}", f"192.168.1.{number}", "127.0.0.1", "10.0.0.1"):
+                client_address(asked(peer, "203.0.113.7"), proxies)
+            client_address(asked("8.8.8.8"), proxies)
+            client_address(asked("8.8.8.8", "203.0.113.7"), proxies)
+    assert [(line["log_level"], line["reason"], line["count"]) for line in lines] == [
+        ("warning", "private network", 1),
+        ("warning", "this machine", 1),
+        ("warning", "public network", 1),
+    ]
+    assert all("MULTITUDE_TRUSTED_PROXIES" in line["event"] for line in lines)
+
+
+async def test_what_is_told_once_a_minute_is_counted_to_its_end() -> None:
+    warning, over = ThrottledWarning("refused", seconds=0.01), asyncio.Event()
+    with capture_logs() as lines:
+        for _ in range(5):
+            warning.add("busy")
+        while len(lines) < 2:
+            asyncio.get_running_loop().call_later(0.01, over.set)
+            await over.wait()
+            over.clear()
+    assert [(line["reason"], line["count"]) for line in lines] == [("busy", 1), ("busy", 4)]
+
+
+def test_clients_are_counted_by_address_or_network() -> None:
+    clients = CountedClients(["127.0.0.0/8", "10.0.0.0/8"])
+    assert clients.key_of_peer("127.0.0.1") is clients.key_of_peer("10.1.2.3") is clients.key_of_peer("") is None
+    assert (
+        clients.key_of_peer("2001:db8::1") == clients.key_of_peer("2001:db8::2") != clients.key_of_peer("2001:db9::1")
+    )
+    assert clients.key_of_peer("8.8.8.8") == clients.key_of_peer("::ffff:8.8.8.8") != clients.key_of_peer("8.8.8.9")
+
+
 @given(st.binary(max_size=60))
 def test_whatever_a_header_holds_there_is_an_answer(value: bytes) -> None:
     scope = {"client": ("10.0.0.1", 1), "headers": [(b"x-forwarded-for", value)]}
@@ -138,11 +176,11 @@ def test_whatever_a_header_holds_there_is_an_answer(value: bytes) -> None:
 
 async def test_an_address_has_one_digest_a_day_in_every_process(database: Database) -> None:
     one, other = ClientIpDigester(RING, database), ClientIpDigester(RING, database)
-    digests = await asyncio.gather(*(each.digest(HOME) for each in (one, other) for _ in range(20)))
+    digests = await asyncio.gather(*(each.digests(HOME) for each in (one, other) for _ in range(20)))
     assert len(set(digests)) == 1
     assert digests[0] is not None
-    assert len(digests[0]) == 8
-    assert await one.digest(ip_address("198.51.100.8")) != digests[0]
+    assert [len(digest) for digest in digests[0]] == [8, 8]
+    assert await one.digests(ip_address("198.51.100.8")) != digests[0]
     async with database.transaction() as session:
         assert len((await session.scalars(select(AddressSalt.salted_on))).all()) == 1
 
@@ -150,37 +188,37 @@ async def test_an_address_has_one_digest_a_day_in_every_process(database: Databa
 async def test_it_has_another_digest_the_next_day(database: Database) -> None:
     moment = NOON
     kept = ClientIpDigester(RING, database, clock=lambda: moment)
-    today = await kept.digest(HOME)
+    today = await kept.digests(HOME)
     moment = NOON + timedelta(hours=11, minutes=59)
-    assert await kept.digest(HOME) == today
+    assert await kept.digests(HOME) == today
     moment = NOON + timedelta(hours=12)
-    tomorrow = await kept.digest(HOME)
+    tomorrow = await kept.digests(HOME)
     assert tomorrow not in {None, today}
-    assert await ClientIpDigester(RING, database, clock=lambda: moment).digest(HOME) == tomorrow
-    assert await ClientIpDigester(RING, database, clock=lambda: NOON).digest(HOME) == today
+    assert await ClientIpDigester(RING, database, clock=lambda: moment).digests(HOME) == tomorrow
+    assert await ClientIpDigester(RING, database, clock=lambda: NOON).digests(HOME) == today
 
 
 async def test_another_key_digests_differently(database: Database) -> None:
-    before = await ClientIpDigester(RING, database).digest(HOME)
+    before = await ClientIpDigester(RING, database).digests(HOME)
     rotated = KeyRing.parse(f"another-secret-of-the-movement-0001,{SECRET_KEYS}")
-    assert await ClientIpDigester(rotated, database).digest(HOME) == before
+    assert await ClientIpDigester(rotated, database).digests(HOME) == before
     elsewhere = KeyRing.parse(SECRET_KEYS, digest_secret="another-secret-of-the-movement-0001")
-    assert await ClientIpDigester(elsewhere, database).digest(HOME) != before
+    assert await ClientIpDigester(elsewhere, database).digests(HOME) != before
 
 
 async def test_a_household_is_one_however_it_numbers_its_machines(database: Database) -> None:
     kept = ClientIpDigester(RING, database)
-    home = await kept.digest(ip_address("2001:db8:1:2::1"))
-    assert await kept.digest(ip_address("2001:db8:1:2:ffff:ffff:ffff:ffff")) == home
-    assert await kept.digest(ip_address("2001:db8:1:3::1")) != home
+    home = await kept.digests(ip_address("2001:db8:1:2::1"))
+    assert await kept.digests(ip_address("2001:db8:1:2:ffff:ffff:ffff:ffff")) == home
+    assert await kept.digests(ip_address("2001:db8:1:3::1")) != home
 
 
 async def test_no_address_has_no_digest(database: Database) -> None:
-    assert await ClientIpDigester(RING, database).digest(None) is None
+    assert await ClientIpDigester(RING, database).digests(None) is None
 
 
 async def test_the_salt_stands_sealed_in_the_database(database: Database) -> None:
-    await ClientIpDigester(RING, database, clock=lambda: NOON).digest(HOME)
+    await ClientIpDigester(RING, database, clock=lambda: NOON).digests(HOME)
     async with database.transaction() as session:
         salted_on, sealed = (await session.execute(select(AddressSalt.salted_on, AddressSalt.sealed))).one()
     assert salted_on == NOON.date()
@@ -188,7 +226,7 @@ async def test_the_salt_stands_sealed_in_the_database(database: Database) -> Non
 
 
 async def test_a_salt_survives_a_rotation_of_keys(database: Database) -> None:
-    before = await ClientIpDigester(RING, database).digest(HOME)
+    before = await ClientIpDigester(RING, database).digests(HOME)
     rotated = KeyRing.parse(f"another-secret-of-the-movement-0001,{SECRET_KEYS}")
     connection = await database.pin()
     try:
@@ -197,20 +235,20 @@ async def test_a_salt_survives_a_rotation_of_keys(database: Database) -> None:
         await connection.close()
     assert (done.resealed_count, done.unreadable_count, done.left_count) == (1, 0, 0)
     without_the_old = KeyRing.parse("another-secret-of-the-movement-0001", digest_secret=SECRET_KEYS)
-    assert await ClientIpDigester(without_the_old, database).digest(HOME) == before
+    assert await ClientIpDigester(without_the_old, database).digests(HOME) == before
 
 
 async def test_a_salt_of_another_key_ring_gives_no_digest(database: Database) -> None:
-    await ClientIpDigester(KeyRing.parse("somebody-else's-secret-of-old-000001"), database).digest(HOME)
+    await ClientIpDigester(KeyRing.parse("somebody-else's-secret-of-old-000001"), database).digests(HOME)
     with capture_logs() as logs:
-        assert await ClientIpDigester(RING, database).digest(HOME) is None
+        assert await ClientIpDigester(RING, database).digests(HOME) is None
     assert [line["event"] for line in logs] == ["no salt for addresses"]
 
 
 async def test_without_a_database_there_is_no_digest_and_it_is_not_asked_each_time() -> None:
     kept = ClientIpDigester(RING, Database(NOWHERE))
     with capture_logs() as logs:
-        assert {await kept.digest(HOME) for _ in range(20)} == {None}
+        assert {await kept.digests(HOME) for _ in range(20)} == {None}
     assert len(logs) == 1
     assert str(HOME) not in str(logs)
 
@@ -224,9 +262,9 @@ async def test_a_database_that_does_not_answer_holds_nobody_for_long(
     async with database.transaction() as session:
         await session.execute(text("LOCK TABLE address_salts IN ACCESS EXCLUSIVE MODE"))
         async with asyncio.timeout(5):
-            assert await kept.digest(HOME) is None
+            assert await kept.digests(HOME) is None
     monkeypatch.setattr(address_digests, "_READ_TIMEOUT", 5.0)
-    assert await kept.digest(HOME) is not None
+    assert await kept.digests(HOME) is not None
 
 
 async def test_yesterday_s_key_is_not_used_when_there_is_none_for_today(
@@ -234,19 +272,19 @@ async def test_yesterday_s_key_is_not_used_when_there_is_none_for_today(
 ) -> None:
     moment = NOON
     kept = ClientIpDigester(RING, database, clock=lambda: moment)
-    assert await kept.digest(HOME) is not None
+    assert await kept.digests(HOME) is not None
     monkeypatch.setattr(address_digests, "_READ_TIMEOUT", 0.05)
     moment = NOON + timedelta(days=1)
     async with database.transaction() as session:
         await session.execute(text("LOCK TABLE address_salts IN ACCESS EXCLUSIVE MODE"))
-        assert await kept.digest(HOME) is None
+        assert await kept.digests(HOME) is None
 
 
 async def test_salts_are_forgotten_after_two_days(database: Database) -> None:
     today = now()
     for days in range(6):
         moment = today - timedelta(days=days)
-        await ClientIpDigester(RING, database, clock=lambda moment=moment: moment).digest(HOME)  # type: ignore[misc]
+        await ClientIpDigester(RING, database, clock=lambda moment=moment: moment).digests(HOME)  # type: ignore[misc]
     async with database.transaction() as session:
         assert len(await forget_salts(session)) == 3
         assert len(await forget_salts(session)) == 0

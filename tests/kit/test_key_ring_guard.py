@@ -6,7 +6,7 @@ from app.kit.crypto.key_ring_guard import KeyRingMismatchError, ensure_key_ring
 from app.kit.crypto.sealing import KeyRing
 from app.kit.database.session import Database
 
-OLD, NEW = "an-old-secret-of-the-movement-0001", "a-new-secret-of-the-movement-00002"
+OLD, NEW = "old-Zp7wQx93LmTtKr5VbNd82JhYsGc4Fa01", "new-Rk4cHv68UeWqXz2BnMp57TgLyDs9Jf02"
 
 
 async def _let_in(database: Database, ring: KeyRing) -> bool:

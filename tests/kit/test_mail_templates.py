@@ -1,7 +1,9 @@
 """The words of our mails: there in every language, replaceable by operators, safe from whoever signs."""
 
+import re
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -10,12 +12,32 @@ from app.kit.mail.templates import MailTemplateError, MailTemplates
 
 LOCALES = ["en", "fr", "es", "de", "ar"]
 LINK = "https://movement.example/confirm?a=1&b=2#token"
-CONTEXTS = {
-    "confirm_signature": {"given_name": "Amina", "petition_title": "End the ban", "link": LINK, "days": "30"},
-    "already_signed": {"given_name": "Amina", "petition_title": "End the ban", "petition_link": LINK},
+CONSENTS = [
+    {"organization_name": "Sisters of Kampala", "given": True, "text": "May we write to you?"},
+    {"organization_name": "Others", "given": False, "text": None},
+]
+_ASKING = {"petition_title": "End the ban", "link": LINK, "days": "30"}
+CONTEXTS: dict[str, dict[str, Any]] = {
+    "confirm_signature": {**_ASKING, "given_name": "Amina", "consents": CONSENTS},
+    "already_signed": {**_ASKING, "given_name": "Amina", "petition_link": LINK, "consents": CONSENTS},
+    "confirm_consents": {**_ASKING, "withdraw_link": LINK, "consents": CONSENTS},
+    "confirm_withdrawal": _ASKING,
     "sign_in": {"link": LINK, "minutes": "15"},
-    "welcome": {"given_name": "Amina", "organization_name": "The Movement", "unsubscribe_link": LINK},
+    "welcome": {
+        "given_name": "Amina",
+        "organization_name": "The Movement",
+        "unsubscribe_link": LINK,
+        "proven": True,
+    },
     "endpoint_paused": {"organization_name": "Sisters of Kampala", "label": "our CRM", "endpoint_id": "01a2-7c64"},
+    "audit_alert": {"key_id": "01a2-7c64", "what": "look", "count": "5123", "hour": "2026-11-28 09:00 UTC"},
+    "pending_act": {
+        "act_id": "01a2-7c65",
+        "verb": "petition.archive",
+        "object": "petition 01a2-7c66",
+        "key_id": "01a2-7c64",
+        "due_at": "2026-11-29 09:00 UTC",
+    },
 }
 # These have a link to follow; there is nothing to click in the others.
 LINKED = {kind for kind, values in CONTEXTS.items() if LINK in values.values()}
@@ -46,12 +68,54 @@ def test_every_kind_is_there_in_every_language(texts: MailTemplates, kind: str, 
     assert 5 < len(mail.subject) < 60
     assert "\n" not in mail.subject
     for value in CONTEXTS[kind].values():
-        assert value in mail.text
+        assert isinstance(value, list | bool) or value in mail.text
     assert mail.subject not in mail.text
     assert set(hrefs(mail.html)) == ({LINK} if kind in LINKED else set())
     for written in (mail.text, mail.html):
         assert "{{" not in written
         assert "{%" not in written
+
+
+@pytest.mark.parametrize("locale", LOCALES)
+@pytest.mark.parametrize("kind", [kind for kind, values in CONTEXTS.items() if "consents" in values])
+def test_every_consent_is_named_with_its_text_and_what_was_said(texts: MailTemplates, kind: str, locale: str) -> None:
+    mail = texts.render(kind, locale, CONTEXTS[kind])
+    for written in (mail.text, mail.html):
+        assert all(words in written for words in ("Sisters of Kampala", "May we write to you?", "Others"))
+        assert "None" not in written
+    turned = [one | {"given": not one["given"]} for one in CONSENTS]
+    assert texts.render(kind, locale, {**CONTEXTS[kind], "consents": turned}).text != mail.text
+    marked = [CONSENTS[0] | {"organization_name": "<b>", "text": "<i>"}]
+    page = texts.render(kind, locale, {**CONTEXTS[kind], "consents": marked}).html
+    assert not {"b", "i"} & {tag for tag, _ in Outline(page).tags}
+
+
+@pytest.mark.parametrize("locale", LOCALES)
+@pytest.mark.parametrize("kind", [kind for kind, values in CONTEXTS.items() if "consents" in values])
+def test_consents_stand_apart_from_what_follows(texts: MailTemplates, kind: str, locale: str) -> None:
+    lines = texts.render(kind, locale, CONTEXTS[kind]).text.splitlines()
+    (last,) = [number for number, line in enumerate(lines) if "Others" in line]
+    assert lines[last + 1 : last + 2] == [""]
+    assert lines[last + 2]
+
+
+@pytest.mark.parametrize("locale", LOCALES)
+def test_a_welcome_says_who_has_said_that_they_agreed(texts: MailTemplates, locale: str) -> None:
+    values = CONTEXTS["welcome"]
+    own = texts.render("welcome", locale, values)
+    told = texts.render("welcome", locale, values | {"proven": False})
+    assert {line for line in own.text.splitlines() if "The Movement" in line}.isdisjoint(told.text.splitlines())
+    assert "The Movement" in told.text
+    assert "The Movement" in told.html
+    assert set(hrefs(told.html)) == {LINK}
+
+
+@pytest.mark.parametrize("kind", CONTEXTS)
+def test_french_has_a_space_before_a_colon_and_german_goes_on_in_small_letters(texts: MailTemplates, kind: str) -> None:
+    french = texts.render(kind, "fr", CONTEXTS[kind])
+    assert not re.search(r"[\w>]:(\s|$)", french.text)
+    german = texts.render(kind, "de", {**CONTEXTS[kind], "given_name": ""}).text.splitlines()
+    assert german[german.index("Guten Tag,") + 2][0].islower()
 
 
 @pytest.mark.parametrize(("kind", "locale"), EVERY)
@@ -68,6 +132,7 @@ def test_a_subject_betrays_no_cause(texts: MailTemplates, kind: str, locale: str
     subject = texts.render(kind, locale, CONTEXTS[kind]).subject
     assert "End the ban" not in subject
     assert "The Movement" not in subject
+    assert "Sisters" not in subject
 
 
 @pytest.mark.parametrize(("kind", "locale"), EVERY)
@@ -86,7 +151,7 @@ def test_arabic_is_written_from_the_right(texts: MailTemplates, locale: str) -> 
     (root,) = [attributes for tag, attributes in tags if tag == "html"]
     assert root == {"lang": locale, "dir": "rtl" if locale == "ar" else "ltr"}
     # What somebody typed keeps its own direction, and a link reads from the left everywhere.
-    assert [tag for tag, _ in tags].count("bdi") == 2
+    assert [tag for tag, _ in tags].count("bdi") == 2 + 3
     assert "ltr" in [attributes.get("dir") for tag, attributes in tags if tag == "a"]
 
 

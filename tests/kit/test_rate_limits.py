@@ -65,6 +65,19 @@ async def test_a_digest_is_a_name_as_it_is() -> None:
     assert await limiter.hit("1/minute", b"\xff\x01/")
 
 
+async def hit_a_client_and_its_network(limiter: Limiter) -> None:
+    async def hit(client: str) -> bool:
+        return await limiter.hit_in_turn([("2 per hour", ("x", client)), ("5 per hour", ("x", b"network"))])
+
+    # The third hit of `a` counts against nobody else: three are left for the network, of which `b` takes two.
+    assert [await hit(client) for client in "aaabbbcc"] == [True, True, False, True, True, False, True, False]
+    assert not await limiter.hit("2 per hour", "x", "a"), "it is the same count"
+
+
+async def test_limits_in_turn_are_counted_up_to_the_first_that_is_passed() -> None:
+    await hit_a_client_and_its_network(Limiter(MemoryStorage()))
+
+
 async def test_a_window_ends_after_its_length_from_the_first_hit() -> None:
     clock = Clock()
     limiter = Limiter(MemoryStorage(clock=clock))
@@ -225,6 +238,11 @@ async def test_processes_share_what_they_count() -> None:
         hits = [await limiter.hit("3/minute", "address", b"\xff\x01") for limiter in (one, other, one, other, one)]
     assert hits == [True, True, True, False, False]
     assert list(store.counts) == [b"multitude:LIMITER/address/ff01/3/1/minute"]
+
+
+async def test_limits_in_turn_are_counted_alike_where_they_are_shared() -> None:
+    async with listening(Store().talk) as port, sharing(f"redis://127.0.0.1:{port}") as limiter:
+        await hit_a_client_and_its_network(limiter)
 
 
 async def test_a_crowd_asks_a_few_times_and_on_one_connection() -> None:

@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 
 from app.kit.crypto.sealing import SIGNER_BYTES, KeyRing, SealBrokenError
 
-OLD, NEW, OTHER = ("an-old-secret-of-the-movement-0001", "a-new-secret-of-the-movement-00002", "somebody-else's" * 3)
+OLD, NEW = "old-Zp7wQx93LmTtKr5VbNd82JhYsGc4Fa01", "new-Rk4cHv68UeWqXz2BnMp57TgLyDs9Jf02"
+OTHER = "oth-Gy3nTb59KwVzQs7HcXr84PmLdEf6Ju03"
 RING = KeyRing.parse(NEW)
 ROW = b"signatures.sealed" + bytes(16)
 

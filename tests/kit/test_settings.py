@@ -5,12 +5,15 @@ from pathlib import Path
 import pytest
 from pydantic import SecretStr, ValidationError
 
+from app.kit.crypto.sealing import KeyRing
 from app.kit.problems import OperatorError
 from app.kit.text.urls import url_of
 from app.settings import ENV_FILE, Settings, load
-from app.up import with_defaults
+from app.up import prepare_folder, with_defaults
 
 URL, KEY = "postgresql://somebody:hidden-password@127.0.0.1/movement", "a-secret-that-is-only-for-tests-0001"
+# What the version before wrapping, token keys and the check of strength made of that key.
+DIGEST_BEFORE, FINGERPRINT_BEFORE = "c22d4ba259203485f7f6e9630ccdb920", "2c92729c294f509228b069f2e4dd2813"
 
 
 @pytest.fixture(autouse=True)
@@ -57,6 +60,8 @@ def test_no_setting_can_be_read_off_a_log_or_a_traceback(bare: pytest.MonkeyPatc
         ("MULTITUDE_LOG_LEVEL", "LOUD"),
         ("MULTITUDE_COMMIT_PATIENCE_SECONDS", "0"),
         ("MULTITUDE_SIGN_INS_PER_HOUR", "0"),
+        ("MULTITUDE_ADDRESS_LIMIT", "0"),
+        ("MULTITUDE_ADDRESS_MAILS", "none"),
         ("MULTITUDE_PETITION_LINK", "https://movement.example/{token}"),
         ("MULTITUDE_PETITION_LINK", "/petitions/{petition}"),
         ("MULTITUDE_CONFIRM_LINK", "https://movement.example/{petition}"),
@@ -203,7 +208,36 @@ def test_the_data_folder_says_what_the_environment_does_not(bare: pytest.MonkeyP
 
 
 def test_a_copy_with_other_keys_has_another_ring() -> None:
-    first = Settings.model_validate({"database_url": URL, "secret_keys": "a" * 32})
+    first = Settings.model_validate({"database_url": URL, "secret_keys": KEY})
     assert first.key_ring is first.key_ring
-    other = first.model_copy(update={"secret_keys": SecretStr("b" * 32)})
+    other = first.model_copy(update={"secret_keys": SecretStr(f"another-{KEY}")})
     assert other.key_ring.current_id != first.key_ring.current_id
+
+
+def test_the_first_start_makes_a_key_of_its_own_for_each_purpose_and_no_later_one_does(
+    bare: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    prepare_folder(tmp_path)
+    written = (tmp_path / ENV_FILE).read_text(encoding="utf-8")
+    made = dict(line.split("=", 1) for line in written.splitlines())
+    names = ("MULTITUDE_SECRET_KEYS", "MULTITUDE_DIGEST_KEY", "MULTITUDE_TOKEN_KEYS")
+    assert set(made) == set(names)
+    assert len(set(made.values())) == 3
+    assert KeyRing.parse(*(made[name] for name in names)).fingerprint()
+    prepare_folder(tmp_path)
+    assert (tmp_path / ENV_FILE).read_text(encoding="utf-8") == written
+
+
+def test_a_folder_from_before_is_left_as_it_is_and_digests_as_it_did(bare: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / ENV_FILE).write_text(f"DATABASE_URL={URL}\nMULTITUDE_SECRET_KEYS={KEY}\n", encoding="utf-8")
+    prepare_folder(tmp_path)
+    ring = load(tmp_path).key_ring
+    # As the version before this one made it.
+    assert ring.digest("amina@example.org").hex() == DIGEST_BEFORE
+    assert ring.fingerprint() == FINGERPRINT_BEFORE
+
+
+def test_keys_that_are_given_as_files_are_not_made(bare: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    bare.setenv("MULTITUDE_SECRET_KEYS_FILE", str(tmp_path / "keys"))
+    prepare_folder(tmp_path)
+    assert not (tmp_path / ENV_FILE).exists()

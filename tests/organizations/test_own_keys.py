@@ -28,16 +28,23 @@ async def made_with(client: httpx.AsyncClient, headers: Headers, **more: object)
 
 async def test_a_partner_rotates_its_key(client: httpx.AsyncClient, partner: Headers) -> None:
     ((old,), _) = (await client.get(OWN, headers=partner)).json().values()
-    new, renewed = await made_with(client, partner, label="after the rotation")
-    assert (await client.delete(f"{OWN}/{old['id']}", headers=renewed)).status_code == 204
+    answer = await client.post(f"{OWN}/{old['id']}/rotate", headers=partner)
+    assert (answer.status_code, answer.headers["cache-control"]) == (200, "no-store")
+    renewed = {"Authorization": f"Bearer {answer.json()['key']}"}
     assert (await client.get(OWN, headers=partner)).status_code == 401
-    answer = await client.get(OWN, headers=renewed)
-    shown = answer.json()["items"]
-    assert [(key["id"], key["label"], key["revoked_at"] is None) for key in shown] == [
-        (new, "after the rotation", True),
-        (old["id"], None, False),
-    ]
-    assert renewed["Authorization"].removeprefix("Bearer ") not in answer.text
+    listed = await client.get(OWN, headers=renewed)
+    (shown,) = listed.json()["items"]
+    assert (shown["id"], shown["expires_at"], shown["revoked_at"]) == (old["id"], old["expires_at"], None)
+    assert shown["prefix"] != old["prefix"]
+    assert renewed["Authorization"].removeprefix("Bearer ") not in listed.text
+
+
+async def test_a_key_is_rotated_by_itself_alone(client: httpx.AsyncClient, partner: Headers, owner: Headers) -> None:
+    """Otherwise an owner could make any other owner's key their own."""
+    id_, other = await made_with(client, partner)
+    for headers in (partner, owner):
+        assert (await client.post(f"{OWN}/{id_}/rotate", headers=headers)).status_code == 403
+    assert (await client.post(f"{OWN}/{id_}/rotate", headers=other)).status_code == 200
 
 
 async def test_a_partner_makes_no_key_of_staff(client: httpx.AsyncClient, partner: Headers) -> None:

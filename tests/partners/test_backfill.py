@@ -31,7 +31,7 @@ async def enter_silently(database: Database, partnership: Partner, ago: timedelt
     rows = await run(
         database,
         "SELECT signer FROM signatures s WHERE NOT EXISTS (SELECT FROM consents c WHERE c.signer = s.signer)"
-        " ORDER BY signed_at",
+        " ORDER BY signed_at, id",
     )
     for number, row in enumerate(rows):
         await run(

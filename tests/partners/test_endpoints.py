@@ -13,6 +13,7 @@ from app.kit.webhooks.egress import EgressPolicy
 from app.partners.outbound.endpoints.cleanup import BATCH, clear_endpoints
 from app.partners.outbound.endpoints.service import MOST
 from app.settings import Settings
+from tests.support import second_person
 from tests.support.databases import run
 from tests.support.partners import SLUG, Partner
 from tests.support.types import Headers
@@ -265,11 +266,11 @@ async def test_trying_and_replaying_need_an_active_endpoint_and_have_a_limit(
 
 
 async def test_with_an_endpoint_goes_what_it_was_told(
-    client: httpx.AsyncClient, partner: Headers, database: Database, settings: Settings
+    client: httpx.AsyncClient, partner: Headers, database: Database, settings: Settings, owner: Headers
 ) -> None:
     endpoint_id = await insert_endpoint(database, settings, HOOK, slug=SLUG)
     await insert_messages(database, endpoint_id, 3)
-    assert (await client.delete(f"{URL}/{endpoint_id}", headers=partner)).status_code == 204
+    await second_person.confirm(client, await client.delete(f"{URL}/{endpoint_id}", headers=partner), owner)
     assert (await client.delete(f"{URL}/{endpoint_id}", headers=partner)).status_code == 404
     assert (await client.get(URL, headers=partner)).json()["items"] == []
     assert await cleared(database) == 4
@@ -331,3 +332,17 @@ async def test_messages_are_listed_by_state_and_type(
     assert (await client.get(url, params={"state": "lost"}, headers=partner)).status_code == 422
     nowhere = await client.get(f"{url}/msg_{endpoint_id}/attempts", headers=partner)
     assert nowhere.json()["type"] == "urn:multitude:problem:webhook-message-not-found"
+
+
+async def test_whoever_is_shown_the_contact_of_an_endpoint_is_entered(
+    client: httpx.AsyncClient, partner: Headers, owner: Headers, known: None
+) -> None:
+    made = (await make(client, partner, contact="ops@example.org")).json()
+    for url in (URL, f"{URL}/{made['id']}"):
+        assert "ops@example.org" in (await client.get(url, headers=owner)).text
+    log = await client.get("/v1/audit-log", headers=owner, params={"verb": "webhook_endpoint.look"})
+    one, all_ = log.json()["items"]
+    assert {(entry["category"], entry["role"], entry["row_count"]) for entry in (one, all_)} == {("look", "owner", 1)}
+    assert (one["object_kind"], one["object_id"]) == ("webhook_endpoint", made["id"])
+    assert all_["object_kind"] == "organization"
+    assert "ops@" not in log.text

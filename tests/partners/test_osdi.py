@@ -65,11 +65,12 @@ async def test_the_helper_records_a_signature_with_all_its_optional_parts(
     assert told["origin_system"] == "Multitude"
     at = told["_links"]["osdi:petition"]["href"]
     assert (await client.get(at.removeprefix(settings.public_url))).json()["total_signatures"] == 1
-    assert await signature_rows(database) == [("confirmed", "UG", "Central", "spring-mailing")]
+    assert await signature_rows(database) == [("confirmed", "UG", "Central", SLUG)]
     [personal] = await unsealed_signatures(database, settings)
     said = tuple(getattr(personal, name) for name in ("given_name", "family_name", "email", "postal_code"))
     assert said == ("Joy", "Nakato", "joy.1@example.org", "10101")
     assert (personal.comment, personal.reference) == ("For my sisters.", "crm:1")
+    assert personal.unlisted_source == "spring-mailing"
     assert await _count(database) == 1
 
 

@@ -15,13 +15,15 @@ from app.kit.database.session import Database
 from app.partners.outbound.feed.feed import KeyMissingError
 from app.partners.outbound.message_types.bodies import bodies_of
 from app.people.pseudonyms import person_id
-from app.signatures.engine.insert import Signing
+from app.signatures.engine.signings import Signing
 from app.signatures.schemas import ImportedSigning
 from app.signatures.services import SigningServices
 from app.signatures.signing.prepare import prepare
 from tests.support.application import sweep
+from tests.support.attempts import attempt_id, told_id
 from tests.support.databases import run
 from tests.support.factories import insert_petition, person
+from tests.support.mailed_links import prove, sign_and_prove, token_of
 from tests.support.outbox import (
     TYPES,
     fan_out_all,
@@ -144,20 +146,20 @@ async def test_a_signature_is_told_with_all_that_was_consented_to(
     await client.post(f"/v1/organizations/{SLUG}/consent-texts", json=words, headers=campaigner)
     body = person(1, "UG", region="Kampala", postal_code="256", locale="sw", comment="For my sister.")
     consents = [{"organization": SLUG, "given": True, "text_version": "en-1", "page": "example.org/sign"}]
-    answer = await client.post(f"/v1/petitions/{partnership.petition}/signatures", json=body | {"consents": consents})
+    signed = await sign_and_prove(client, partnership.petition, body | {"consents": consents})
     await sweep(database)
     (signer,) = await signers(database, listening)
     (row,) = await run(database, "SELECT signed_at FROM signatures")
     signed_at = row[0].isoformat().replace("+00:00", "Z")
     assert signer == {
-        "signature_id": answer.json()["id"],
+        "signature_id": told_id(partnership.organization_id, attempt_id(partnership.petition_id, signed)),
         "person_id": person_id(RING, partnership.organization_id, signer_of(1)),
         "petition_id": str(partnership.petition_id),
         "petition": partnership.petition,
         **{name: body[name] for name in ("given_name", "family_name", "email", "country", "region", "postal_code")},
         "locale": "sw",
         "signed_at": signed_at,
-        "consent": {"text_version": "en-1", "decided_at": signed_at, "proven": False},
+        "consent": {"text_version": "en-1", "decided_at": signed_at, "proven": True},
         "reference": None,
     }
 
@@ -176,7 +178,7 @@ async def test_each_organization_is_told_only_of_those_who_consented_to_it(
     mine, theirs = await signers(database, listening), await signers(database, others)
     assert [signer["given_name"] for signer in mine] == ["Given0"]
     assert [signer["given_name"] for signer in theirs] == ["Given0", "Given1"]
-    assert mine[0]["signature_id"] == theirs[0]["signature_id"]
+    assert mine[0]["signature_id"] != theirs[0]["signature_id"]
     assert mine[0]["person_id"] != theirs[0]["person_id"]
 
 
@@ -235,7 +237,7 @@ async def test_of_whoever_withdraws_nothing_is_told_but_that(
     assert counted is None
     assert withdrawn is not None
     assert withdrawn["data"] == {
-        "signature_id": signed["id"],
+        "signature_id": told_id(partnership.organization_id, attempt_id(partnership.petition_id, signed)),
         "person_id": person_id(RING, partnership.organization_id, signer_of(1)),
         "petition_id": str(partnership.petition_id),
         "petition": partnership.petition,
@@ -271,8 +273,11 @@ async def test_who_signs_again_after_withdrawing_is_told_of_by_the_new_signature
     await client.post(first["links"]["withdraw"], json={"receipt": first["receipt"]})
     second = await sign_with_consent(client, 1)
     await sweep(database)
-    assert {signer["signature_id"] for signer in await signers(database, listening)} == {second["id"]}
-    assert [data["signature_id"] for data in await pending_data(database, listening, WITHDRAWN)] == [first["id"]]
+    former, latter = [
+        told_id(partnership.organization_id, attempt_id(partnership.petition_id, one)) for one in (first, second)
+    ]
+    assert {signer["signature_id"] for signer in await signers(database, listening)} == {latter}
+    assert [data["signature_id"] for data in await pending_data(database, listening, WITHDRAWN)] == [former]
     assert [message.type for message in await pending(database)] == [COUNTED, WITHDRAWN, COUNTED]
 
 
@@ -297,7 +302,7 @@ async def test_who_consented_twice_with_one_signature_is_named_once_in_a_message
     assert [signer["given_name"] for signer in await signers(database, listening)] == ["Given2", "Given1"]
 
 
-async def test_the_reference_is_told_to_who_brought_the_signature_and_to_nobody_else(
+async def test_others_are_told_of_who_was_brought_once_they_have_proven_it_and_never_the_reference(
     served: Any, database: Database, partnership: Partner, listening: Any
 ) -> None:
     other_id, _ = await insert_partner(database, "others")
@@ -310,8 +315,16 @@ async def test_the_reference_is_told_to_who_brought_the_signature_and_to_nobody_
     )
     await served.api.state.services.of(SigningServices).engine.bulk.submit([brought])
     await sweep(database)
-    assert [signer["reference"] for signer in await signers(database, listening)] == ["crm:4711"]
-    assert [signer["reference"] for signer in await signers(database, others)] == [None]
+    (told,) = await signers(database, listening)
+    assert (told["reference"], told["consent"]["proven"]) == ("crm:4711", False)
+    # Nobody vouches for a consent to somebody else.
+    assert await signers(database, others) == []
+    await prove(served.client, token_of(partnership.petition_id, body.email, brought.id), [0, 1])
+    await sweep(database)
+    told = [(one["reference"], one["consent"]["proven"]) for one in await signers(database, others)]
+    assert told == [(None, True)]
+    again = {(one["reference"], one["consent"]["proven"]) for one in await signers(database, listening)}
+    assert again == {("crm:4711", True)}
 
 
 async def test_what_its_key_does_not_open_is_left_out(
@@ -320,8 +333,8 @@ async def test_what_its_key_does_not_open_is_left_out(
     await sign_with_consent(client, 1)
     second = await sign_with_consent(client, 2)
     await sweep(database)
-    broken = RING.current_id + b"x" * 60
-    await run(database, "UPDATE signatures SET sealed = :sealed WHERE id = :id", sealed=broken, id=second["id"])
+    id_, broken = attempt_id(partnership.petition_id, second), RING.current_id + b"x" * 60
+    await run(database, "UPDATE signatures SET sealed = :sealed WHERE id = :id", sealed=broken, id=id_)
     assert [signer["given_name"] for signer in await signers(database, listening)] == ["Given1"]
 
 

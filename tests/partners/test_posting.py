@@ -10,8 +10,10 @@ import pytest
 from app.kit.clock import now
 from app.kit.database.session import Database
 from tests.support.application import sweep
+from tests.support.attempts import brought_id, told_id
 from tests.support.databases import run
-from tests.support.factories import insert_petition
+from tests.support.factories import insert_petition, person
+from tests.support.mailed_links import prove, sign_and_prove, token_of
 from tests.support.partner_posts import Poster, item, lines, problem_slug, signed, signed_as_bytes
 from tests.support.partners import PETITION, Partner, insert_further_petition, insert_partnership
 from tests.support.tallies import exact_counts
@@ -43,10 +45,10 @@ async def test_one_signature_an_array_and_lines_are_taken_alike(poster: Poster, 
 
 async def test_a_result_names_the_signature_and_the_partners_own_id(poster: Poster, database: Database) -> None:
     first, second = await poster.bring(item(1), item(2, id=None))
-    ((id_, partner_id),) = await run(
-        database, f"SELECT id, partner_id FROM signatures WHERE id = '{first['signature_id']}'"
-    )
-    assert first == {"index": 0, "id": "crm:1", "status": "counted", "signature_id": str(id_)}
+    id_ = await brought_id(database, poster.partner.organization_id, first["signature_id"])
+    ((partner_id,),) = await run(database, "SELECT partner_id FROM signatures WHERE id = :id", id=id_)
+    told = told_id(poster.partner.organization_id, id_)
+    assert first == {"index": 0, "id": "crm:1", "status": "counted", "signature_id": told}
     assert partner_id == poster.partner.organization_id
     assert "id" not in second
     assert second["signature_id"] != first["signature_id"]
@@ -216,7 +218,9 @@ async def _ask(poster: Poster, database: Database) -> None:
     await insert_partnership(database, poster.partner.organization_id, poster.partner.campaign_id, consents=consents)
 
 
-async def test_consents_are_those_of_the_terms_and_reach_the_ledger(poster: Poster, database: Database) -> None:
+async def test_consents_are_those_of_the_terms_and_those_to_the_partner_itself_reach_the_ledger(
+    poster: Poster, database: Database
+) -> None:
     await _ask(poster, database)
     own = {"organization": poster.partner.slug, "given": True, "text_version": "en-1"}
     elders, youth = {"organization": "elders", "given": True}, {"organization": "youth", "given": False}
@@ -245,18 +249,26 @@ async def test_consents_are_those_of_the_terms_and_reach_the_ledger(poster: Post
     await sweep(database)
     entered = await run(
         database,
-        "SELECT o.slug, c.given, c.partner_id, c.petition_id FROM consents c"
-        " JOIN organizations o ON o.id = c.organization_id ORDER BY 1, 2",
+        "SELECT o.slug, c.given, c.proven, c.partner_id, c.petition_id, c.attempt_id FROM consents c"
+        " JOIN organizations o ON o.id = c.organization_id ORDER BY c.proven, o.slug",
     )
-    assert [(slug, given) for slug, given, _, _ in entered] == [
-        ("elders", True),
-        ("elders", True),
-        (poster.partner.slug, True),
-        ("youth", False),
-        ("youth", False),
+    id_ = await brought_id(database, poster.partner.organization_id, results[0]["signature_id"])
+    brought = (poster.partner.organization_id, poster.partner.petition_id, id_)
+    # It vouches for nobody but itself: the others hear of it once the person has followed their link.
+    assert [tuple(row) for row in entered] == [(poster.partner.slug, True, False, *brought)]
+    email = str(person(0)["email"])
+    await prove(poster.client, token_of(poster.partner.petition_id, email, brought[2]), [0, 1, 2])
+    await sweep(database)
+    entered = await run(
+        database,
+        "SELECT o.slug, c.given, c.partner_id, c.petition_id, c.attempt_id FROM consents c"
+        " JOIN organizations o ON o.id = c.organization_id WHERE c.proven ORDER BY o.slug",
+    )
+    assert [tuple(row) for row in entered] == [
+        ("elders", True, *brought),
+        (poster.partner.slug, True, *brought),
+        ("youth", False, *brought),
     ]
-    ids = {(partner_id, petition_id) for _, _, partner_id, petition_id in entered}
-    assert ids == {(poster.partner.organization_id, poster.partner.petition_id)}
     assert await exact_counts(database) == {PETITION: 2}
 
 
@@ -279,14 +291,27 @@ async def test_where_signatures_are_confirmed_by_mail_they_are_pending_and_nobod
     assert await run(database, "SELECT due_mail FROM signatures WHERE state = 'confirmed'") == [(None,)]
 
 
-async def test_whoever_has_withdrawn_is_not_brought_back(poster: Poster, database: Database) -> None:
-    signed = await poster.client.post(f"/v1/petitions/{PETITION}/signatures", json=_public(1))
-    body = {"receipt": signed.json()["receipt"]}
+async def test_whoever_has_withdrawn_by_a_proven_receipt_is_not_brought_back(
+    poster: Poster, database: Database
+) -> None:
+    signed = await sign_and_prove(poster.client, PETITION, _public(1))
+    body = {"receipt": signed["receipt"]}
     assert (await poster.client.post(f"/v1/petitions/{PETITION}/withdrawals", json=body)).status_code == 200
     (result,) = await poster.bring(item(1))
     assert result["status"] == "duplicate"
     assert await run(database, "SELECT state FROM signatures") == [("withdrawn",)]
     assert await exact_counts(database) == {PETITION: 0}
+
+
+async def test_a_withdrawal_that_nobody_has_proven_keeps_nobody_from_being_brought(
+    poster: Poster, database: Database
+) -> None:
+    signed = await poster.client.post(f"/v1/petitions/{PETITION}/signatures", json=_public(1))
+    body = {"receipt": signed.json()["receipt"]}
+    assert (await poster.client.post(f"/v1/petitions/{PETITION}/withdrawals", json=body)).status_code == 200
+    (result,) = await poster.bring(item(1))
+    assert result["status"] == "counted"
+    assert await exact_counts(database) == {PETITION: 1}
 
 
 async def test_what_is_packed_is_unpacked(poster: Poster, database: Database) -> None:

@@ -5,7 +5,6 @@ import json
 import time
 from collections.abc import Iterator, Sequence
 from typing import Any
-from uuid import UUID
 
 import httpx
 import pytest
@@ -21,12 +20,11 @@ from app.partners.inbound.idempotency import Webhook
 from app.partners.inbound.ingest import ingest
 from app.partners.inbound.items import NoSignature
 from app.partners.inbound.services import InboundServices
-from app.people.fields.emails import canonical
-from app.settings import Settings
 from app.signatures.engine.bulk import BATCH_LIMIT
-from app.signatures.signing.sealing import write_link
 from tests.support.application import sweep
+from tests.support.attempts import brought_id, told_id
 from tests.support.databases import run
+from tests.support.mailed_links import prove, token_of
 from tests.support.partner_posts import Poster, item, lines, problem_slug
 from tests.support.partners import PETITION, Partner
 from tests.support.tallies import exact_counts
@@ -48,7 +46,7 @@ async def _rows(database: Database) -> Sequence[Any]:
 
 
 async def test_what_is_pending_is_not_replaced_by_its_own_partner_and_keeps_its_consents(
-    poster: Poster, database: Database, settings: Settings
+    poster: Poster, database: Database
 ) -> None:
     given = item(1, consents=[{"organization": poster.partner.slug, "given": True}])
     (first,) = await poster.bring(given)
@@ -58,13 +56,14 @@ async def test_what_is_pending_is_not_replaced_by_its_own_partner_and_keeps_its_
     assert (first["status"], again["status"]) == ("pending", "duplicate")
     assert await _rows(database) == before
     # The link of the one mail there is.
-    signer = settings.key_ring.digest(canonical(given["email"]))
-    id_ = UUID(first["signature_id"])
-    link = write_link(settings.key_ring, poster.partner.petition_id, signer, id_, now())
-    assert (await poster.client.post("/v1/confirmations", json={"token": link})).status_code == 200
+    id_ = await brought_id(database, poster.partner.organization_id, first["signature_id"])
+    await prove(poster.client, token_of(poster.partner.petition_id, given["email"], id_), [0])
     await sweep(database)
-    ((organization_id, partner_id),) = await run(database, "SELECT organization_id, partner_id FROM consents")
+    ((organization_id, partner_id, proven),) = await run(
+        database, "SELECT organization_id, partner_id, proven FROM consents"
+    )
     assert organization_id == partner_id == poster.partner.organization_id
+    assert proven
     assert [row.id for row in await _rows(database)] == [id_]
     assert await exact_counts(database) == {PETITION: 1}
 
@@ -78,7 +77,7 @@ async def test_somebody_twice_is_pending_once_wherever_a_batch_ends(poster: Post
     assert twins == [5, BATCH_LIMIT + 2]
     assert {result["status"] for index, result in enumerate(results) if index not in twins} == {"pending"}
     ids = {result["signature_id"] for result in results if result["status"] == "pending"}
-    assert ids == {str(row.id) for row in await _rows(database)}
+    assert ids == {told_id(poster.partner.organization_id, row.id) for row in await _rows(database)}
 
 
 async def test_petitions_that_are_unknown_are_asked_for_together(

@@ -19,6 +19,7 @@ from app.partners import key_rotation
 from app.partners.inbound.secrets.service import LiveSecret, key_of, live_secrets, note_use
 from app.rooms import ROOMS
 from app.settings import Settings
+from tests.support import second_person
 from tests.support.databases import run
 from tests.support.partners import Partner, one_after_the_other
 from tests.support.settings import SECRET_KEYS
@@ -185,10 +186,10 @@ async def test_schemes_and_partners_do_not_share_secrets(make: Make, live: Live,
 
 
 async def test_ending_a_secret_again_is_harmless_and_destroys_it_the_first_time(
-    client: httpx.AsyncClient, at: str, partner: Headers, partnership: Partner, database: Database
+    client: httpx.AsyncClient, at: str, partner: Headers, partnership: Partner, database: Database, owner: Headers
 ) -> None:
     here = f"{at}/{partnership.secret_id}"
-    assert (await client.delete(here, headers=partner)).status_code == 204
+    await second_person.confirm(client, await client.delete(here, headers=partner), owner)
     first = await run(database, "SELECT revoked_at, sealed FROM webhook_secrets")
     assert first[0].sealed == b""
     assert (await client.delete(here, headers=partner)).status_code == 204

@@ -12,7 +12,8 @@ from app.people.personal_data.data_rights import erased
 from app.signatures.background.consents import ConsentRecorder
 from tests.support.application import sweep
 from tests.support.databases import run
-from tests.support.factories import insert_petition
+from tests.support.factories import insert_petition, person
+from tests.support.mailed_links import link_of, prove
 from tests.support.outbox import (
     about,
     erasure,
@@ -27,7 +28,15 @@ from tests.support.outbox import (
     spread,
     withdrawal,
 )
-from tests.support.partners import Partner, campaign_of, insert_further_petition, insert_partner, insert_partnership
+from tests.support.partners import (
+    PETITION,
+    SLUG,
+    Partner,
+    campaign_of,
+    insert_further_petition,
+    insert_partner,
+    insert_partnership,
+)
 from tests.support.settings import RING
 from tests.support.types import Json
 
@@ -236,10 +245,11 @@ async def test_a_signature_that_is_confirmed_by_mail_is_told_once_it_is_confirme
 ) -> None:
     await run(database, "UPDATE petitions SET confirmation = 'email'")
     listening = await insert_mute_endpoint(database, partnership.organization_id)
-    await sign_with_consent(client, 1)
+    body = person(1, consents=[{"organization": SLUG, "given": True}])
+    signed = (await client.post(f"/v1/petitions/{PETITION}/signatures", json=body)).json()
     await sweep(database)
     assert await pending(database) == []
-    await run(database, "UPDATE signatures SET state = 'confirmed'")
+    await prove(client, await link_of(client, signed, str(body["email"])), [0])
     await sweep(database)
     assert await pending_types(database, listening) == ["signature.counted"]
 

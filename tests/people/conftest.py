@@ -10,11 +10,11 @@ from app.kit.database.session import Database
 from app.organizations.models import Organization
 from app.people.mailing import PeopleMails
 from app.settings import Settings
-from app.signatures.me.service import SignatureStore
-from tests.support.application import services_for, serving
+from tests.support.application import serving
 from tests.support.databases import run
 from tests.support.factories import insert_petition
 from tests.support.factories import person as somebody
+from tests.support.mailed_links import sign_and_prove
 from tests.support.people_mails import AMINA, TEMPLATES, Asked, Postman, token_in
 from tests.support.types import Headers, Json
 
@@ -23,9 +23,7 @@ SignUp = Callable[..., Awaitable[Headers]]
 
 @pytest.fixture
 def postman(database: Database, settings: Settings) -> Postman:
-    return Postman(
-        PeopleMails(database, settings, TEMPLATES, Limiter(MemoryStorage()), [SignatureStore(services_for(database))])
-    )
+    return Postman(PeopleMails(database, settings, TEMPLATES, Limiter(MemoryStorage())))
 
 
 @pytest.fixture
@@ -54,6 +52,16 @@ def sign(client: httpx.AsyncClient, petition: str) -> Callable[..., Awaitable[Js
         return signed
 
     return sign
+
+
+@pytest.fixture
+def agree(client: httpx.AsyncClient, petition: str) -> Callable[..., Awaitable[Json]]:
+    """Sign the petition and follow the mailed link, with all the consents ticked; as Amina unless told otherwise."""
+
+    async def agree(email: str = AMINA, **more: object) -> Json:
+        return await sign_and_prove(client, petition, somebody(1, email=email, **more))
+
+    return agree
 
 
 @pytest.fixture

@@ -1,29 +1,38 @@
 """The words people are asked, the ledger of their answers, and who may see who has agreed."""
 
 from collections.abc import Awaitable, Callable
-from datetime import timedelta
+from datetime import datetime, timedelta
 from uuid import UUID
 
 import httpx
 import pytest
 from sqlalchemy import select
 from sqlalchemy.exc import DBAPIError
+from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.kit.clock import now
 from app.kit.crypto.sealing import KeyRing
+from app.kit.database import ids
+from app.kit.database.ids import uuid7
 from app.kit.database.session import Database
 from app.organizations.models import Organization
-from app.people.account.service import remember
+from app.people.account.service import PersonDetails, change, details_of, remember, remember_all
+from app.people.consents import contacts
 from app.people.consents import service as consents
+from app.people.consents.contacts import Told
 from app.people.consents.policy import ConsentTwice, check, open_consent_policies, read_policies
 from app.people.consents.service import Entry, consenting, enter
 from app.people.fields.emails import canonical
 from app.people.queries import HAS_CONSENT_SQL
 from app.people.schemas import Consent
+from app.people.sealing import Details
 from app.settings import Settings
-from app.signatures.background.consents import ConsentRecorder
+from tests.support.application import sweep
+from tests.support.attempts import attempt_id
 from tests.support.databases import run
 from tests.support.factories import person as somebody
+from tests.support.mailed_links import link_of, prove
+from tests.support.partners import insert_partnership
 from tests.support.people_mails import AMINA, Postman
 from tests.support.types import Headers, Json
 
@@ -50,8 +59,19 @@ async def movement(database: Database) -> Organization:
 
 
 @pytest.fixture
+async def sisters(sisters: Organization, petition: str, database: Database) -> Organization:
+    """The partner, in a partnership by which it receives those who consent to it."""
+    (found,) = await run(database, "SELECT campaign_id FROM petitions WHERE slug = :slug", slug=petition)
+    await insert_partnership(database, sisters.id, found.campaign_id)
+    return sisters
+
+
+@pytest.fixture
 def say(database: Database, ring: KeyRing, sisters: Organization) -> Say:
-    """Enter what somebody said to the sisters, so many minutes from now; what is newly given."""
+    """Enter what somebody said to the sisters, so many minutes from now; what is newly given.
+
+    On their own page; or, where it is not proven, as the sisters say that they did.
+    """
 
     async def say(
         email: str,
@@ -65,10 +85,30 @@ def say(database: Database, ring: KeyRing, sisters: Organization) -> Say:
         decided_at = now() + timedelta(minutes=minutes)
         async with database.transaction() as session:
             await remember(session, ring, signer, email=email, given_name="Given", family_name="Family")
-            said = [Entry(signer, to.id, purpose, one, None, decided_at, proven=proven) for one in given]
-            return await enter(session, ring, said)
+            return await enter_all(
+                session,
+                ring,
+                email,
+                [entry_of(signer, to.id, purpose, one, decided_at, proven=proven) for one in given],
+            )
 
     return say
+
+
+def entry_of(
+    signer: bytes, organization_id: UUID, purpose: str, given: bool, decided_at: datetime, *, proven: bool
+) -> Entry:
+    """What somebody said on their own page, or an organization says that they did."""
+    attempt_id = None if proven else uuid7()
+    return Entry(signer, organization_id, purpose, given, None, decided_at, proven=proven, attempt_id=attempt_id)
+
+
+async def enter_all(session: AsyncSession, ring: KeyRing, email: str, said: list[Entry]) -> list[Entry]:
+    """Enter these, and keep what the organization says of whoever it brings."""
+    given = await enter(session, ring, said)
+    brought = [Told(entry, Details(email, "Given", "Family")) for entry in said if not entry.proven]
+    await contacts.remember(session, ring, brought)
+    return given
 
 
 async def emails_of(client: httpx.AsyncClient, headers: Headers, url: str = PEOPLE) -> list[str]:
@@ -204,39 +244,40 @@ async def test_an_old_word_that_comes_late_counts_as_one_they_were_welcomed_for(
 
 
 OWN_NO, OWN_YES = (False, True), (True, True)
-ANYBODYS_NO, ANYBODYS_YES = (False, False), (True, False)
+VOUCHED_NO, VOUCHED_YES = (False, False), (True, False)
 
 
 @pytest.mark.parametrize(
     ("words", "stands"),
     [
-        ([OWN_NO, ANYBODYS_YES], False),
-        ([OWN_YES, ANYBODYS_NO], True),
-        ([ANYBODYS_YES, OWN_NO, ANYBODYS_YES], False),
-        ([OWN_NO, ANYBODYS_YES, OWN_YES, ANYBODYS_NO], True),
-        ([ANYBODYS_YES], True),
-        ([ANYBODYS_YES, ANYBODYS_NO], False),
-        ([ANYBODYS_NO, ANYBODYS_YES], True),
-        ([ANYBODYS_YES, OWN_NO], False),
-        ([ANYBODYS_NO, OWN_YES], True),
+        ([OWN_NO, VOUCHED_YES], False),
+        ([OWN_YES, VOUCHED_NO], True),
+        ([VOUCHED_YES, OWN_NO, VOUCHED_YES], False),
+        ([OWN_NO, VOUCHED_YES, OWN_YES, VOUCHED_NO], True),
+        ([VOUCHED_YES], True),
+        ([VOUCHED_YES, VOUCHED_NO], False),
+        ([VOUCHED_NO, VOUCHED_YES], True),
+        ([VOUCHED_YES, OWN_NO], False),
+        ([VOUCHED_NO, OWN_YES], True),
     ],
 )
 @pytest.mark.parametrize("backwards", [False, True], ids=["as said", "last first"])
 @pytest.mark.parametrize("at_once", [False, True], ids=["one by one", "at once"])
-async def test_what_anybody_can_say_never_overrules_what_the_person_said(
+async def test_what_an_organization_vouches_for_never_overrules_what_the_person_said(
     client: httpx.AsyncClient, database: Database, ring: KeyRing, sisters: Organization, data_officer: Headers,
     sign_in: SignIn, sign: Sign, postman: Postman,
     words: list[tuple[bool, bool]], stands: bool, backwards: bool, at_once: bool,
 ) -> None:  # fmt: skip
     signer, hour = ring.digest(AMINA), now() - timedelta(hours=1)
     said = [
-        Entry(signer, sisters.id, "news", given, None, hour + timedelta(minutes=number), proven=proven)
+        entry_of(signer, sisters.id, "news", given, hour + timedelta(minutes=number), proven=proven)
         for number, (given, proven) in enumerate(words)
     ]
     said = said[::-1] if backwards else said
     async with database.transaction() as session:
         await remember(session, ring, signer, email=AMINA)
-        rounds = [await enter(session, ring, part) for part in ([said] if at_once else [[one] for one in said])]
+        parts = [said] if at_once else [[one] for one in said]
+        rounds = [await enter_all(session, ring, AMINA, part) for part in parts]
         assert bool(rounds[-1]) <= stands, "only what stands is newly given"
         latest = (await consents.latest_of(session, signer))[sisters.id, "news"]
         assert set(await session.scalars(consenting(sisters.id, "news"))) == ({signer} if stands else set())
@@ -250,7 +291,9 @@ async def test_what_anybody_can_say_never_overrules_what_the_person_said(
     assert [(one["given"], one["proven"]) for one in listed if one["latest"]] == [(stands, latest.proven)]
 
 
-async def test_what_anybody_says_gives_nothing_anew_to_whoever_refused(say: Say, postman: Postman) -> None:
+async def test_what_an_organization_vouches_for_gives_nothing_anew_to_whoever_refused(
+    say: Say, postman: Postman
+) -> None:
     await say(AMINA, False, minutes=-9)
     assert await say(AMINA, True, proven=False) == []
     assert await postman.bring() == []
@@ -266,15 +309,6 @@ async def test_nobodys_no_in_ones_name_does_not_stand_for_unsubscribing(
     assert (await client.post(mail.unsubscribe_url)).status_code == 200
     await say(AMINA, True, proven=False)
     assert await emails_of(client, data_officer) == []
-
-
-async def test_the_ledger_knows_whoever_is_in_it(say: Say, database: Database, ring: KeyRing) -> None:
-    await say(AMINA, False)
-    async with database.transaction() as session:
-        known = [
-            await consents.ConsentLedger().knows(session, ring.digest(email)) for email in (AMINA, "bilal@example.org")
-        ]
-    assert known == [True, False]
 
 
 async def test_whoever_agrees_is_welcomed_and_can_leave_with_one_click(
@@ -397,9 +431,6 @@ async def test_what_is_asked_of_the_ledger_agrees_with_it(
 
 
 async def test_remembering_fills_in_and_never_overwrites(database: Database, ring: KeyRing) -> None:
-    from app.people.account.service import change, details_of
-    from app.people.sealing import Details
-
     signer = ring.digest(AMINA)
     async with database.transaction() as session:
         await remember(session, ring, signer, email=AMINA)
@@ -408,23 +439,63 @@ async def test_remembering_fills_in_and_never_overwrites(database: Database, rin
         await change(session, ring, signer, {"family_name": None})
         await remember(session, ring, signer, email=AMINA, family_name="Okello", locale="sw")
         details = await details_of(session, ring, signer)
-    assert details == Details(AMINA, "Amina", "", "sw", None, None)
+    assert details == Details(AMINA, "Amina", "", "sw", None, None, proven=True, on_own_page=True)
 
 
-async def test_consents_given_with_a_signature_reach_the_ledger(
-    client: httpx.AsyncClient, sign: Sign, campaigner: Headers, sisters: Organization, database: Database, ring: KeyRing
+@pytest.mark.parametrize("at_once", [False, True], ids=["one by one", "at once"])
+async def test_names_that_are_proven_replace_those_that_are_not_and_stay(
+    database: Database, ring: KeyRing, at_once: bool
 ) -> None:
-    await client.post(TEXTS, json={"locale": "en", "body": "Words"}, headers=campaigner)
-    consent = {"organization": "sisters", "given": True, "text_version": "en-1", "page": "example.org/sign"}
-    await sign(consents=[consent])
+    signer = ring.digest(AMINA)
+    said = [
+        Details(AMINA, "Mallory", "Malice", "fr"),
+        Details(AMINA, "Amina", proven=True),
+        Details(AMINA, "Mallory", "Malice", "de"),
+        Details(AMINA, "Amy", "Okello", proven=True),
+    ]
+    people = [PersonDetails(signer, one) for one in said]
     async with database.transaction() as session:
-        await ConsentRecorder(ring)(session)
-    query = (
-        "SELECT c.signer, c.organization_id, c.given, t.version, c.page, c.petition_id IS NOT NULL, c.proven "
-        "FROM consents c JOIN consent_texts t ON t.id = c.text_id"
-    )
-    (row,) = await run(database, query)
-    assert tuple(row) == (ring.digest(AMINA), sisters.id, True, "en-1", "example.org/sign", True, False)
+        for part in [people] if at_once else [[one] for one in people]:
+            await remember_all(session, ring, part)
+        details = await details_of(session, ring, signer)
+    assert details == Details(AMINA, "Amina", "", "fr", proven=True)
+
+
+LEDGER = (
+    "SELECT c.signer, c.organization_id, c.given, t.version, c.page, c.petition_id IS NOT NULL, c.proven,"
+    " c.attempt_id, c.petition_id FROM consents c JOIN consent_texts t ON t.id = c.text_id"
+)
+
+
+@pytest.fixture
+async def consent(client: httpx.AsyncClient, campaigner: Headers, sisters: Organization) -> Json:
+    """A consent to the sisters, in their words."""
+    await client.post(TEXTS, json={"locale": "en", "body": "Words"}, headers=campaigner)
+    return {"organization": "sisters", "given": True, "text_version": "en-1", "page": "example.org/sign"}
+
+
+async def test_consents_that_the_mailed_link_has_proven_reach_the_ledger(
+    agree: Sign, consent: Json, sisters: Organization, database: Database, ring: KeyRing
+) -> None:
+    signed = await agree(consents=[consent])
+    await sweep(database)
+    (row,) = await run(database, LEDGER)
+    id_ = attempt_id(row.petition_id, signed)
+    assert row[:8] == (ring.digest(AMINA), sisters.id, True, "en-1", "example.org/sign", True, True, id_)
+
+
+@pytest.mark.parametrize("proven", [True, False], ids=["not ticked", "not followed"])
+async def test_consents_that_nobody_has_proven_do_not_reach_the_ledger(
+    client: httpx.AsyncClient, sign: Sign, consent: Json, database: Database, data_officer: Headers, proven: bool
+) -> None:
+    signed = await sign(consents=[consent, {"organization": "movement", "given": True}])
+    if proven:
+        await prove(client, await link_of(client, signed, AMINA))
+    await sweep(database)
+    for table in ("consents", "contacts", "people", "signer_feed_entries"):
+        assert await run(database, f"SELECT 1 FROM {table}") == []
+    for url in (PEOPLE, "/v1/organizations/movement/people"):
+        assert await emails_of(client, data_officer, url) == []
 
 
 @pytest.mark.parametrize(
@@ -501,3 +572,31 @@ async def test_who_asks_is_read_once_for_many(database: Database, sisters: Organ
     assert policies.peek("sisters") is found
     assert await policies.get("nobody") is None
     assert isinstance((await policies.get("movement") or found).id, UUID)
+
+
+async def test_of_decisions_of_one_second_the_one_entered_later_counts_whichever_process_enters_it(
+    database: Database, ring: KeyRing, sisters: Organization, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    signer = ring.digest(AMINA)
+    for number in range(40):
+        # Each of another process, whose ids are in no order with those of the others.
+        monkeypatch.setattr(ids, "_of_second", ids._OfSecond())
+        async with database.transaction() as session:
+            given = number % 2 == 0
+            decided = await consents.decide(session, ring, signer, sisters.id, "news", given=given)
+            assert (decided.given, decided.decided_at.microsecond) == (given, 0)
+    entries = await run(database, "SELECT given, decided_at FROM consents ORDER BY decided_at, id")
+    assert [row.given for row in entries] == [True, False] * 20
+    assert len({row.decided_at for row in entries}) < 40, "some were made within one second"
+
+
+async def test_a_decision_follows_one_that_the_version_before_has_dated_more_finely(
+    database: Database, ring: KeyRing, sisters: Organization
+) -> None:
+    signer = ring.digest(AMINA)
+    former = now().replace(microsecond=0) + timedelta(seconds=1, microseconds=-1)
+    async with database.transaction() as session:
+        await enter(session, ring, [Entry(signer, sisters.id, "news", True, None, former)])
+        decided = await consents.decide(session, ring, signer, sisters.id, "news", given=False)
+    assert not decided.given
+    assert decided.decided_at >= former

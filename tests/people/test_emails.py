@@ -6,7 +6,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from app.people.fields.emails import canonical, validated
+from app.people.fields.emails import canonical, validated, without_ignored
 
 SAME = [
     ["amina@example.org", "AMINA@example.org", "amina@EXAMPLE.ORG", "  amina@example.org\n"],
@@ -95,6 +95,23 @@ LOCAL = st.text(alphabet=string.ascii_letters + string.digits + ".+-_'ßİǅéſ
 DOMAIN = st.sampled_from(
     ["gmail.com", "GoogleMail.com", "pm.me", "outlook.com", "example.org", "Straße.example", "xn--bcher-kva.example"]
 )
+
+
+@settings(max_examples=400)
+@given(LOCAL, DOMAIN)
+@example("+tag", "gmail.com")
+@example("+.tag", "gmail.com")
+@example("a.+b", "outlook.com")
+@example("ΣΑΣ", "example.org")
+def test_without_what_is_ignored_it_is_the_same_person_at_the_same_domain(local: str, domain: str) -> None:
+    try:
+        address = validated(f"{local}@{domain}")
+    except ValueError:
+        return
+    written = without_ignored(address)
+    assert canonical(written) == canonical(address)
+    assert written.rpartition("@")[2] == address.rpartition("@")[2]
+    assert without_ignored(written) == written
 
 
 @settings(max_examples=400)

@@ -9,15 +9,14 @@ from sqlalchemy import event
 from app.kit.abuse.rate_limits import Limiter, MemoryStorage
 from app.kit.database.session import Database
 from app.kit.mail.outcome import Outcome
-from app.kit.room_interface import KnowsPeople
 from app.organizations.models import Organization
 from app.people.mailing import PeopleMails
 from app.settings import Settings
 from app.signatures.background.mails import SignatureMails
-from app.signatures.me.service import SignatureStore
-from tests.support.application import services_for, sweep
+from tests.support.application import sweep
 from tests.support.databases import run
 from tests.support.factories import insert_petition
+from tests.support.mailed_links import prove
 from tests.support.people_mails import AMINA, TEMPLATES, Postman, token_in
 from tests.support.time_travel import age
 from tests.support.types import Json
@@ -37,10 +36,6 @@ class Clock:
         return self.seconds
 
 
-def knowing(database: Database) -> list[KnowsPeople]:
-    return [SignatureStore(services_for(database))]
-
-
 @pytest.fixture
 def clock() -> Clock:
     return Clock()
@@ -58,7 +53,7 @@ def settings(settings: Settings) -> Settings:
 
 @pytest.fixture
 def postman(database: Database, settings: Settings, limiter: Limiter) -> Postman:
-    return Postman(PeopleMails(database, settings, TEMPLATES, limiter, knowing(database)))
+    return Postman(PeopleMails(database, settings, TEMPLATES, limiter))
 
 
 @pytest.fixture
@@ -71,12 +66,12 @@ async def organizations(database: Database) -> list[str]:
 
 
 @pytest.fixture
-def join(sign: Sign, organizations: list[str], database: Database) -> Join:
-    """Sign, and agree to hear from the first so many of them."""
+def join(agree: Sign, organizations: list[str], database: Database) -> Join:
+    """Sign and prove it, and agree to hear from the first so many of them."""
 
     async def join(count: int, *people: str) -> None:
         for email in people or [AMINA]:
-            await sign(email, consents=[{"organization": slug, "given": True} for slug in organizations[:count]])
+            await agree(email, consents=[{"organization": slug, "given": True} for slug in organizations[:count]])
         await sweep(database)
 
     return join
@@ -193,29 +188,32 @@ async def test_what_is_not_sent_after_all_takes_up_no_room(
     assert len(await postman.bring()) == 2
 
 
-async def test_links_to_sign_in_have_a_limit_of_their_own(
+async def test_links_to_sign_in_are_not_counted_with_other_mails(
     client: httpx.AsyncClient, join: Join, postman: Postman
 ) -> None:
     await join(5)
     assert len(await postman.bring()) == 3
-    for _ in range(5):
-        await client.post("/v1/sign-ins", json={"email": AMINA})
-    assert len(await postman.bring()) == 5
+    await client.post("/v1/sign-ins", json={"email": AMINA})
+    assert len(await postman.bring()) == 1
 
 
-async def test_mails_about_signatures_and_welcomes_are_counted_together(
+async def test_mails_about_signatures_and_welcomes_are_counted_together_but_for_a_clients_first(
     client: httpx.AsyncClient, organizations: list[str], database: Database, settings: Settings, limiter: Limiter
 ) -> None:
-    await insert_petition(database, "confirmed-by-mail", confirmation="email")
     asking = Postman(SignatureMails(database, settings, TEMPLATES, limiter))  # type: ignore[arg-type]  # a source too
-    welcoming = Postman(PeopleMails(database, settings, TEMPLATES, limiter, knowing(database)))
+    welcoming = Postman(PeopleMails(database, settings, TEMPLATES, limiter))
     consents = [{"organization": slug, "given": True} for slug in organizations]
     body = {"given_name": "A", "family_name": "B", "email": AMINA, "country": "UG", "consents": consents}
-    assert (await client.post("/v1/petitions/confirmed-by-mail/signatures", json=body)).status_code == 201
-    (mail,) = await asking.bring()
-    assert (await client.post("/v1/confirmations", json={"token": token_in(mail)})).status_code == 200
+    mails = []
+    for slug in ("confirmed-by-mail", "another", "one-more"):
+        await insert_petition(database, slug, confirmation="email")
+        assert (await client.post(f"/v1/petitions/{slug}/signatures", json=body)).status_code == 201
+        mails += await asking.bring()
+    # The client's first mail to her, and two that are counted with all others.
+    assert len(mails) == 3
+    await prove(client, token_in(mails[0]), range(len(organizations)))
     await sweep(database)
-    assert len(await welcoming.bring()) == 2
+    assert len(await welcoming.bring()) == 1
 
 
 async def test_a_mail_program_anywhere_can_unsubscribe(
@@ -238,5 +236,5 @@ class LostStore(MemoryStorage):
 
 async def test_while_limits_cannot_be_shared_mails_are_sent(join: Join, database: Database, settings: Settings) -> None:
     await join(5)
-    postman = Postman(PeopleMails(database, settings, TEMPLATES, Limiter(LostStore()), knowing(database)))
+    postman = Postman(PeopleMails(database, settings, TEMPLATES, Limiter(LostStore())))
     assert len(await postman.bring()) == 5

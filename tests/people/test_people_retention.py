@@ -16,9 +16,10 @@ from app.people.account.service import remember
 from app.people.account.sessions import begin
 from app.people.consents.service import Entry, enter
 from app.people.personal_data.retention import forget_people
+from app.people.sealing import Details
 from app.settings import Settings
 from tests.support.databases import run
-from tests.support.people_mails import AMINA, Postman
+from tests.support.people_mails import AMINA
 from tests.support.types import Headers, Json
 
 Sign = Callable[..., Awaitable[Json]]
@@ -104,9 +105,9 @@ async def test_whose_phone_number_is_kept_is_kept_until_they_take_it_back(
     assert await forget(database) == [signer]
 
 
-async def test_who_is_signed_in_is_kept_until_they_are_not(database: Database, known: bytes) -> None:
+async def test_who_is_signed_in_is_kept_until_they_are_not(database: Database, ring: KeyRing, known: bytes) -> None:
     async with database.transaction() as session:
-        await begin(session, known)
+        await begin(session, ring, known, Details(AMINA))
     assert await forget(database) == []
     await age(database, "looked_at")
     await run(database, "UPDATE person_sessions SET ended_at = now()")
@@ -167,11 +168,3 @@ async def _waits_for_a_lock(database: Database) -> None:
     async with asyncio.timeout(60):
         while not await run(database, question):
             continue
-
-
-async def test_whoever_is_forgotten_can_be_mailed_no_more(
-    database: Database, ring: KeyRing, known: bytes, client: httpx.AsyncClient, postman: Postman
-) -> None:
-    assert await forget(database) == [known]
-    await client.post("/v1/sign-ins", json={"email": AMINA})
-    assert await postman.bring() == []

@@ -33,7 +33,7 @@ async def test_a_new_petition_is_a_draft_with_everything_it_was_given(draft: Dra
     )
     assert petition["state"] == "draft"
     assert petition["moderation"] == "approved"
-    assert petition["confirmation"] == "none"
+    assert petition["confirmation"] == "email"
     assert (petition["signature_goal"], petition["next_goal_automatic"]) == (5000, False)
     assert (petition["own_locale"], petition["locales"]) == ("en-GB", ["en-GB", "fr"])
     assert petition["allowed_countries"] == ["UG", "KE"]

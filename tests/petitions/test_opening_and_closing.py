@@ -13,6 +13,7 @@ from app.campaigns.models import Campaign
 from app.kit.clock import now
 from app.kit.database.session import Database
 from app.petitions.service import apply_scheduled_transitions, lock
+from tests.support import second_person
 
 Headers = dict[str, str]
 Json = dict[str, Any]
@@ -29,11 +30,11 @@ def _in(time: timedelta) -> str:
 
 
 @pytest.fixture
-def say(client: httpx.AsyncClient, campaigner: Headers) -> Say:
-    """Say a verb to the petition."""
+def say(client: httpx.AsyncClient, campaigner: Headers, owner: Headers) -> Say:
+    """Say a verb to the petition; what waits is confirmed by an owner, who is another person."""
 
     async def send(verb: str, **body: object) -> httpx.Response:
-        return await client.post(f"{AT}/{verb}", headers=campaigner, json=body or None)
+        return await second_person.send(client, owner, "POST", f"{AT}/{verb}", campaigner, body or None)
 
     return send
 

@@ -1,6 +1,5 @@
 """Breakdowns: exact for staff, folded for the public, and always the sum of their parts."""
 
-import asyncio
 import csv
 import io
 from collections import Counter
@@ -14,9 +13,14 @@ import pytest
 
 from app.kit.clock import now
 from app.kit.database.session import Database
+from app.petitions.clear_text import KNOWN_SOURCES, ClearText
+from app.signatures.engine import insert
+from app.signatures.engine.signings import Origin
 from app.signatures.reading.breakdown import fold
 from app.signatures.schemas import DimensionName, TallyRow, TallyView
+from tests.support.databases import run
 from tests.support.factories import insert_petition, person
+from tests.support.invalidations import claimed_lane, prepared_signing
 from tests.support.types import Json
 
 Headers = dict[str, str]
@@ -36,10 +40,18 @@ COUNTRIES = {"UG": 12, "FR": 4, "DE": 3, "KE": 1}
 
 
 @pytest.fixture
-async def crowd(sign: Sign) -> None:
-    """Twenty people from four countries have signed."""
-    answers = await asyncio.gather(*map(sign, CROWD))
-    assert {answer.status_code for answer in answers} == {201}
+async def petition_id(database: Database) -> UUID:
+    """A petition whose signatures are proven."""
+    return await insert_petition(database, confirmation="email", allowed_sources=["-2-3"])
+
+
+@pytest.fixture
+async def crowd(database: Database, petition_id: UUID) -> None:
+    """Twenty people from four countries have signed on paper."""
+    clear_text = ClearText(sources=KNOWN_SOURCES | {"23": "-2-3"})
+    signings = [prepared_signing(petition_id, body, clear_text=clear_text) for body in CROWD]
+    async with claimed_lane(database) as lane:
+        await insert.sign(lane, signings, Origin.IMPORT)
 
 
 def rows_of(answer: httpx.Response) -> dict[str | None, int]:
@@ -144,8 +156,9 @@ async def test_a_breakdown_as_csv_is_safe_in_a_spreadsheet(
 
 
 async def test_a_withdrawn_signature_leaves_every_breakdown(
-    client: httpx.AsyncClient, sign: Sign, analyst: Headers
+    client: httpx.AsyncClient, sign: Sign, analyst: Headers, database: Database
 ) -> None:
+    await run(database, "UPDATE petitions SET confirmation = 'none'")
     told = (await sign(person(1, region="Kampala"))).json()
     await sign(person(2, "FR"))
     await client.post(told["links"]["withdraw"], json={"receipt": told["receipt"]})

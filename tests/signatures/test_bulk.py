@@ -11,10 +11,11 @@ import pytest
 from app.kit.clock import now
 from app.kit.database.ids import uuid7
 from app.kit.database.session import Database
-from app.signatures.engine.insert import Outcome, Signing
+from app.signatures.engine.signings import Outcome, Signing
 from app.signatures.schemas import ImportedSigning
 from app.signatures.services import SigningServices
 from app.signatures.signing.prepare import prepare
+from tests.support.attempts import attempt_id, link_of, prove
 from tests.support.databases import run
 from tests.support.factories import insert_petition, person
 from tests.support.tallies import exact_counts
@@ -53,16 +54,34 @@ async def test_the_same_people_under_other_ids_are_duplicates(room: SigningServi
     assert await exact_counts(database) == {"end-the-ban": 4}
 
 
-async def test_whoever_has_withdrawn_is_not_brought_back(
-    room: SigningServices, client: httpx.AsyncClient, database: Database
+@pytest.mark.parametrize("by", ["the receipt of a confirmation", "a mailed link"])
+async def test_whoever_has_proven_that_they_withdraw_is_not_brought_back(
+    room: SigningServices, client: httpx.AsyncClient, database: Database, by: str
 ) -> None:
     petition_id = await insert_petition(database)
     signings = prepared(room, petition_id, [1])
     signed = (await client.post("/v1/petitions/end-the-ban/signatures", json=person(1))).json()
-    await client.post(signed["links"]["withdraw"], json={"receipt": signed["receipt"]})
+    receipt = link_of(petition_id, person(1), signed)
+    if by == "the receipt of a confirmation":
+        receipt = await prove(client, petition_id, person(1), signed)
+    await client.post(signed["links"]["withdraw"], json={"receipt": receipt})
     assert await room.engine.bulk.submit(signings) == [Outcome.WITHDRAWN]
     assert await room.engine.bulk.submit(signings) == [Outcome.WITHDRAWN]
     assert await exact_counts(database) == {"end-the-ban": 0}
+
+
+async def test_a_withdrawal_that_nobody_has_proven_keeps_nobody_from_being_brought(
+    room: SigningServices, client: httpx.AsyncClient, database: Database
+) -> None:
+    """A stranger signs as others and withdraws, to plant rows that keep partners from bringing them."""
+    petition_id = await insert_petition(database)
+    signings = prepared(room, petition_id, [1])
+    signed = (await client.post("/v1/petitions/end-the-ban/signatures", json=person(1))).json()
+    await client.post(signed["links"]["withdraw"], json={"receipt": signed["receipt"]})
+    assert await exact_counts(database) == {"end-the-ban": 0}
+    assert await room.engine.bulk.submit(signings) == [Outcome.COUNTED]
+    assert await room.engine.bulk.submit(signings) == [Outcome.COUNTED]
+    assert await exact_counts(database) == {"end-the-ban": 1}
 
 
 async def test_whoever_withdraws_after_they_were_brought_stays_withdrawn(
@@ -127,7 +146,7 @@ async def test_what_is_pending_stays_as_its_own_partner_brought_it_first(
     assert [row.id for row in await run(database, "SELECT id FROM signatures")] == [first[0].id]
 
 
-async def test_what_is_pending_gives_way_to_another_partner_and_to_whoever_signs_here(
+async def test_what_is_pending_stands_beside_what_another_partner_brings_and_who_signs_here(
     room: SigningServices, client: httpx.AsyncClient, database: Database
 ) -> None:
     petition_id = await insert_petition(database, confirmation="email")
@@ -135,17 +154,27 @@ async def test_what_is_pending_gives_way_to_another_partner_and_to_whoever_signs
     for signings in (first, second):
         assert await room.engine.bulk.submit(signings) == [Outcome.PENDING]
     signed = (await client.post("/v1/petitions/end-the-ban/signatures", json=person(1))).json()
-    ((id_, partner_id, brought_by, brought_ids),) = await run(
-        database, "SELECT id, partner_id, brought_by, brought_ids FROM signatures"
-    )
-    assert (str(id_), partner_id) == (signed["id"], None)
-    assert (brought_by, brought_ids) == ([PARTNER, ANOTHER], [first[0].id, second[0].id])
-    # Of each partner the last is kept.
-    third = prepared(room, petition_id, [1])
-    await room.engine.bulk.submit(third)
-    await room.engine.bulk.submit(prepared(room, petition_id, [1], ANOTHER))
-    ((brought_by, brought_ids),) = await run(database, "SELECT brought_by, brought_ids FROM signatures")
-    assert (brought_by, brought_ids) == ([ANOTHER, PARTNER], [second[0].id, third[0].id])
+    standing = "SELECT id, partner_id, state FROM signatures"
+    waiting = "SELECT id, partner_id, state, due_mail FROM signature_attempts ORDER BY id"
+
+    async def stand() -> None:
+        assert await run(database, standing) == [(first[0].id, PARTNER, "pending")]
+        assert await run(database, waiting) == [
+            (second[0].id, ANOTHER, "pending", "confirm_signature"),
+            (attempt_id(petition_id, signed), None, "pending", "confirm_signature"),
+        ]
+
+    await stand()
+    # Of each partner the first is kept, and it is told the same however often it brings it.
+    for partner in (PARTNER, ANOTHER):
+        assert await room.engine.bulk.submit(prepared(room, petition_id, [1], partner)) == [Outcome.DUPLICATE]
+    for signings in (first, second):
+        assert await room.engine.bulk.submit(signings) == [Outcome.PENDING]
+    await stand()
+    # The link of one of them proves that one, and no other.
+    await prove(client, petition_id, person(1), second[0].id)
+    assert await run(database, standing) == [(second[0].id, ANOTHER, "confirmed")]
+    assert await exact_counts(database) == {"end-the-ban": 1}
 
 
 async def test_many_who_bring_one_each_share_transactions_and_each_is_answered(

@@ -23,6 +23,7 @@ from app.signatures.importing import Import, Line, Summary, UnreadableFileError,
 from app.signatures.schemas import ImportedSigning
 from app.signatures.service import PetitionNotOpen
 from app.signatures.signing.sealing import Personal, unseal
+from tests.support.attempts import prove
 from tests.support.databases import run
 from tests.support.factories import insert_petition, person
 from tests.support.settings import FINGERPRINT
@@ -239,22 +240,49 @@ async def test_lines_from_countries_that_may_not_sign_are_refused(bring: Bring, 
     assert await exact_counts(database) == {"elsewhere": 1, "end-the-ban": 0}
 
 
-async def test_whoever_has_withdrawn_stays_withdrawn(
-    bring: Bring, sign: Sign, client: httpx.AsyncClient, database: Database
+async def test_whoever_has_proven_that_they_withdraw_stays_withdrawn(
+    bring: Bring, sign: Sign, client: httpx.AsyncClient, petition_id: UUID, database: Database
 ) -> None:
     await bring(csv_of(*CROWD))
     told = (await sign(person(7))).json()
-    await client.post(told["links"]["withdraw"], json={"receipt": told["receipt"]})
+    receipt = await prove(client, petition_id, person(7), told)
+    await client.post(told["links"]["withdraw"], json={"receipt": receipt})
     assert await bring(csv_of(*CROWD, person(7))) == (6, 0, 6, 0, {})
     assert await exact_counts(database) == {"end-the-ban": 5}
-    assert (await sign(person(7))).status_code == 201
+    again = await sign(person(7))
+    assert again.status_code == 201
+    assert await exact_counts(database) == {"end-the-ban": 5}, "only a proof counts from then on"
+    await prove(client, petition_id, person(7), again.json())
     assert await exact_counts(database) == {"end-the-ban": 6}
+
+
+async def test_a_withdrawal_that_nobody_has_proven_keeps_nobody_out_of_an_import(
+    bring: Bring, sign: Sign, client: httpx.AsyncClient, database: Database
+) -> None:
+    told = (await sign(person(1))).json()
+    await client.post(told["links"]["withdraw"], json={"receipt": told["receipt"]})
+    assert await bring(csv_of(*CROWD)) == (5, 5, 0, 0, {})
+    assert await exact_counts(database) == {"end-the-ban": 5}
 
 
 async def test_whoever_signed_and_stands_in_the_file_is_one(bring: Bring, sign: Sign, database: Database) -> None:
     await sign(person(1, email="Person.1@EXAMPLE.org"))
     assert (await bring(csv_of(*CROWD)))[:3] == (5, 4, 1)
     assert await exact_counts(database) == {"end-the-ban": 5}
+
+
+async def test_an_import_that_is_broken_off_is_entered_in_the_audit_log(
+    settings: Settings, database: Database, petition_id: UUID, tmp_path: Path
+) -> None:
+    file = tmp_path / "signatures.csv"
+    file.write_text(csv_of(*CROWD))
+    # What is left of the refused lines cannot be written any more.
+    with pytest.raises(CommandError):
+        await _import(settings, file, "end-the-ban", Path("/dev/full"))
+    counted = (await exact_counts(database))["end-the-ban"]
+    assert counted > 0
+    entries = await run(database, "SELECT verb, role, object_id, row_count FROM audit_entries")
+    assert [tuple(entry) for entry in entries] == [("signatures.import", "operator", str(petition_id), counted)]
 
 
 async def test_an_import_that_was_cut_short_is_run_again(

@@ -16,10 +16,14 @@ from app.organizations import queries as organizations
 from app.people.consents.service import Entry, enter
 from app.settings import Settings
 from app.signatures.background import consents, runner
-from app.signatures.engine import chunks, transitions
+from app.signatures.background.withdrawal_messages import WithdrawalMessages
+from app.signatures.engine import chunks
+from app.signatures.engine.signings import Origin
 from app.signatures.engine.transitions import Withdrawal
+from app.signatures.engine.withdraw import withdraw
 from app.signatures.moderation.retention import RetentionMonitor
 from tests.support.application import services_for
+from tests.support.attempts import prove, signer_of
 from tests.support.databases import run
 from tests.support.factories import insert_petition, person
 from tests.support.invalidations import (
@@ -77,7 +81,9 @@ async def test_once_the_day_has_come_only_those_with_a_consent_are_kept(
     pending = [prepared_signing(petition_id, person(n), on_hold=True) for n in range(20, 24)]
     await sign_all(database, [*people, *pending])
     async with claimed_lane(database) as lane:
-        await transitions.withdraw(lane, [Withdrawal(*one[:3]) for one in people[18:]])
+        await withdraw(lane, [Withdrawal(*one[:3]) for one in people[18:]])
+    async with database.transaction() as session:
+        await WithdrawalMessages(RING)(session)
     consenting = [one.signer for one in (*people[:3], pending[0])]
     await consent(database, [*consenting, people[5].signer])
     await consent(database, [people[5].signer], given=False)
@@ -116,18 +122,39 @@ async def test_nothing_is_destroyed_before_the_day_or_while_people_sign(
     assert bool(await kept(database)) is not destroys
 
 
-async def test_consents_given_with_a_signature_are_entered_first(
+async def test_consents_that_staff_vouch_for_are_entered_first(
     database: Database, petition_id: UUID, client: httpx.AsyncClient
 ) -> None:
     yes, no = ([{"organization": "movement", "given": given}] for given in (True, False))
     people = [prepared_signing(petition_id, person(n, consents=yes if n < 3 else no)) for n in range(6)]
-    await sign_all(database, [*people, prepared_signing(petition_id, person(100))])
+    await sign_all(database, [*people, prepared_signing(petition_id, person(100))], Origin.IMPORT)
     await turn(database, 0)
     assert await apply_all(database, petition_id) == []
     async with database.transaction() as session:
         assert len(await consents.ConsentRecorder(RING)(session)) == 6
     assert (await apply_all(database, petition_id))[-1] == 7
     assert await kept(database) == {one.signer for one in people[:3]}
+
+
+async def test_proven_consents_are_entered_first_and_unproven_ones_keep_nothing(
+    database: Database, petition_id: UUID, client: httpx.AsyncClient
+) -> None:
+    given = [{"organization": "movement", "given": True}]
+    bodies = [person(n, consents=given) for n in range(4)]
+    answers = [await client.post(f"{AT}/signatures", json=body) for body in bodies]
+    # Somebody else signs as these two with a consent that they never prove.
+    for body in bodies[1:3]:
+        await client.post(f"{AT}/signatures", json=body)
+    for body, answer in zip(bodies[:2], answers[:2], strict=True):
+        await prove(client, petition_id, body, answer.json(), accepting=[0])
+    await turn(database, 0)
+    assert await apply_all(database, petition_id) == []
+    async with database.transaction() as session:
+        assert len(await consents.ConsentRecorder(RING)(session)) == 2
+    assert (await apply_all(database, petition_id))[-1] == 4
+    assert await kept(database) == {signer_of(body) for body in bodies[:2]}
+    waiting = await run(database, "SELECT signer FROM signature_attempts")
+    assert [row[0] for row in waiting] == [signer_of(bodies[1])], "of whoever consents, what waits is kept too"
 
 
 async def watched(database: Database, monitor: RetentionMonitor) -> list[Any]:
@@ -144,7 +171,7 @@ async def test_a_petition_that_waits_for_consents_no_key_opens_is_told_once_an_h
     others = [await insert_petition(database, "another"), await insert_petition(database, "running")]
     given = [{"organization": "movement", "given": True}]
     lost = [prepared_signing(id_, person(n, consents=given)) for n in range(3) for id_ in (petition_id, *others)]
-    await sign_all(database, [*lost, prepared_signing(petition_id, person(100))])
+    await sign_all(database, [*lost, prepared_signing(petition_id, person(100))], Origin.IMPORT)
     await run(database, "UPDATE signatures SET sealed = 'broken' WHERE consents_due")
     monitor = RetentionMonitor()
     assert await watched(database, RetentionMonitor()) == []
@@ -174,7 +201,9 @@ async def test_a_petition_that_waits_for_consents_no_key_opens_is_told_once_an_h
 
 async def test_the_worker_is_who_tells_it(database: Database, petition_id: UUID, settings: Settings) -> None:
     await sign_all(
-        database, [prepared_signing(petition_id, person(1, consents=[{"organization": "movement", "given": True}]))]
+        database,
+        [prepared_signing(petition_id, person(1, consents=[{"organization": "movement", "given": True}]))],
+        Origin.IMPORT,
     )
     await run(database, "UPDATE signatures SET sealed = 'broken'")
     await turn(database, 0)
@@ -193,21 +222,21 @@ async def test_an_invalidated_signature_is_destroyed_too_and_can_still_be_restor
     client: httpx.AsyncClient, database: Database, petition_id: UUID, campaigner: Headers
 ) -> None:
     given = [{"organization": "movement", "given": True}]
-    people = [prepared_signing(petition_id, person(n, ("UG", "FR")[n % 2], consents=given)) for n in range(8)]
-    await sign_all(database, people)
+    people = [prepared_signing(petition_id, person(n, ("UG", "FR")[n % 2], consents=given)) for n in range(10)]
+    await sign_all(database, people, Origin.IMPORT)
     view = await draft_invalidation(client, campaigner, countries=["UG"])
     await change_state(client, campaigner, view, "apply")
     await apply_all(database, petition_id)
     await run(database, "UPDATE signatures SET consents_due = NULL WHERE state = 'confirmed'")
     await turn(database, 0)
-    assert set(await apply_all(database, petition_id)) == {4}
+    assert set(await apply_all(database, petition_id)) == {5}
     assert await kept(database) == set()
     assert Counter(row[0] for row in await run(database, "SELECT state FROM signatures")) == {
-        "confirmed": 4,
-        "invalidated": 4,
+        "confirmed": 5,
+        "invalidated": 5,
     }
     await change_state(client, campaigner, view, "undo")
-    assert (await apply_all(database, petition_id))[-1] == 8
+    assert (await apply_all(database, petition_id))[-1] == 10
 
 
 async def test_who_sets_the_day_and_who_answers_for_personal_data_see_what_would_go(

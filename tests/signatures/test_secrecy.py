@@ -80,7 +80,8 @@ async def test_what_is_sealed_opens_with_the_ring_alone_and_only_in_its_place(
         assert getattr(mine, name) == value
     assert mine.locale == "sw"
     assert [consent.model_dump() for consent in consents_of(mine)] == [CONSENT]
-    assert set(texts_of(mine)) == {*list(SECRETS)[:4], "locale", "comment", "referral", "consents", "reference"}
+    more = {"locale", "comment", "referral", "consents", "reference", "unlisted_region", "unlisted_source"}
+    assert set(texts_of(mine)) == {*list(SECRETS)[:4], *more}
     (petition_id, one, sealed), (_, other, _) = rows
     rings = (ring, KeyRing.parse("another-secret-that-is-only-for-tests"))
     for opening, signer, value in ((rings[1], one, sealed), (ring, other, sealed), (ring, one, sealed[:-1] + b"x")):

@@ -33,7 +33,7 @@ async def test_the_answer_says_what_the_contract_says(sign: Sign, petition_id: U
     assert answer.headers["content-type"] == "application/json"
     assert set(told) == {"id", "status", "receipt", "links"}
     assert told["status"] == "confirmed"
-    assert UUID(told["id"]).version == 7
+    assert UUID(told["id"]).version == 8
     assert told["links"] == {
         "petition": PETITION,
         "count": f"{PETITION}/count",
@@ -192,7 +192,7 @@ async def test_what_a_signature_is_tallied_by(sign: Sign, database: Database) ->
             ("country", "UG", 1),
             ("region", "UG/Kampala", 1),
             ("region", "", 2),
-            ("source", "news-letter", 1),
+            ("source", "newsletter", 1),
             ("source", "", 2),
             ("group", str(group), 1),
             ("group", "", 2),

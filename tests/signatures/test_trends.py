@@ -10,10 +10,12 @@ import pytest
 
 from app.kit.clock import now
 from app.kit.database.session import Database
+from app.signatures.engine.confirm import confirm
+from app.signatures.engine.transitions import Confirmation
 from app.signatures.moderation.trends import BrinMaintenance
 from tests.support.databases import run
 from tests.support.factories import insert_petition, person
-from tests.support.invalidations import AT, prepared_signing, sign_all
+from tests.support.invalidations import AT, claimed_lane, prepared_signing, sign_all
 from tests.support.types import Headers
 
 FARM = bytes.fromhex("0011223344556677")
@@ -23,12 +25,22 @@ BRIN_RANGES = (
 )
 
 
-def at(domain: str, count: int, petition_id: UUID, *, ago: timedelta = timedelta(0), **signals: Any) -> list[Any]:
+LAST_MINUTE = timedelta(minutes=1)
+
+
+def at(domain: str, count: int, petition_id: UUID, *, ago: timedelta = LAST_MINUTE, **signals: Any) -> list[Any]:
     """So many people of one domain who signed so long ago."""
     bodies = [
         person(n, email=f"{n}@{domain}", source="letter", signed_at=(now() - ago).isoformat()) for n in range(count)
     ]
     return [prepared_signing(petition_id, body, **signals) for body in bodies]
+
+
+async def prove(database: Database, signings: list[Any]) -> None:
+    """They press the button in the mail."""
+    async with claimed_lane(database) as lane:
+        await confirm(lane, [Confirmation(*one[:3]) for one in signings])
+    await run(database, "UPDATE signatures SET proven = true WHERE state = 'confirmed'")
 
 
 async def trends(client: httpx.AsyncClient, headers: Headers, minutes: int | None = None) -> Any:
@@ -37,22 +49,27 @@ async def trends(client: httpx.AsyncClient, headers: Headers, minutes: int | Non
     return answer.json()
 
 
+@pytest.fixture
+async def by_mail(database: Database) -> UUID:
+    """`end-the-ban`, whose signatures are proven."""
+    return await insert_petition(database, confirmation="email")
+
+
 async def test_staff_see_which_addresses_domains_and_sources_the_last_signatures_share(
-    client: httpx.AsyncClient, database: Database, petition_id: UUID, analyst: Headers
+    client: httpx.AsyncClient, database: Database, by_mail: UUID, analyst: Headers
 ) -> None:
-    await sign_all(
-        database,
-        [
-            *at("farm.example", 7, petition_id, address_digest=FARM),
-            *at("mailinator.com", 5, petition_id, on_hold=True),
-            *at("amina-okello.example", 4, petition_id, address_digest=b"homehome"),
-            *at("long.ago.example", 9, petition_id, ago=timedelta(minutes=20)),
-        ],
-    )
+    people = [
+        *at("farm.example", 7, by_mail, address_digest=FARM),
+        *at("mailinator.com", 5, by_mail),
+        *at("amina-okello.example", 4, by_mail, address_digest=b"homehome"),
+        *at("long.ago.example", 9, by_mail, ago=timedelta(minutes=20)),
+    ]
+    await sign_all(database, people)
+    await prove(database, people)
     await sign_all(database, at("farm.example", 9, await insert_petition(database, "another")))
     told = await trends(client, analyst)
-    assert (told["minutes"], told["signature_count"]) == (15, 16)
-    assert (told["held_count"], told["disposable_count"]) == (5, 5)
+    assert (told["minutes"], told["basis"], told["signature_count"], told["unproven_count"]) == (15, "proven", 16, 0)
+    assert (told["held_count"], told["disposable_count"]) == (0, 0)
     assert told["by_address_digest"] == [
         {"key": FARM.hex(), "signature_count": 7},
         {"key": None, "signature_count": 9},
@@ -69,11 +86,51 @@ async def test_staff_see_which_addresses_domains_and_sources_the_last_signatures
     assert (longer["signature_count"], longer["by_mail_domain"][0]["key"]) == (25, "long.ago.example")
 
 
-async def test_the_twenty_largest_are_shown_and_the_rest_is_one(
+@pytest.mark.parametrize("confirmation", ["email", "none"])
+async def test_four_false_signatures_do_not_lift_a_persons_domain_over_the_border(
+    client: httpx.AsyncClient, database: Database, analyst: Headers, confirmation: str
+) -> None:
+    """The issue's example: with four of theirs beside it, one person's domain was shown."""
+    petition_id = await insert_petition(database, confirmation=confirmation)
+    others = at("example.org", 30, petition_id)
+    amina, *false = at("amina-okello.example", 5, petition_id)
+    await sign_all(database, [*others, amina, *false])
+    if confirmation == "email":
+        await prove(database, [*others, amina])
+    told = await trends(client, analyst)
+    assert "amina" not in str(told)
+    assert told["basis"] == {"email": "proven", "none": "unproven"}[confirmation]
+    assert told["unproven_count"] == {"email": 0, "none": None}[confirmation]
+
+
+async def test_where_none_is_proven_an_attack_is_seen_in_tens(
     client: httpx.AsyncClient, database: Database, petition_id: UUID, analyst: Headers
 ) -> None:
-    people = [one for n in range(22) for one in at(f"domain-{n}.example", 5 + (n > 1), petition_id)]
+    await sign_all(database, [*at("farm.example", 77, petition_id), *at("example.org", 12, petition_id)])
+    told = await trends(client, analyst)
+    assert told["by_mail_domain"] == [
+        {"key": "farm.example", "signature_count": 70},
+        {"key": None, "signature_count": 19},
+    ]
+
+
+async def test_the_minute_that_runs_is_not_told(
+    client: httpx.AsyncClient, database: Database, petition_id: UUID, analyst: Headers
+) -> None:
+    moment = now()
+    await sign_all(database, at("farm.example", 9, petition_id, ago=timedelta(0)))
+    told = await trends(client, analyst)
+    assert told["as_of"].endswith(":00Z")
+    if told["as_of"] <= moment.strftime("%Y-%m-%dT%H:%M:%SZ"):
+        assert told["signature_count"] == 0
+
+
+async def test_the_twenty_largest_are_shown_and_the_rest_is_one(
+    client: httpx.AsyncClient, database: Database, by_mail: UUID, analyst: Headers
+) -> None:
+    people = [one for n in range(22) for one in at(f"domain-{n}.example", 5 + (n > 1), by_mail)]
     await sign_all(database, people)
+    await prove(database, people)
     rows = (await trends(client, analyst))["by_mail_domain"]
     assert (len(rows), rows[-1]["key"], rows[-1]["signature_count"]) == (21, None, 10)
     assert sum(row["signature_count"] for row in rows) == len(people)

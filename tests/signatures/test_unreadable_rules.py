@@ -86,7 +86,7 @@ async def test_a_rule_that_cannot_be_opened_is_passed_over_and_holds_up_nothing_
 async def test_a_worker_told_of_a_rule_it_cannot_open_looks_again_when_its_time_is_over(
     client: httpx.AsyncClient, database: Database, petition_id: UUID, campaigner: Headers
 ) -> None:
-    await sign_all(database, crowd(petition_id, 9))
+    await sign_all(database, crowd(petition_id, 18))
     view = await draft_invalidation(client, campaigner, countries=["UG"])
     await change_state(client, campaigner, view, "apply")
     sealed = await spoil(database, view)
@@ -111,7 +111,7 @@ async def test_a_worker_told_of_a_rule_it_cannot_open_looks_again_when_its_time_
 async def test_a_worker_tells_of_a_rule_it_cannot_open_once_and_goes_on_looking(
     client: httpx.AsyncClient, database: Database, petition_id: UUID, campaigner: Headers, settings: Settings
 ) -> None:
-    await sign_all(database, crowd(petition_id, 9))
+    await sign_all(database, crowd(petition_id, 18))
     broken, other = [await draft_invalidation(client, campaigner, countries=[country]) for country in ("UG", "FR")]
     await change_state(client, campaigner, broken, "apply")
     await spoil(database, broken)
@@ -137,7 +137,7 @@ async def test_a_worker_tells_of_a_rule_it_cannot_open_once_and_goes_on_looking(
 async def test_a_rule_that_cannot_be_opened_is_shown_as_none_and_not_applied(
     client: httpx.AsyncClient, database: Database, petition_id: UUID, campaigner: Headers
 ) -> None:
-    await sign_all(database, crowd(petition_id, 9))
+    await sign_all(database, crowd(petition_id, 18))
     whole, broken, applied = [await draft_invalidation(client, campaigner, countries=["UG"]) for _ in range(3)]
     await change_state(client, campaigner, applied, "apply")
     await apply_all(database, petition_id)
@@ -155,4 +155,4 @@ async def test_a_rule_that_cannot_be_opened_is_shown_as_none_and_not_applied(
     assert (refused.status_code, refused.json()["type"]) == (409, "urn:multitude:problem:rule-unreadable")
     assert (await change_state(client, campaigner, applied, "undo"))["rule"] is None
     await apply_all(database, petition_id)
-    assert await exact_counts(database) == {"end-the-ban": 9}
+    assert await exact_counts(database) == {"end-the-ban": 18}

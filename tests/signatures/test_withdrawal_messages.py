@@ -14,12 +14,14 @@ from app.people.pseudonyms import person_id
 from app.settings import Settings
 from app.signatures.background.consents import ConsentRecorder
 from app.signatures.background.withdrawal_messages import WithdrawalMessages
-from app.signatures.engine.insert import Outcome
+from app.signatures.engine.signings import Outcome
+from app.signatures.engine.transitions import Withdrawal
 from app.signatures.me.service import SignatureStore
 from app.signatures.schemas import ImportedSigning
 from app.signatures.services import SigningServices
 from app.signatures.signing.prepare import prepare
-from app.signatures.signing.sealing import write_link, write_receipt
+from app.signatures.signing.sealing import write_receipt
+from tests.support.attempts import attempt_id, prove, signer_of, told_id
 from tests.support.databases import run
 from tests.support.factories import insert_petition, person
 from tests.support.tallies import exact_counts
@@ -85,6 +87,21 @@ def erase(served: object, database: Database, settings: Settings) -> Callable[[]
     return erased
 
 
+Proven = Callable[..., Awaitable[Json]]
+
+
+@pytest.fixture
+def proven(client: httpx.AsyncClient, sign: Post, petition_id: UUID) -> Proven:
+    """Sign with this body and prove it, with all of its consents: its id, and the proven receipt."""
+
+    async def sign_and_prove(body: Json) -> Json:
+        id_ = attempt_id(petition_id, (await sign(body)).json())
+        accepting = range(len(body.get("consents", [])))
+        return {"id": id_, "receipt": await prove(client, petition_id, body, id_, accepting=accepting)}
+
+    return sign_and_prove
+
+
 def receipt_of(settings: Settings, petition_id: UUID, id_: UUID) -> str:
     signer = settings.key_ring.digest(canonical(person(1)["email"]))
     return write_receipt(settings.key_ring, petition_id, signer, id_)
@@ -101,11 +118,11 @@ def consenting(number: int, **said: bool) -> Json:
 
 
 async def test_who_was_consented_to_is_told_and_nobody_else(
-    sign: Post, withdraw: Post, petition_id: UUID, database: Database, settings: Settings,
+    proven: Proven, withdraw: Post, petition_id: UUID, database: Database, settings: Settings,
     partners: dict[str, UUID], told: Callable[[], Awaitable[Said]],
 ) -> None:  # fmt: skip
-    signed = (await sign(consenting(1, sisters=True, others=False))).json()
-    await sign(consenting(2, others=True))
+    signed = await proven(consenting(1, sisters=True, others=False))
+    await proven(consenting(2, others=True))
     await enter_consents(database, settings)
     assert await told() == []
     await withdraw(signed["receipt"])
@@ -113,7 +130,7 @@ async def test_who_was_consented_to_is_told_and_nobody_else(
     sisters = partners["sisters"]
     content = {
         "petition_id": str(petition_id),
-        "signature_id": signed["id"],
+        "signature_id": told_id(sisters, signed["id"]),
         "person_id": person_id(settings.key_ring, sisters, signer),
         "brought": False,
     }
@@ -122,102 +139,139 @@ async def test_who_was_consented_to_is_told_and_nobody_else(
 
 
 async def test_withdrawing_itself_writes_no_message(
-    sign: Post, withdraw: Post, database: Database, settings: Settings, partners: dict[str, UUID]
+    proven: Proven, withdraw: Post, database: Database, settings: Settings, partners: dict[str, UUID]
 ) -> None:
-    receipt = (await sign(consenting(1, sisters=True))).json()["receipt"]
+    receipt = (await proven(consenting(1, sisters=True)))["receipt"]
     await enter_consents(database, settings)
+    assert len(await run(database, "SELECT 1 FROM consents")) == 1
     before = await run(database, "SELECT number FROM outbox_messages")
     await withdraw(receipt)
     assert await run(database, "SELECT number FROM outbox_messages") == before
 
 
+@pytest.mark.parametrize("is_proven", [True, False])
 async def test_a_consent_that_was_never_entered_lets_nobody_know(
-    sign: Post, withdraw: Post, database: Database, settings: Settings, partners: dict[str, UUID],
-    told: Callable[[], Awaitable[Said]],
+    sign: Post, proven: Proven, withdraw: Post, database: Database, settings: Settings, partners: dict[str, UUID],
+    told: Callable[[], Awaitable[Said]], is_proven: bool,
 ) -> None:  # fmt: skip
-    receipt = (await sign(consenting(1, sisters=True))).json()["receipt"]
+    body = consenting(1, sisters=True)
+    receipt = (await proven(body) if is_proven else (await sign(body)).json())["receipt"]
     await withdraw(receipt)
     await enter_consents(database, settings)
     assert await told() == []
 
 
 async def test_a_consent_given_with_another_petition_lets_nobody_know_of_this_one(
-    client: httpx.AsyncClient, sign: Post, withdraw: Post, database: Database, settings: Settings,
+    client: httpx.AsyncClient, sign: Post, proven: Proven, withdraw: Post, database: Database, settings: Settings,
     partners: dict[str, UUID], told: Callable[[], Awaitable[Said]],
 ) -> None:  # fmt: skip
-    await insert_petition(database, "another")
-    await client.post("/v1/petitions/another/signatures", json=consenting(1, sisters=True))
-    receipt = (await sign(person(1))).json()["receipt"]
+    another, body = await insert_petition(database, "another"), consenting(1, sisters=True)
+    signed = (await sign(body, "/v1/petitions/another")).json()
+    await prove(client, another, body, signed, accepting=[0])
+    receipt = (await proven(person(1)))["receipt"]
     await enter_consents(database, settings)
+    assert len(await run(database, "SELECT 1 FROM consents")) == 1
     await withdraw(receipt)
     assert await told() == []
 
 
-async def test_a_receipt_that_opens_nothing_is_told_to_nobody(
-    sign: Post, withdraw: Post, database: Database, settings: Settings, partners: dict[str, UUID],
+async def test_another_attempt_that_is_withdrawn_is_told_to_nobody(
+    sign: Post, proven: Proven, withdraw: Post, database: Database, settings: Settings, partners: dict[str, UUID],
     told: Callable[[], Awaitable[Said]],
 ) -> None:  # fmt: skip
-    await sign(consenting(1, sisters=True))
+    await proven(consenting(1, sisters=True))
     await enter_consents(database, settings)
-    second = (await sign(person(1))).json()["receipt"]
-    await withdraw(second)
-    assert await told() == []
+    for body in (person(1), consenting(1, others=True)):
+        await withdraw((await sign(body)).json()["receipt"])
+        await enter_consents(database, settings)
+        assert await told() == []
     assert await exact_counts(database) == {"end-the-ban": 1}
 
 
 async def test_who_brought_it_is_told_also_without_a_consent(
-    sign: Post, withdraw: Post, database: Database, partners: dict[str, UUID], told: Callable[[], Awaitable[Said]]
+    sign: Post,
+    withdraw: Post,
+    petition_id: UUID,
+    database: Database,
+    partners: dict[str, UUID],
+    told: Callable[[], Awaitable[Said]],
 ) -> None:
     signed = (await sign(person(1))).json()
     await run(database, "UPDATE signatures SET partner_id = :id", id=partners["bringers"])
     await withdraw(signed["receipt"])
     ((organization_id, content),) = await told()
     assert organization_id == partners["bringers"]
-    assert (content["signature_id"], content["brought"]) == (signed["id"], True)
+    assert (content["signature_id"], content["brought"]) == (
+        told_id(partners["bringers"], attempt_id(petition_id, signed)),
+        True,
+    )
 
 
 async def test_what_is_signed_anew_before_it_was_told_still_is_told_of_the_attempt_that_was_withdrawn(
-    sign: Post, withdraw: Post, database: Database, settings: Settings, partners: dict[str, UUID],
+    sign: Post, proven: Proven, withdraw: Post, database: Database, settings: Settings, partners: dict[str, UUID],
     told: Callable[[], Awaitable[Said]],
 ) -> None:  # fmt: skip
-    first = (await sign(consenting(1, sisters=True))).json()
+    first = await proven(consenting(1, sisters=True))
     await enter_consents(database, settings)
     await withdraw(first["receipt"])
     second = (await sign(consenting(1, sisters=True))).json()
     await withdraw(second["receipt"])
-    third = (await sign(person(1))).json()
-    assert [content["signature_id"] for _, content in await told()] == [first["id"]]
+    third = await proven(consenting(1, sisters=True))
+    assert [content["signature_id"] for _, content in await told()] == [told_id(partners["sisters"], first["id"])]
     assert await exact_counts(database) == {"end-the-ban": 1}
+    await enter_consents(database, settings)
     await withdraw(third["receipt"])
-    fourth = (await sign(person(1))).json()
-    await withdraw(fourth["receipt"])
-    assert [content["signature_id"] for _, content in await told()] == [third["id"], fourth["id"]]
+    assert [content["signature_id"] for _, content in await told()] == [told_id(partners["sisters"], third["id"])]
+    assert await exact_counts(database) == {"end-the-ban": 0}
+
+
+async def test_what_came_without_a_consent_is_told_to_nobody_who_had_one_before(
+    proven: Proven, sign: Post, withdraw: Post, database: Database, settings: Settings, partners: dict[str, UUID],
+    told: Callable[[], Awaitable[Said]],
+) -> None:  # fmt: skip
+    """Somebody signs as another with a consent to themselves and withdraws: they learn of no later signature."""
+    mine = (await sign(consenting(1, sisters=True))).json()
+    await enter_consents(database, settings)
+    await withdraw(mine["receipt"])
+    consented = await proven(consenting(1, others=True))
+    await enter_consents(database, settings)
+    later = await proven(person(1))
+    assert await told() == []
+    await withdraw(later["receipt"])
+    # All that the person had is withdrawn; who had a consent is told of the attempt that brought it.
+    assert [(organization_id, content["signature_id"]) for organization_id, content in await told()] == [
+        (partners["others"], told_id(partners["others"], consented["id"]))
+    ]
+    await withdraw((await proven(person(1)))["receipt"])
+    assert await told() == []
 
 
 @pytest.mark.parametrize("choice", ["keep", "withdraw"])
 async def test_nothing_is_noted_any_more_of_whoever_is_erased(
-    served: object, sign: Post, withdraw: Post, database: Database, partners: dict[str, UUID], settings: Settings,
-    told: Callable[[], Awaitable[Said]], choice: str,
+    served: object, sign: Post, proven: Proven, withdraw: Post, database: Database, partners: dict[str, UUID],
+    settings: Settings, told: Callable[[], Awaitable[Said]], choice: str,
 ) -> None:  # fmt: skip
-    signed = (await sign(consenting(1, sisters=True))).json()
+    signed = await proven(consenting(1, sisters=True))
     await enter_consents(database, settings)
+    await sign(consenting(1, others=True))
     await withdraw(signed["receipt"])
     await sign(person(1))
+    noted = "SELECT id FROM signatures WHERE withdrawn_id IS NOT NULL"
+    assert len(await run(database, noted)) == 1
     await SignatureStore(served.api.state.services).erase(  # type: ignore[attr-defined]
         settings.key_ring.digest(canonical(person(1)["email"])), choice
     )  # type: ignore[arg-type]
-    assert await run(database, "SELECT 1 FROM signatures WHERE withdrawn_id IS NOT NULL") == []
+    assert await run(database, noted) == []
+    assert await run(database, "SELECT 1 FROM signature_attempts") == []
     assert await told() == []
 
 
 async def test_partners_that_brought_a_signature_are_told_of_the_erasure_with_its_id(
-    served: object, sign: Post, database: Database, partners: dict[str, UUID], settings: Settings
+    served: object, sign: Post, petition_id: UUID, database: Database, partners: dict[str, UUID], settings: Settings
 ) -> None:
-    signed = (await sign(person(1))).json()
+    id_ = attempt_id(petition_id, (await sign(person(1))).json())
     await sign(person(2))
-    await run(
-        database, "UPDATE signatures SET partner_id = :id WHERE id = :one", id=partners["bringers"], one=signed["id"]
-    )
+    await run(database, "UPDATE signatures SET partner_id = :id WHERE id = :one", id=partners["bringers"], one=id_)
     signer = settings.key_ring.digest(canonical(person(1)["email"]))
     for _ in range(2):
         await SignatureStore(served.api.state.services).erase(  # type: ignore[attr-defined]
@@ -227,7 +281,11 @@ async def test_partners_that_brought_a_signature_are_told_of_the_erasure_with_it
     named = person_id(settings.key_ring, partners["bringers"], signer)
     (row,) = rows
     assert row.organization_id == partners["bringers"]
-    assert row.content == {"person_id": named, "signature_ids": [signed["id"]], "at": row.content["at"]}
+    assert row.content == {
+        "person_id": named,
+        "signature_ids": [told_id(row.organization_id, id_)],
+        "at": row.content["at"],
+    }
 
 
 @pytest.mark.parametrize("swept", [False, True])
@@ -241,41 +299,45 @@ async def test_whoever_signs_anew_after_they_were_brought_is_not_forgotten_by_wh
     signed = (await sign(person(1))).json()
     said += await told()
     assert [(organization_id, content["signature_id"], content["brought"]) for organization_id, content in said] == [
-        (partners["bringers"], str(id_), True)
+        (partners["bringers"], told_id(partners["bringers"], id_), True)
     ]
     ((organization_id, content),) = await erase()
-    assert (organization_id, content["signature_ids"]) == (partners["bringers"], [str(id_)])
-    assert signed["id"] not in str(content)
+    assert (organization_id, content["signature_ids"]) == (partners["bringers"], [told_id(partners["bringers"], id_)])
+    assert told_id(organization_id, attempt_id(petition_id, signed)) not in str(content)
 
 
-async def test_whoever_signs_themself_while_what_was_brought_is_pending_lets_those_know_who_brought_it(
-    sign: Post, withdraw: Post, database: Database, partners: dict[str, UUID], bring: Bring,
-    told: Callable[[], Awaitable[Said]], erase: Callable[[], Awaitable[Said]],
+@pytest.mark.parametrize("way", ["receipt", "own page"])
+async def test_whoever_proves_that_they_withdraw_while_what_was_brought_waits_lets_those_know_who_brought_it(
+    served: object, sign: Post, proven: Proven, withdraw: Post, petition_id: UUID, database: Database,
+    partners: dict[str, UUID], bring: Bring, told: Callable[[], Awaitable[Said]],
+    erase: Callable[[], Awaitable[Said]], way: str,
 ) -> None:  # fmt: skip
     await run(database, "UPDATE petitions SET confirmation = 'email'")
-    ids = {partners[slug]: str(await bring(slug)) for slug in ("bringers", "sisters")}
-    signed = (await sign(person(1))).json()
-    assert await told() == []
-    await withdraw(signed["receipt"])
+    ids = {partners[slug]: told_id(partners[slug], await bring(slug)) for slug in ("bringers", "sisters")}
+    await withdraw((await sign(person(1))).json()["receipt"])
+    assert await told() == [], "an attempt of its own is nothing to those who brought others"
+    room: SigningServices = served.api.state.services.of(SigningServices)  # type: ignore[attr-defined]
+    if way == "receipt":
+        await withdraw((await proven(person(1)))["receipt"])
+    else:
+        await room.engine.submit(Withdrawal(petition_id, signer_of(person(1)), None, proven=True))
     assert {organization_id: content["signature_id"] for organization_id, content in await told()} == ids
     assert {organization_id: content["signature_ids"] for organization_id, content in await erase()} == {
         organization_id: [id_] for organization_id, id_ in ids.items()
     }
 
 
-async def test_what_is_confirmed_by_the_link_of_another_attempt_is_told_by_the_id_it_was_brought_by(
-    client: httpx.AsyncClient, sign: Post, withdraw: Post, petition_id: UUID, database: Database, settings: Settings,
-    partners: dict[str, UUID], bring: Bring, told: Callable[[], Awaitable[Said]],
+async def test_what_is_withdrawn_beside_the_attempt_that_was_proven_is_told_by_the_id_it_was_brought_by(
+    proven: Proven, withdraw: Post, database: Database, partners: dict[str, UUID], bring: Bring,
+    told: Callable[[], Awaitable[Said]],
 ) -> None:  # fmt: skip
     await run(database, "UPDATE petitions SET confirmation = 'email'")
-    signed = (await sign(person(1))).json()
     id_ = await bring()
-    signer = settings.key_ring.digest(canonical(person(1)["email"]))
-    link = write_link(settings.key_ring, petition_id, signer, UUID(signed["id"]), now())
-    assert (await client.post("/v1/confirmations", json={"token": link})).status_code == 200
+    signed = await proven(person(1))
+    assert await told() == []
     await withdraw(signed["receipt"])
     said = [(organization_id, content["signature_id"]) for organization_id, content in await told()]
-    assert (partners["bringers"], str(id_)) in said
+    assert (partners["bringers"], told_id(partners["bringers"], id_)) in said
     assert {organization_id for organization_id, _ in said} == {partners["bringers"]}
 
 

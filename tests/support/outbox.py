@@ -20,6 +20,7 @@ from app.people.fields.emails import canonical
 from app.signatures.background.withdrawal_messages import SIGNATURE_WITHDRAWN
 from tests.support.databases import run
 from tests.support.factories import person
+from tests.support.mailed_links import sign_and_prove
 from tests.support.partners import PETITION, SLUG
 from tests.support.settings import RING
 from tests.support.types import Json
@@ -130,13 +131,12 @@ async def pending_data(database: Database, endpoint_id: UUID, type_: str) -> lis
 async def sign_with_consent(
     client: httpx.AsyncClient, number: int, *, petition: str = PETITION, to: str | None = SLUG, **more: object
 ) -> Json:
-    """Somebody signs, consenting to an organization unless `more` says otherwise; the answer."""
+    """Somebody signs, consenting to an organization unless `more` says otherwise, and proves it; the answer.
+
+    Its receipt is the one of the confirmation.
+    """
     consents = [{"organization": to, "given": True}] if to else []
-    body = person(number, **{"consents": consents, **more})
-    answer = await client.post(f"/v1/petitions/{petition}/signatures", json=body)
-    assert answer.status_code == 201, answer.text
-    signed: Json = answer.json()
-    return signed
+    return await sign_and_prove(client, petition, person(number, **{"consents": consents, **more}))
 
 
 def signer_of(number: int) -> bytes:

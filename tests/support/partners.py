@@ -84,9 +84,9 @@ async def campaign_of(database: Database, petition_id: UUID) -> UUID:
 
 
 async def insert_further_petition(database: Database, campaign_id: UUID, slug: str, **more: Any) -> UUID:
-    """One more petition of a campaign, open unless said otherwise."""
+    """One more petition of a campaign, open and counting at once unless said otherwise."""
     async with database.transaction() as session:
-        given = {"state": "open", "signature_goal": 100, **more}
+        given = {"state": "open", "signature_goal": 100, "confirmation": "none", **more}
         petition = Petition(campaign_id=campaign_id, slug=slug, title="One more", ask="Do it.", **given)
         session.add(petition)
         await session.flush()

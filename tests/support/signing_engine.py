@@ -10,7 +10,7 @@ from app.kit.clock import now
 from app.kit.crypto.sealing import KeyRing
 from app.kit.database.session import Connection, Database, committing
 from app.signatures import service
-from app.signatures.engine.insert import Signing
+from app.signatures.engine.signings import Signing
 from app.signatures.schemas import SigningBody
 from app.signatures.services import SigningServices
 from app.signatures.signing.prepare import prepare

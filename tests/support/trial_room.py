@@ -76,9 +76,6 @@ class NoteStore:
     services: Services
     name: str = "notes"
 
-    async def knows(self, session: AsyncSession, signer: bytes) -> bool:
-        return await session.get(Note, signer) is not None
-
     async def export(self, session: AsyncSession, ring: KeyRing, signer: bytes) -> list[str]:
         sealed = await session.scalars(select(Note.sealed).where(Note.signer == signer))
         return [ring.open(value, signer).decode() for value in sealed]

@@ -10,6 +10,7 @@ import os
 import time
 from collections.abc import Callable, Sequence
 from datetime import date, datetime, timedelta
+from typing import NamedTuple
 
 from sqlalchemy import LargeBinary, delete, select
 from sqlalchemy.dialects.postgresql import insert
@@ -17,7 +18,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import Mapped, mapped_column
 
-from app.kit.abuse.client_addresses import Address
+from app.kit.abuse.client_addresses import CLIENT_BYTES, Address
 from app.kit.clock import now
 from app.kit.crypto.key_rotation import SealedColumn
 from app.kit.crypto.sealing import KeyRing, SealBrokenError
@@ -27,8 +28,9 @@ from app.kit.logs import failure_of, log
 DIGEST_BYTES = 8
 _SALT_BYTES = 32
 _SALT_DAYS = 2
-# A household or a rented server is given a /64 of IPv6 addresses (RFC 6177) and may choose the rest of its address.
-_NETWORK_BYTES = 8
+# The network of a client: an IPv4 /24, or the /48 that a site can be given (RFC 6177), which has 65,536 /64s to choose
+# from. In bytes, by the packed length of the address.
+_NETWORK_BYTES = {4: 3, 16: 6}
 # Seconds. A signature does not wait longer for the day's salt; after a failure the database is left alone for a while.
 _READ_TIMEOUT = 1.0
 _RETRY_PAUSE = 5.0
@@ -51,6 +53,17 @@ def _identity(salted_on: date) -> bytes:
 ADDRESS_SALTS = SealedColumn("address_salts", {"salted_on": "date"}, "sealed", _identity)
 
 
+class AddressDigests(NamedTuple):
+    """What stands for a client's address, 8 bytes each.
+
+    `client`: an IPv4 address, or the /64 of an IPv6 one. `network`: the /24, or the /48, that it is in; it is for
+    limits and is stored nowhere.
+    """
+
+    client: bytes
+    network: bytes
+
+
 class ClientIpDigester:
     """Digests addresses with the salt of the present day. One per process, so that the day's salt is read once."""
 
@@ -63,8 +76,8 @@ class ClientIpDigester:
         self._reading: asyncio.Task[None] | None = None
         self._retry_at = 0.0
 
-    async def digest(self, address: Address | None) -> bytes | None:
-        """8 bytes, the same all day (UTC) for the same IPv4 address or IPv6 /64.
+    async def digests(self, address: Address | None) -> AddressDigests | None:
+        """The digests of an address, the same all day (UTC).
 
         None for no address, and when the day's salt cannot be read: that keeps nobody from signing.
         """
@@ -73,8 +86,12 @@ class ClientIpDigester:
         today = self._clock().date()
         if self._day != today and not await self._load_salt(today):
             return None
-        network = address.packed[:_NETWORK_BYTES]
-        return hmac.digest(self._key, network, "sha256")[:DIGEST_BYTES]
+        packed = address.packed
+        # Of four lengths: so none of them can be equal to one of another kind.
+        return AddressDigests(self._digest(packed[:CLIENT_BYTES]), self._digest(packed[: _NETWORK_BYTES[len(packed)]]))
+
+    def _digest(self, prefix: bytes) -> bytes:
+        return hmac.digest(self._key, prefix, "sha256")[:DIGEST_BYTES]
 
     async def _load_salt(self, today: date) -> bool:
         """Read the salt of a new day; callers who arrive meanwhile share the one read. Whether it was found."""

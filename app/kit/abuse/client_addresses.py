@@ -6,6 +6,7 @@ from functools import lru_cache
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 from typing import TypeAlias
 
+from app.kit.logs import ThrottledWarning
 from app.kit.web.asgi import Scope
 
 Address: TypeAlias = IPv4Address | IPv6Address
@@ -16,6 +17,8 @@ _WITH_PORT = re.compile(r"(?:\[([0-9A-Fa-f:.]+)\]|([0-9.]+))(?::[0-9]{1,5})?")
 # The longest form: an IPv6 address with an IPv4 tail, in brackets, with a port and the name of an interface.
 _LONGEST = 80
 _CACHED = 8192
+# A household or a rented server is given a /64 of IPv6 addresses (RFC 6177) and may choose the rest of its address.
+CLIENT_BYTES = 8
 
 
 class TrustedProxies:
@@ -23,6 +26,9 @@ class TrustedProxies:
 
     def __init__(self, networks: Iterable[str] = ()) -> None:
         self._networks = tuple(ip_network(network) for network in networks)
+        self._untrusted = ThrottledWarning(
+            "X-Forwarded-For from a peer that is not trusted: set MULTITUDE_TRUSTED_PROXIES"
+        )
         # The same proxies, and often the same people, come again and again.
         self.read = lru_cache(maxsize=_CACHED)(self._read)
 
@@ -30,6 +36,40 @@ class TrustedProxies:
         """The address in this text, and whether it is a trusted proxy's."""
         address = parse_address(text)
         return address, address is not None and any(address in network for network in self._networks)
+
+    def warn_of_header(self, peer: Address | None, headers: Iterable[tuple[bytes, bytes]]) -> None:
+        """Tell the operator that a proxy's header came from somebody who is not trusted, and was ignored.
+
+        Most often the proxy's network is missing in the settings, and all its clients share one limit.
+        """
+        for name, _ in headers:
+            if name == _FORWARDED_FOR:
+                self._untrusted.add(_kind_of(peer))
+                return
+
+
+def _kind_of(peer: Address | None) -> str:
+    """What can be said of an address without naming it."""
+    if peer is None:
+        return "no address"
+    return "this machine" if peer.is_loopback else "private network" if peer.is_private else "public network"
+
+
+class CountedClients:
+    """Whose connections and streams are counted, and under which key; those of exempt networks are not."""
+
+    def __init__(self, exempt: Iterable[str] = ()) -> None:
+        self._exempt = tuple(ip_network(network) for network in exempt)
+
+    def key_of_peer(self, peer: str) -> bytes | None:
+        """The key of the address in this text."""
+        return self.key_of(parse_address(peer))
+
+    def key_of(self, address: Address | None) -> bytes | None:
+        """The IPv4 address, or the first half of an IPv6 one; None when it is exempt, or there is none."""
+        if address is None or any(address in network for network in self._exempt):
+            return None
+        return address.packed[:CLIENT_BYTES]
 
 
 def parse_address(text: str) -> Address | None:
@@ -57,7 +97,9 @@ def client_address(scope: Scope, trusted: TrustedProxies) -> Address | None:
     if not peer:
         return None
     address, is_trusted = trusted.read(peer[0])
-    if is_trusted:
+    if not is_trusted:
+        trusted.warn_of_header(address, scope["headers"])
+    else:
         for entry in _forwarded(scope["headers"]):
             claimed, is_trusted = trusted.read(entry)
             address = claimed or address

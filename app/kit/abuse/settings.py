@@ -14,6 +14,11 @@ class AbuseSettings(ServiceSettings):
     trusted_proxies: Parts = Field(
         default=[], description="networks whose proxies are believed when they name the client's address"
     )
+    uncounted_networks: Parts = Field(
+        default=["127.0.0.0/8", "::1/128"],
+        description="networks of which one address may have any number of connections, requests at once and streams, "
+        "as trusted proxies may",
+    )
     rate_limit_url: SecretStr | None = Field(
         None, validation_alias="RATE_LIMIT_URL", description="the Valkey or Redis server that processes share limits in"
     )
@@ -25,6 +30,11 @@ class AbuseSettings(ServiceSettings):
         if any(network.prefixlen == 0 for network in networks):
             raise ValueError("who trusts everybody knows nobody's address: name the networks of your proxies")
         return [str(network) for network in networks]
+
+    @field_validator("uncounted_networks")
+    @classmethod
+    def _are_written_as_networks(cls, value: list[str]) -> list[str]:
+        return [str(ip_network(network)) for network in value]
 
     @field_validator("rate_limit_url")
     @classmethod

@@ -23,11 +23,19 @@ class DigestKey(Base):
 
 
 class KeyRingMismatchError(OperatorError):
-    """The database was filled with another digest key than MULTITUDE_SECRET_KEYS or MULTITUDE_DIGEST_KEY gives."""
+    """The database was filled with another digest key than MULTITUDE_SECRET_KEYS or MULTITUDE_DIGEST_KEY gives, or with
+    others of MULTITUDE_DIGEST_WRAPPING_KEYS."""
+
+
+class DigestRotationUnfinishedError(OperatorError):
+    """The digests are being wrapped under a new key: run `multitude keys rotate-digest` until it is through."""
 
 
 async def ensure_key_ring(session: AsyncSession, fingerprint: str) -> None:
-    """Store the first fingerprint; KeyRingMismatchError for any other."""
+    """Store the first fingerprint; KeyRingMismatchError for any other, DigestRotationUnfinishedError between two."""
     await session.execute(insert(DigestKey).values(id=1, fingerprint=fingerprint).on_conflict_do_nothing())
-    if await session.scalar(select(DigestKey.fingerprint)) != fingerprint:
+    stored = await session.scalar(select(DigestKey.fingerprint)) or ""
+    if ">" in stored:
+        raise DigestRotationUnfinishedError(" ".join((DigestRotationUnfinishedError.__doc__ or "").split()))
+    if stored != fingerprint:
         raise KeyRingMismatchError(" ".join((KeyRingMismatchError.__doc__ or "").split()))

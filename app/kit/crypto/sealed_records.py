@@ -6,6 +6,9 @@ out. What equals its default is left out, and a field of a hot row may have a sh
 Field(alias="g")]`): it then costs six bytes beside its value, one without an alias five and the length of its name.
 Measured for a signature's names, address, postal code and locale: 79 bytes, 47 when they are only joined; 1.7 us to
 write, 1.8 us to read.
+
+What is sealed is padded to a multiple of 64 bytes, so that its length tells no name from another: with spaces, or
+where it is joined with more separators. Whoever reads it passes over both; so does the version before.
 """
 
 import dataclasses
@@ -15,7 +18,7 @@ from typing import Any, Generic, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
 
-from app.kit.crypto.sealing import KeyRing, SealBrokenError
+from app.kit.crypto.sealing import KeyRing, SealBrokenError, padded
 
 Record = TypeVar("Record")
 
@@ -41,13 +44,19 @@ class RecordCodec(Generic[Record]):
         self._adapter = TypeAdapter(record)
         self._names = frozenset(self._adapter.json_schema(by_alias=True)["properties"])
         self._former_separator = former_separator
+        self._separator = (former_separator or "").encode()
         self._former_fields = former_fields
         names = [field.name for field in dataclasses.fields(record)]  # type: ignore[arg-type]
         self._later_fields = [name for name in names if name not in former_fields]
 
     def dump(self, record: Record) -> bytes:
-        """The record in UTF-8: joined if the former form can hold it, else as a map."""
-        return self._join(record) or self._dump_map(record)
+        """The record in UTF-8, padded: joined if the former form can hold it, else as a map."""
+        joined = self._join(record)
+        return self.padded_join(joined) if joined else padded(self._dump_map(record))
+
+    def padded_join(self, joined: bytes) -> bytes:
+        """A joined record, padded: fields that nobody has are empty."""
+        return padded(joined, self._separator)
 
     def _dump_map(self, record: Record) -> bytes:
         """The record as compact JSON, without what equals its default."""
@@ -67,9 +76,8 @@ class RecordCodec(Generic[Record]):
         unknown = {name: value for name, value in _map_of(former).items() if name not in self._names}
         if not unknown:
             return self.dump(record)
-        return json.dumps(
-            unknown | json.loads(self._dump_map(record)), ensure_ascii=False, separators=(",", ":")
-        ).encode()
+        whole = unknown | json.loads(self._dump_map(record))
+        return padded(json.dumps(whole, ensure_ascii=False, separators=(",", ":")).encode())
 
     def load(self, plain: bytes) -> Record:
         """The record that this or another version has written; RecordUnreadableError when it is none."""

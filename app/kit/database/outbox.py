@@ -14,7 +14,7 @@ from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import Mapped, mapped_column
 
-from app.kit.clock import now
+from app.kit.clock import this_second
 from app.kit.database.session import Base
 
 
@@ -31,7 +31,7 @@ class OutboxMessage(Base):
     type: Mapped[str]
     organization_id: Mapped[UUID | None]
     content: Mapped[dict[str, Any]] = mapped_column(JSONB)
-    created_at: Mapped[datetime] = mapped_column(default=now)
+    created_at: Mapped[datetime] = mapped_column(default=this_second)
 
 
 class NewMessage(NamedTuple):
@@ -44,7 +44,7 @@ class NewMessage(NamedTuple):
 
 async def publish(session: AsyncSession, messages: Iterable[NewMessage]) -> None:
     """Write outbox messages in the caller's transaction, in this order; `content` gives ids and times as text."""
-    moment = now()
+    moment = this_second()
     rows = [
         {"type": type_, "content": dict(content), "organization_id": to, "created_at": moment}
         for type_, content, to in messages

@@ -113,12 +113,16 @@ class Database:
             yield session
             await session.rollback()
 
-    async def pin(self) -> Connection:
+    async def pin(self, *, by_key: bool = False) -> Connection:
         """A connection outside the pool; the caller closes it.
+
+        `by_key`: every statement on it looks rows up by an index. A plan that was made while a table was empty would
+        otherwise read all of it, and go on so while it grows, until the table is analyzed.
 
         If our host dies without a word, the server notices within two minutes and frees the connection's locks.
         """
         limits = {"statement_timeout": f"{COMMIT_TIMEOUT}s", "lock_timeout": f"{_COMMIT_LOCK_TIMEOUT}s"}
+        limits |= {"enable_seqscan": "off"} if by_key else {}
         connection: Connection = await asyncpg.connect(
             self._driver_url,
             server_settings=_server_settings(self._name) | limits,
@@ -134,6 +138,13 @@ class Database:
 
     async def close(self) -> None:
         await self.engine.dispose()
+
+
+@asynccontextmanager
+async def savepoint(session: AsyncSession) -> AsyncIterator[None]:
+    """A part of a unit of work that is undone by itself when its block raises; the rest goes on."""
+    async with session.begin_nested():
+        yield
 
 
 @asynccontextmanager

@@ -37,6 +37,11 @@ class MailSettings(ServiceSettings):
         """The folder whose mails may be looked at from this machine; None where they are sent, or others served."""
         return self.outbox_dir if self.smtp_url is None and self.is_local else None
 
+    @property
+    def can_mail(self) -> bool:
+        """Whether mails are sent, or at least kept for whoever develops."""
+        return self.smtp_url is not None or self.outbox_dir is not None
+
     def link(self, page: str, token: str) -> str:
         """The link that carries this token: to the front end's page of that name (`<page>_link`), or to our own."""
         given = getattr(self, f"{page}_link", "") or f"{self.public_url}/{page.replace('_', '-')}?token={{token}}"

@@ -56,12 +56,12 @@ class Taken(NamedTuple):
 class MailDraft(NamedTuple):
     """A mail before it is rendered.
 
-    `template_locales`: the locales to fall back to. `message_id` is the part before the @.
+    `template_locales`: the locales to fall back to. `message_id` tells this mail from others; its digest is mailed.
     """
 
     recipient: str
     locale: str
-    values: Mapping[str, str]
+    values: Mapping[str, Any]
     message_id: str
     unsubscribe_url: str | None = None
     template_locales: Iterable[str] = ()
@@ -109,6 +109,9 @@ class LeasedMails(ABC, Generic[Opened, Known]):
     async def _done(self, session: AsyncSession, rows: Sequence[MailRow]) -> None:
         """Mark these as due no more."""
 
+    async def _handed_over(self, session: AsyncSession, rows: Sequence[MailRow], moment: datetime) -> None:
+        """Note that the mail server has these mails, or may have. Before anything else is locked or settled."""
+
     @abstractmethod
     async def _reschedule(
         self, session: AsyncSession, rows: Sequence[MailRow], *, refund_attempt: bool
@@ -132,6 +135,10 @@ class LeasedMails(ABC, Generic[Opened, Known]):
     def _is_limited(self, row: MailRow) -> bool:  # noqa: ARG002 - a room may say otherwise
         """Whether this attempt counts against the limit of mails to `row.signer`."""
         return False
+
+    def _client_of(self, row: MailRow) -> bytes | None:  # noqa: ARG002 - a room may say otherwise
+        """Who caused this mail, if it was somebody else than its recipient."""
+        return None
 
     async def _postpone(self, session: AsyncSession, rows: Sequence[MailRow]) -> None:
         """Make these due in an hour, as if they had not been claimed: their recipients have had enough for now."""
@@ -177,10 +184,14 @@ class LeasedMails(ABC, Generic[Opened, Known]):
             subject=words.subject,
             text=words.text,
             html=words.html,
-            message_id=f"<{draft.message_id}@{self._domain}>",
+            message_id=f"<{self._told(draft.message_id)}@{self._domain}>",
             locale=words.locale,
             unsubscribe_url=draft.unsubscribe_url,
         )
+
+    def _told(self, message_id: str) -> str:
+        """What a mail server and a mailbox keep beside an address: no id that stands in a dump."""
+        return self._ring.digest(f"message {message_id}").hex()
 
     async def _postpone_over_limit(self, claimed: Sequence[ClaimedMail]) -> Sequence[ClaimedMail]:
         """Postpone those whose recipients have had their mails of this hour, and return the others.
@@ -196,9 +207,22 @@ class LeasedMails(ABC, Generic[Opened, Known]):
     async def _may_send(self, row: MailRow) -> bool:
         if self._limit is None or not self._is_limited(row):
             return True
-        within = await self._limit.hit(f"{self._settings.mails_per_hour} per hour", "mail", row.signer)
+        within = await self._is_within(self._limit, row.signer, self._client_of(row))
         # Five sendings are the most in any case: without the store, one mail too many is better than none.
         return within or self._limit.degraded
+
+    async def _is_within(self, limit: RecipientLimit, signer: bytes, client: bytes | None) -> bool:
+        """Whether one more mail to this person is within the limits of an hour.
+
+        The first one that a client causes is counted apart from all that follow: so one client, however much it causes,
+        leaves room for those who have caused none yet. That room is for as many clients as mails, and no more.
+        """
+        most = self._settings.mails_per_hour
+        if client is None:
+            return await limit.hit(f"{most} per hour", "mail", signer)
+        if await limit.hit("1 per hour", "mail-first", signer, client):
+            return await limit.hit(f"{most} per hour", "mail-firsts", signer)
+        return await limit.hit(f"{most} per hour", "mail", signer)
 
     async def settle(self, results: Sequence[Result]) -> Sequence[bool]:
         """Record these results in one transaction; of each, whether its mail was given up.
@@ -209,8 +233,11 @@ class LeasedMails(ABC, Generic[Opened, Known]):
         rows = {end: [one.claimed.key for one in results if one.outcome is end] for end in Outcome}
         given_up: set[UUID] = set()
         async with self._database.transaction() as session:
-            failed = {one.claimed.id: one.claimed.key for one in results if failures.is_failure(one)}
-            gone = failed.keys() - (await self._lock_due(session, list(failed.values())) if failed else ())
+            if handed_over := rows[Outcome.SENT] + rows[Outcome.UNKNOWN]:
+                await self._handed_over(session, handed_over, now())
+            # All of them at once, in the order in which everybody locks them.
+            locked = set(await self._lock_due(session, [one.claimed.key for one in results]) if results else ())
+            gone = {one.claimed.id for one in results} - locked
             if over := rows[Outcome.SENT] + rows[Outcome.REFUSED]:
                 await self._done(session, over)
             for end, refund_attempt in ((Outcome.LATER, True), (Outcome.UNKNOWN, False)):

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache, partial
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from jinja2 import BaseLoader, ChoiceLoader, Environment, FileSystemLoader, StrictUndefined, Template, TemplateError
 from jinja2.sandbox import ImmutableSandboxedEnvironment
@@ -62,7 +62,7 @@ class MailTemplates:
             if name.endswith((".txt", ".html")):
                 _naming(name, partial(self._compiled, name))
 
-    def render(self, kind: str, locale: str, context: Mapping[str, str], otherwise: Iterable[str] = ()) -> Rendered:
+    def render(self, kind: str, locale: str, context: Mapping[str, Any], otherwise: Iterable[str] = ()) -> Rendered:
         """One mail in the nearest locale on offer to `locale`, else to one of `otherwise`, else in English.
 
         LookupError when there is no such kind; MailTemplateError when a template asks for what `context` does not have.

@@ -1,8 +1,9 @@
 """Field types shared by every room's schemas: what a slug, a line and a text are."""
 
 import re
+from collections.abc import Callable
 from datetime import UTC, date, datetime
-from typing import Annotated, Any
+from typing import Annotated, Any, Self
 from uuid import UUID
 
 from pydantic import (
@@ -11,9 +12,16 @@ from pydantic import (
     BaseModel,
     BeforeValidator,
     ConfigDict,
+    ModelWrapValidatorHandler,
     Strict,
     StringConstraints,
+    ValidationError,
+    WrapValidator,
+    model_validator,
 )
+from pydantic_core import PydanticCustomError
+
+from app.kit.problems import MOST_ERRORS, TOO_MANY_ERRORS
 
 # PostgreSQL stores no NUL; the other control characters have no place in a name and would break a CSV.
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
@@ -79,10 +87,30 @@ Day = Annotated[date, BeforeValidator(_as_written)]
 Flag = Annotated[bool, Strict()]
 
 
+def _bounded(value: Any, handler: Callable[[Any], Any]) -> Any:
+    try:
+        return handler(value)
+    except ValidationError as error:
+        if error.error_count() > MOST_ERRORS:
+            raise PydanticCustomError("too_many_errors", TOO_MANY_ERRORS) from None
+        raise
+
+
+# For a body that is a list; a `Body` bounds its own. Here and not where errors are told, for the framework builds all
+# of them before anybody is asked: of 70,000 unknown fields that took 0.4 s.
+BoundedErrors = WrapValidator(_bounded)
+
+
 class Body(BaseModel):
     """What a client sends: an unknown field is an error, for it is most often a misspelt one."""
 
     model_config = ConfigDict(extra="forbid", hide_input_in_errors=True)
+
+    @model_validator(mode="wrap")
+    @classmethod
+    def _bound_errors(cls, value: Any, handler: ModelWrapValidatorHandler[Self]) -> Self:
+        valid: Self = _bounded(value, handler)
+        return valid
 
 
 class View(BaseModel):

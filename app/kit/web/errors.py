@@ -12,7 +12,7 @@ from starlette.exceptions import HTTPException
 from starlette.routing import compile_path
 
 from app.kit.logs import failure_of, log
-from app.kit.problems import MEDIA_TYPE, Conflict, Problem, Unavailable, errors_of, render
+from app.kit.problems import MEDIA_TYPE, TOO_MANY_ERRORS, Conflict, Invalid, Problem, Unavailable, errors_of, render
 
 _TITLES = {
     400: ("bad-request", "The request could not be read"),
@@ -20,6 +20,7 @@ _TITLES = {
     405: ("method-not-allowed", "This method is not offered here"),
     413: ("too-large", "The body is larger than the service accepts"),
     415: ("unsupported-media-type", "The body must be application/json"),
+    422: ("invalid", "The request is not valid"),
 }
 _UNIQUE_VIOLATION = "23505"
 # Classes of SQLSTATE: connection, authorization, no such database, out of resources, shut down by its operator.
@@ -54,7 +55,9 @@ def problem_response(request: Request, problem: Problem) -> Response:
 
 def _plain(request: Request, status: int, headers: dict[str, str] | None = None) -> Response:
     slug, title = _TITLES.get(status, ("error", "The request could not be met"))
-    return Response(render(status, slug, title, request_id_of(request)), status, headers=headers, media_type=MEDIA_TYPE)
+    errors = [{"at": "body", "message": TOO_MANY_ERRORS}] if status == Invalid.status else ()
+    body = render(status, slug, title, request_id_of(request), errors=errors)
+    return Response(body, status, headers=headers, media_type=MEDIA_TYPE)
 
 
 # The exception table proper is `install_error_handlers`, below; these are its entries.

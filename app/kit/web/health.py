@@ -1,12 +1,11 @@
-"""Health checks and metrics: whether the process is alive, whether it is ready, and what it has counted."""
+"""Health checks: whether the process is alive, and whether it is ready."""
 
 from typing import Literal
 
-from fastapi import APIRouter, Request, Response
+from fastapi import APIRouter, Request
 from pydantic import BaseModel
 from sqlalchemy.exc import SQLAlchemyError
 
-from app.kit import metrics
 from app.kit.database.schema_version import current, head
 from app.kit.problems import Unavailable
 
@@ -47,9 +46,3 @@ async def readyz(request: Request) -> Health:
     except (SQLAlchemyError, OSError):
         raise DatabaseUnreachable from None
     return Health()
-
-
-@router.get("/metrics", response_class=Response, responses={200: {"content": {"text/plain": {}}}})
-async def show_metrics() -> Response:
-    """Metrics in Prometheus' text format."""
-    return Response(metrics.exposition(), media_type="text/plain; version=0.0.4; charset=utf-8")

@@ -23,13 +23,16 @@ from app.kit.text.locales import negotiate
 
 FALLBACK = "en"
 _FORM = "application/x-www-form-urlencoded"
-_MOST_FIELDS = 20
+_MOST_FIELDS = 30
 _STYLE = """
   body { font: 1.1rem/1.6 system-ui, sans-serif; max-width: 34rem; margin: 4rem auto; padding: 0 1.2rem; }
   h1 { font-size: 1.6rem; line-height: 1.3; }
   button { font: inherit; font-weight: 600; padding: .8rem 1.6rem; border: 0; border-radius: .5rem; color: #fff;
     background: #7a1f5c; cursor: pointer; }
   input { font: inherit; width: 100%; box-sizing: border-box; padding: .6rem; margin: .4rem 0 1.2rem; }
+  input[type=checkbox] { width: auto; margin: 0 .5rem 0 0; }
+  dt { font-weight: 600; }
+  dd { margin: 0 0 .6rem; overflow-wrap: anywhere; }
   code { display: block; padding: 1rem; background: #f3f0f2; overflow-wrap: anywhere; color: #1c1c1c; }
 """
 _LAYOUT = f"""<!doctype html>
@@ -112,11 +115,15 @@ async def require_same_site(request: Request) -> None:
 
 async def read_form(request: Request) -> dict[str, str]:
     """The fields of a form, each with its first value; none when the body is no form."""
+    return {name: values[0] for name, values in (await read_fields(request)).items()}
+
+
+async def read_fields(request: Request) -> dict[str, list[str]]:
+    """The fields of a form, each with all its values; none when the body is no form."""
     if request.headers.get("content-type", "").partition(";")[0].strip().lower() != _FORM:
         return {}
     body = (await request.body()).decode("utf-8", "replace")
     try:
-        fields = parse_qs(body, max_num_fields=_MOST_FIELDS)
+        return parse_qs(body, max_num_fields=_MOST_FIELDS)
     except ValueError:
         return {}
-    return {name: values[0] for name, values in fields.items()}

@@ -128,6 +128,8 @@ class LargeBodies:
         """
         if _announced_length(request) > self.longest:
             raise TooLarge
+        # The server's own limit, of any route's body, is to wait for ours.
+        request.scope["body_seconds"] = 2 * _BODY_TIMEOUT
         loop, body, quick = asyncio.get_running_loop(), bytearray(), _PORTION
         try:
             async with asyncio.timeout(_BODY_TIMEOUT) as limit:

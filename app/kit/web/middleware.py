@@ -21,6 +21,11 @@ _HEADERS = [
 HEADERS_OF_DATA = [*_HEADERS, (b"content-security-policy", b"default-src 'none'; frame-ancestors 'none'")]
 # A page of ours brings a policy of its own.
 HEADERS_OF_PAGES = [*_HEADERS, (b"referrer-policy", b"no-referrer")]
+_REFUSED = 400
+# Refusals that are mostly told without looking at the body.
+_UNREAD = {401, 403, 404, 405}
+# Bytes of a body that may be refused on a connection that stays open: whoever mistypes is not sent away.
+_SMALL_REFUSED = 4096
 _METHODS = {"GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS"}
 
 
@@ -47,6 +52,8 @@ class RequestMiddleware:
                 is_page = any(name == b"content-security-policy" for name, _ in headers)
                 headers += HEADERS_OF_PAGES if is_page else HEADERS_OF_DATA
                 headers.append((b"x-request-id", request_id.encode()))
+                if status >= _REFUSED and _had_body(scope, status):
+                    headers.append((b"connection", b"close"))
             await send(message)
 
         # PostgreSQL refuses a NUL in a parameter, and one such path must not fail a read that many callers share.
@@ -59,6 +66,16 @@ class RequestMiddleware:
                 await internal_error(request_id)(scope, receive, answer)
         finally:
             _observe(scope, status or 500, time.perf_counter() - began)
+
+
+def _had_body(scope: Scope, status: int) -> bool:
+    """Whether what was refused had a body that was large, or that nobody asked for: its client has to come anew."""
+    for name, value in scope["headers"]:
+        if name == b"content-length" and value.isdigit():
+            return int(value[:20]) > (0 if status in _UNREAD else _SMALL_REFUSED)
+        if name == b"transfer-encoding":
+            return True
+    return False
 
 
 def route_of(scope: Scope) -> str:

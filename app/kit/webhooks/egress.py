@@ -33,6 +33,8 @@ _URL = re.compile(
 _LABEL = re.compile(r"(?!-)[a-z0-9_-]{1,63}(?<!-)", re.ASCII)
 # What a browser, or a resolver, would take for a number and so for an IPv4 address (WHATWG URL, "ends in a number").
 _NUMBER = re.compile(r"[0-9]+|0x[0-9a-f]*", re.ASCII)
+# And one that is public by its number alone: from inside Azure it is the host's own services (keys, DNS, health).
+# Other clouds' (169.254.169.254, 100.100.100.200, 192.0.0.192, fd00:ec2::254) lie in what is refused anyway.
 _REFUSED_IPV4 = tuple(
     map(
         ip_network,
@@ -41,6 +43,7 @@ _REFUSED_IPV4 = tuple(
             "10.0.0.0/8",
             "100.64.0.0/10",
             "127.0.0.0/8",
+            "168.63.129.16/32",
             "169.254.0.0/16",
             "172.16.0.0/12",
             "192.0.0.0/24",

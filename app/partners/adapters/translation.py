@@ -11,11 +11,12 @@ from typing import Any, TypeAlias
 
 from pydantic import TypeAdapter, ValidationError
 
-from app.kit.problems import errors_of
+from app.kit.problems import details_of, errors_of
 from app.kit.text.fields import Locale, Moment, Paragraph
 from app.partners.inbound.items import Item, NoSignature
 from app.partners.schemas import PartnerSigning, Reference
-from app.signatures.schemas import PostalCode, Region, Source
+from app.petitions.schemas import Region, Source
+from app.signatures.schemas import PostalCode
 
 Json: TypeAlias = dict[str, Any]
 
@@ -110,8 +111,8 @@ def _fitting(name: str, values: Sequence[object]) -> Any:
 
 
 def _refused(error: ValidationError, named: Mapping[str, tuple[str, ...]], reference: str | None) -> NoSignature:
-    found = error.errors(include_url=False, include_context=False, include_input=False)
-    return NoSignature(errors_of([{**e, "loc": named.get(str(e["loc"][0]), e["loc"])} for e in found]), reference)
+    found = [{**e, "loc": named.get(str(next(iter(e["loc"]), "")), e["loc"])} for e in details_of(error)]
+    return NoSignature(errors_of(found), reference)
 
 
 def as_text(value: object) -> object:

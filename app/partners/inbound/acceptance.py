@@ -19,7 +19,7 @@ from app.partners.partnerships.terms import CoveredPetition, Terms, covered_peti
 from app.partners.schemas import PartnerSigning
 from app.people.consents.policy import ConsentPolicy, check, read_policies
 from app.people.schemas import Consent
-from app.signatures.engine.insert import Signing
+from app.signatures.engine.signings import Signing
 from app.signatures.signing.prepare import prepare
 
 # By how much a partner's clock may be ahead of ours.
@@ -82,6 +82,8 @@ async def accept(
     """Every item in its order, accepted or refused. What `items` raises, which is about all of them, is raised."""
     fair_share, acceptance = services.fair_share, _Acceptance(services, organization, webhook)
     await acceptance.read_policies()
+    # Waiting was no work.
+    fair_share.start_slice()
     part: list[Item] = []
     async with AsyncExitStack() as turn:
         for count, item in enumerate(items, 1):
@@ -160,6 +162,9 @@ class _Acceptance:
             partner_id=self._organization.id,
             id_=UUID(int=self._first_id | index),
             reference=item.id or "",
+            clear_text=petition.clear_text,
+            # Staff gave the partner its name, so that may stand in clear.
+            other_source=self._organization.slug,
         )
 
     def _check_consents(self, terms: Terms, consents: Sequence[Consent]) -> None:

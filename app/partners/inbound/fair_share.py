@@ -16,6 +16,8 @@ from app.kit.web.large_bodies import SMALL
 SLICE = 0.002
 # While people sign one by one: how many times as long as it has worked it then leaves the loop to them.
 THEIRS = 4
+# Seconds: a pause lasts no longer, whatever has passed. Time in which nobody worked is no work.
+LONGEST_PAUSE = 0.05
 # Large webhooks worked on at the same time in one process, and how many more may wait.
 LARGE_AT_ONCE, LARGE_WAITING = 4, 64
 # The same of small ones: they do not wait behind large ones, and all of them fit the small queue of `engine/bulk.py`.
@@ -59,6 +61,10 @@ class FairShare:
         """The one for webhooks of so many bytes."""
         return self._small if size <= SMALL else self._large
 
+    def start_slice(self) -> None:
+        """A fresh time slice, for a webhook that begins now."""
+        self._since = time.perf_counter()
+
     def is_used_up(self) -> bool:
         """Whether the time slice is over; cheap enough to be asked for every signature."""
         return time.perf_counter() - self._since > SLICE
@@ -66,7 +72,7 @@ class FairShare:
     async def give_way(self) -> None:
         """Give the event loop back until everybody else has had their turn; for longer while people sign."""
         worked = time.perf_counter() - self._since
-        await asyncio.sleep(worked * THEIRS if self._people_sign() else 0)
+        await asyncio.sleep(min(worked * THEIRS, LONGEST_PAUSE) if self._people_sign() else 0)
         self._since = time.perf_counter()
 
     @asynccontextmanager

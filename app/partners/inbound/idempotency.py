@@ -7,13 +7,14 @@ signatures get the same ids, so those that were counted are recognized (`signatu
 
 import asyncio
 import hashlib
+import re
 import zlib
 from collections.abc import Awaitable, Callable
 from datetime import datetime
 from typing import NamedTuple, TypeAlias
 from uuid import UUID
 
-from app.kit.crypto.sealing import KeyRing
+from app.kit.crypto.sealing import KeyRing, padded
 from app.kit.database.session import Database
 from app.kit.logs import failure_of, log
 from app.kit.problems import Conflict, Problem, Unavailable
@@ -23,6 +24,7 @@ from app.partners.inbound.fair_share import Admission, FairShare
 from app.partners.inbound.process_lock import ProcessLock
 from app.partners.inbound.requests import Answered, Claimed
 from app.partners.sealing import answers_identity
+from app.people.pseudonyms import signature_id
 
 # Seconds that whoever sent it is kept waiting; the work goes on without them.
 ANSWER_TIMEOUT = 25
@@ -35,6 +37,10 @@ _FIRST_FAILURE = 500
 _CLAIMS_AT_ONCE = 4
 # Of zlib's levels the quickest.
 _COMPRESSION = 1
+# A signature's own id, a UUIDv7, where an answer names it: ours, and OSDI's.
+_OWN_ID = re.compile(
+    rb'(?:(?<="signature_id":")|(?<="multitude:))[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[0-9a-f]{4}-[0-9a-f]{12}(?=")'
+)
 
 
 class WebhookIdTaken(Conflict):
@@ -130,9 +136,9 @@ class IdempotentReceiver:
             await asyncio.sleep(pause)
             pause = min(pause * 2, _LONGEST_PAUSE)
         if isinstance(known, Claimed):
-            return await self._do(known, work, admission)
+            return await self._do(key, known, work, admission)
         assert known.sealed is not None
-        return await asyncio.to_thread(self._opened, known.id, known.sealed)
+        return await asyncio.to_thread(self._opened, key, known.id, known.sealed)
 
     async def _claim(self, key: _Key, body_digest: bytes) -> Claimed | Answered | None:
         """What is to be worked on, or has its answer; None while another process works on it. WebhookIdTaken."""
@@ -146,27 +152,30 @@ class IdempotentReceiver:
             return known if known.sealed is not None else None
         return known
 
-    async def _do(self, claimed: Claimed, work: Work, admission: Admission) -> bytes:
+    async def _do(self, key: _Key, claimed: Claimed, work: Work, admission: Admission) -> bytes:
         try:
             async with admission.slots:
                 answer = await work(Webhook(claimed.id, claimed.received_at))
-            return await self._record(claimed.id, answer)
+            return await self._record(key, claimed.id, answer)
         except BaseException as error:
             forgotten = isinstance(error, Problem) and error.status < _FIRST_FAILURE
             await self._release(claimed, forgotten=forgotten)
             raise
 
-    async def _record(self, id_: UUID, answer: bytes) -> bytes:
+    async def _record(self, key: _Key, id_: UUID, answer: bytes) -> bytes:
         sealed = await asyncio.to_thread(self._sealed, id_, answer)
         async with self._database.transaction() as session:
             kept = await requests.record(session, id_, sealed)
-        return answer if kept is sealed else await asyncio.to_thread(self._opened, id_, kept)
+        return answer if kept is sealed else await asyncio.to_thread(self._opened, key, id_, kept)
 
     def _sealed(self, id_: UUID, answer: bytes) -> bytes:
-        return self._ring.seal(zlib.compress(answer, _COMPRESSION), answers_identity(id_))
+        # Zeros behind its end are passed over.
+        return self._ring.seal(padded(zlib.compress(answer, _COMPRESSION), b"\0"), answers_identity(id_))
 
-    def _opened(self, id_: UUID, sealed: bytes) -> bytes:
-        return zlib.decompress(self._ring.open(sealed, answers_identity(id_)))
+    def _opened(self, key: _Key, id_: UUID, sealed: bytes) -> bytes:
+        """The answer; what the version before has answered, which named our own ids, with the pseudonyms."""
+        answer = zlib.decompress(self._ring.open(sealed, answers_identity(id_)))
+        return _OWN_ID.sub(lambda own: signature_id(self._ring, key[0], UUID(own[0].decode())).encode(), answer)
 
     async def _release(self, claimed: Claimed, *, forgotten: bool) -> None:
         try:

@@ -10,14 +10,16 @@ from contextlib import aclosing
 from typing import Any
 from uuid import UUID
 
+from app.kit.crypto.sealing import KeyRing
 from app.kit.problems import Invalid, Problem
 from app.organizations.models import Organization
 from app.partners.inbound.acceptance import Accepted, Refused, accept, first_id
 from app.partners.inbound.idempotency import Webhook
 from app.partners.inbound.items import Item
 from app.partners.inbound.services import InboundServices
+from app.people.pseudonyms import signature_id
 from app.signatures.engine.bulk import BATCH_LIMIT
-from app.signatures.engine.insert import Outcome
+from app.signatures.engine.signings import Outcome
 from app.signatures.service import CountryNotAllowed, PetitionNotOpen
 
 _STATUS = {Outcome.COUNTED: "counted", Outcome.PENDING: "pending"}
@@ -30,7 +32,7 @@ async def ingest(
 
     `items` is gone through once; what it raises is raised before anything has been counted. QueueFull, Unavailable.
     """
-    results = _Results(first_id(webhook))
+    results = _Results(services.ring, organization.id, first_id(webhook))
     accepted: list[Accepted] = []
     async with aclosing(accept(services, organization, webhook, items)) as decided:
         async for one in decided:
@@ -49,6 +51,7 @@ async def _insert(services: InboundServices, accepted: list[Accepted], results: 
         chunk = accepted[-BATCH_LIMIT:][::-1]
         del accepted[-BATCH_LIMIT:]
         outcomes = await services.signing.engine.bulk.submit([one.signing for one in chunk])
+        services.fair_share.start_slice()
         for one, outcome in zip(chunk, outcomes, strict=True):
             problem = _problem_of(one, outcome)
             if problem is None:
@@ -73,17 +76,19 @@ def _problem_of(one: Accepted, outcome: Outcome) -> Problem | None:
 class _Results:
     """One result per item, written as JSON as soon as it is known."""
 
-    def __init__(self, first_id: int) -> None:
-        # The ids of a webhook's signatures differ in their last 14 bits alone: the rest is spelt once.
-        self._head, self._tail = str(UUID(int=first_id))[:-4], first_id & 0xFFFF
+    def __init__(self, ring: KeyRing, organization_id: UUID, first_id: int) -> None:
+        self._ring, self._organization_id, self._first_id = ring, organization_id, first_id
         self._written: dict[int, str] = {}
         self._counts = {"counted": 0, "pending": 0, "duplicate": 0, "refused": 0}
 
     def take(self, index: int, reference: str | None, outcome: Outcome) -> None:
         """What became of a signature."""
         status = _STATUS.get(outcome, "duplicate")
-        told = f',"signature_id":"{self._head}{self._tail | index:04x}"' if status in {"counted", "pending"} else ""
+        told = f',"signature_id":"{self._told_id(index)}"' if status in {"counted", "pending"} else ""
         self._write(index, reference, status, told)
+
+    def _told_id(self, index: int) -> str:
+        return signature_id(self._ring, self._organization_id, UUID(int=self._first_id | index))
 
     def refuse(self, index: int, reference: str | None, problem: Problem) -> None:
         """Why an item is not taken."""

@@ -12,7 +12,8 @@ from typing import TypeAlias
 
 from pydantic import ValidationError
 
-from app.kit.problems import Invalid, Problem, errors_of
+from app.kit.problems import Invalid, Problem, details_of, errors_of
+from app.kit.web.bodies import has_too_many_fields
 from app.partners.inbound import strict_json
 from app.partners.inbound.strict_json import DEEPEST, NotJsonText, TooDeep
 from app.partners.schemas import PartnerSigning
@@ -26,8 +27,6 @@ MOST_BRACKETS = 1000
 FARTHEST = 256 * 1024
 MARK = b"\xef\xbb\xbf"
 SPACE = b" \t\r\n"
-# Errors that are told of one item. With many more none is: building them takes longer than finding them.
-_MOST_ERRORS, _TOO_MANY_ERRORS = 20, 200
 _REFERENCE = re.compile(r"[A-Za-z0-9._:/+=-]{1,128}")
 _STRING = rb'"(?:[^"\\]++|\\.)*+"'
 # Strings as a whole, and what is neither string nor bracket; the second stops at commas too.
@@ -52,7 +51,7 @@ class TooManyItems(Problem):
 
 
 class ItemTooLarge(Problem):
-    """The item is larger than 32 KiB, or holds more than 500 objects and lists."""
+    """The item is larger than 32 KiB, or holds more than 400 fields, or 500 objects and lists."""
 
     status = 413
     slug = "item-too-large"
@@ -63,9 +62,9 @@ class NoSignature(Invalid):
 
     slug = "invalid-signature"
 
-    def __init__(self, errors: list[dict[str, str]], reference: str | None = None, detail: str | None = None) -> None:
+    def __init__(self, errors: list[dict[str, str]], reference: str | None = None) -> None:
         """`reference`: the partner's own id of it, if it can be read."""
-        super().__init__(detail, errors=errors)
+        super().__init__(errors=errors)
         self.reference = reference
 
 
@@ -96,7 +95,7 @@ def _read(text: bytes, *, costs_itself: bool) -> Item:
 
 def is_too_large(text: bytes) -> bool:
     """Whether an item is not to be read: it is too long, or holds too much."""
-    if len(text) > LONGEST_ITEM:
+    if len(text) > LONGEST_ITEM or has_too_many_fields(text):
         return True
     # Strings hold brackets too, but mostly there are few of either.
     most = sum(map(text.count, (b"[", b"]", b"{", b"}")))
@@ -123,13 +122,11 @@ def _refused(text: bytes, error: ValidationError, *, costs_itself: bool) -> Prob
         return problem
     given = value.get("id") if isinstance(value, dict) else None
     reference = given if isinstance(given, str) and _REFERENCE.fullmatch(given) else None
-    if error.error_count() > _TOO_MANY_ERRORS:
-        return NoSignature([], reference, f"It has more than {_TOO_MANY_ERRORS} errors.")
-    found = error.errors(include_url=False, include_context=False, include_input=False)
+    found = details_of(error)
     if any(one["type"] == "json_invalid" for one in found):
         # Such as a surrogate alone: there is no doubt where the item ends, but it cannot be stored as text.
         return NotJsonText()
-    return NoSignature(errors_of(found[:_MOST_ERRORS]), reference)
+    return NoSignature(errors_of(found), reference)
 
 
 def bounded(texts: Iterator[bytes]) -> Iterator[bytes]:

@@ -8,8 +8,8 @@ from sqlalchemy import delete, func, or_, select, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from app.kit.clock import now
-from app.kit.database.ids import uuid7
+from app.kit.clock import this_second
+from app.kit.database.ids import uuid7_of_second
 from app.partners.models import ReceivedWebhook
 
 
@@ -35,12 +35,12 @@ async def claim(
     """Claim a webhook that is new, or that was left by a process that is gone; None when it is neither."""
     table = ReceivedWebhook
     new = insert(table).values(
-        id=uuid7(),
+        id=uuid7_of_second(),
         organization_id=organization_id,
         webhook_digest=webhook_digest,
         body_digest=body_digest,
         claimed_by=lock_key,
-        received_at=now(),
+        received_at=this_second(),
     )
     # A key that can be locked belongs to no living process. The lock ends with this transaction.
     free = func.pg_try_advisory_xact_lock(table.claimed_by)
@@ -66,7 +66,9 @@ async def find(session: AsyncSession, organization_id: UUID, webhook_digest: byt
 async def record(session: AsyncSession, id_: UUID, sealed: bytes) -> bytes:
     """Keep the sealed answer; the one that is kept, should another process have been first."""
     unanswered = (ReceivedWebhook.id == id_) & ReceivedWebhook.answered_at.is_(None)
-    recording = update(ReceivedWebhook).where(unanswered).values(answer=sealed, answered_at=now(), claimed_by=None)
+    recording = (
+        update(ReceivedWebhook).where(unanswered).values(answer=sealed, answered_at=this_second(), claimed_by=None)
+    )
     recorded = await session.scalar(recording.returning(ReceivedWebhook.id))
     kept = await session.scalar(select(ReceivedWebhook.answer).where(ReceivedWebhook.id == id_))
     return sealed if recorded is not None or kept is None else kept

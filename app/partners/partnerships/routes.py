@@ -9,7 +9,10 @@ from app.campaigns import service as campaigns
 from app.kit.database.paging import Page, Paging, page_of
 from app.kit.database.session import Session
 from app.kit.problems import Forbidden, Unauthorized
+from app.kit.settings import KIBIBYTE
+from app.kit.web.bodies import longest_body
 from app.organizations import service as organizations
+from app.organizations.audit.declaration import audited
 from app.organizations.auth import AnyStaff, Caller, Campaigner, for_roles, staff
 from app.organizations.principals import STAFF_ROLES, Principal
 from app.partners.models import Partnership
@@ -36,6 +39,8 @@ _Answering = Annotated[Principal, Depends(_partner)]
 
 
 @router.post("/v1/campaigns/{campaign}/partnerships", status_code=201)
+@audited("partnership.invite")
+@longest_body(256 * KIBIBYTE)
 async def invite_partner(
     campaigner: Campaigner, session: Session, campaign: str, body: InvitationBody
 ) -> PartnershipView:
@@ -71,18 +76,21 @@ async def show_partnership(reader: _Reader, session: Session, partnership: str) 
 
 
 @router.post("/v1/partnerships/{partnership}/accept")
+@audited("partnership.accept")
 async def accept_invitation(partner: _Answering, session: Session, partnership: str) -> PartnershipView:
     """Agree to the terms, by a key of the partner itself. Former terms for the same campaign end at this moment."""
     return await _view(session, await service.accept(session, partnership, partner))
 
 
 @router.post("/v1/partnerships/{partnership}/decline")
+@audited("partnership.decline")
 async def decline_invitation(partner: _Answering, session: Session, partnership: str) -> PartnershipView:
     """Turn an invitation down, by a key of the partner itself."""
     return await _view(session, await service.decline(session, partnership, partner))
 
 
 @router.post("/v1/partnerships/{partnership}/end")
+@audited("partnership.end")
 async def end_partnership(ending: _Ending, session: Session, partnership: str) -> PartnershipView:
     """End a partnership, or take an invitation back; campaigners, and the partner whose it is."""
     return await _view(session, await service.end(session, partnership, ending))

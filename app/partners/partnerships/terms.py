@@ -18,6 +18,7 @@ from app.kit.problems import Forbidden
 from app.kit.text.fields import as_id
 from app.partners.models import Partnership
 from app.petitions import queries as petitions
+from app.petitions.clear_text import ClearText, clear_text_of
 from app.petitions.models import Petition
 
 
@@ -80,6 +81,7 @@ class CoveredPetition:
     title: str
     opens_at: datetime | None
     allowed_countries: frozenset[str] | None
+    clear_text: ClearText
     confirmation: str
     terms: Terms
 
@@ -139,6 +141,7 @@ def _covered(petition: Petition, terms: Terms) -> CoveredPetition:
         title=petition.title,
         opens_at=petition.opens_at,
         allowed_countries=frozenset(countries) if countries else None,
+        clear_text=clear_text_of(petition),
         confirmation=petition.confirmation,
         terms=terms,
     )

@@ -9,7 +9,7 @@ from sqlalchemy import false, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from app.kit.clock import now
+from app.kit.clock import this_second
 from app.kit.crypto.sealing import KeyRing, SealBrokenError
 from app.kit.logs import log
 from app.kit.problems import Conflict
@@ -59,7 +59,7 @@ async def remember_all(session: AsyncSession, ring: KeyRing, people: Sequence[Pe
     given: dict[bytes, Details] = {}
     for signer, details in people:
         given[signer] = _merged(given[signer], details) if signer in given else details
-    moment = now()
+    moment = this_second()
     rows = [
         {"signer": signer, "sealed": seal_details(ring, signer, given[signer]), **_all_at(moment)}
         for signer in sorted(given)
@@ -93,14 +93,20 @@ async def _merge(session: AsyncSession, ring: KeyRing, given: dict[bytes, Detail
 
 
 def _merged(kept: Details, given: Details) -> Details:
-    """What is kept, with the fields that were never filled in taken from what was given."""
+    """What is kept, with the fields that were never filled in taken from what was given.
+
+    Names that the person has said themself replace those that anybody may have typed.
+    """
+    if given.proven and not kept.proven:
+        said: dict[str, Any] = {name: getattr(given, name) or "" for name in ("given_name", "family_name")}
+        kept = replace(kept, **said, locale=given.locale or kept.locale, proven=True)
     missing = {name: value for name, value in asdict(given).items() if getattr(kept, name) is None}
     return replace(kept, **missing)
 
 
 async def _store(session: AsyncSession, ring: KeyRing, signer: bytes, former: bytes, details: Details) -> None:
     sealed = reseal_details(ring, signer, former, details)
-    await session.execute(update(Person).where(Person.signer == signer).values(sealed=sealed, updated_at=now()))
+    await session.execute(update(Person).where(Person.signer == signer).values(sealed=sealed, updated_at=this_second()))
 
 
 async def details_of(session: AsyncSession, ring: KeyRing, signer: bytes) -> Details | None:
@@ -118,7 +124,11 @@ async def change(session: AsyncSession, ring: KeyRing, signer: bytes, changes: d
     if purposes - await queries.purposes_given_to_the_movement(session, signer):
         raise ConsentNeeded
     former = rows[0][1]
-    details = replace(open_details(ring, signer, former), **{name: value or "" for name, value in changes.items()})
+    details = open_details(ring, signer, former)
+    said = {name: value or "" for name, value in changes.items()}
+    # Whoever is signed in has seen both names, and says by changing one that they hold.
+    is_named = not said.keys().isdisjoint({"given_name", "family_name"})
+    details = replace(details, **said, proven=details.proven or is_named, on_own_page=details.on_own_page or is_named)
     await _store(session, ring, signer, former, details)
     return details
 

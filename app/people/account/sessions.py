@@ -8,13 +8,15 @@ from uuid import UUID
 from sqlalchemy import ColumnElement, Select, and_, delete, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from app.kit.clock import now
+from app.kit.clock import now, this_second
 from app.kit.crypto.bearer_secrets import digest_of
-from app.kit.database.ids import uuid7
+from app.kit.crypto.sealing import KeyRing
+from app.kit.database.ids import uuid7_of_second
 from app.kit.problems import NotFound, Unauthorized
 from app.organizations.principals import NO_ORGANIZATION, PERSON, Principal
 from app.people.account.keys import looks_like_a_key, new_key
 from app.people.models import OutgoingMail, PersonSession, SignIn
+from app.people.sealing import Details, open_session, seal_session
 
 LIFETIME = timedelta(days=30)
 # The time of the last use is exact to this: a busy session would otherwise write its row with every request.
@@ -37,12 +39,13 @@ class NewSession(NamedTuple):
     expires_at: datetime
 
 
-async def begin(session: AsyncSession, signer: bytes) -> NewSession:
-    """Begin a session: sign a person in on one more device."""
-    key, moment = new_key(), now()
+async def begin(session: AsyncSession, ring: KeyRing, signer: bytes, details: Details) -> NewSession:
+    """Begin a session: sign a person in on one more device. With the address and locale they asked with."""
+    id_, key, moment = uuid7_of_second(), new_key(), this_second()
     begun = PersonSession(
-        id=uuid7(),
+        id=id_,
         signer=signer,
+        sealed=seal_session(ring, id_, details),
         digest=digest_of(key),
         created_at=moment,
         last_used_at=moment,
@@ -51,6 +54,12 @@ async def begin(session: AsyncSession, signer: bytes) -> NewSession:
     session.add(begun)
     await session.flush()
     return NewSession(begun.id, key, begun.expires_at)
+
+
+async def details_asked_with(session: AsyncSession, ring: KeyRing, session_id: UUID) -> Details | None:
+    """The address and locale that this session was asked for with; None in one that an earlier version began."""
+    sealed = await session.scalar(select(PersonSession.sealed).where(PersonSession.id == session_id))
+    return open_session(ring, session_id, sealed) if sealed else None
 
 
 def live(moment: datetime) -> ColumnElement[bool]:
@@ -67,7 +76,9 @@ async def recognize(session: AsyncSession, key: str) -> Principal | None:
     if row is None:
         return None
     if moment - row.last_used_at >= _USE_NOTED_EVERY:
-        await session.execute(update(PersonSession).where(PersonSession.id == row.id).values(last_used_at=moment))
+        await session.execute(
+            update(PersonSession).where(PersonSession.id == row.id).values(last_used_at=this_second())
+        )
     return Principal(row.id, NO_ORGANIZATION, "", PERSON, row.signer)
 
 
@@ -92,7 +103,8 @@ async def end(session: AsyncSession, signer: bytes, session_id: UUID) -> None:
     found = await session.scalar(select(PersonSession).where(*own).with_for_update())
     if found is None:
         raise SessionNotFound
-    found.ended_at = found.ended_at or now()
+    found.ended_at = found.ended_at or this_second()
+    found.sealed = None
     await session.flush()
 
 

@@ -128,8 +128,9 @@ def entries_of(
     proven: bool,
     petition_id: UUID | None = None,
     partner_id: UUID | None = None,
+    attempt_id: UUID | None = None,
 ) -> list[Entry]:
-    """The ledger entries of these consents; `proven` if the signature they came with was confirmed by mail.
+    """The ledger entries of these consents; `proven` if the attempt they came with was confirmed by its own link.
 
     Consents to an organization that does not exist are left out.
     """
@@ -145,6 +146,7 @@ def entries_of(
             partner_id,
             consent.page,
             proven,
+            attempt_id,
         )
         for consent in consents
         if (policy := policies.get(consent.organization)) is not None

@@ -58,9 +58,21 @@ def canonical(address: str) -> str:
     if not domain.isascii():
         domain = validate_email(address, check_deliverability=False, globally_deliverable=False).ascii_domain.lower()
     domain = _SAME_DOMAIN.get(domain, domain)
+    return f"{_kept(local, domain)}@{domain}"
+
+
+def without_ignored(address: str) -> str:
+    """The validated address without what its provider ignores, at the domain as it was typed.
+
+    To write to somebody whose address a stranger may have typed: nothing can be told them by a tag.
+    """
+    local, _, domain = address.rpartition("@")
+    return f"{_kept(local, _SAME_DOMAIN.get(domain.lower(), domain.lower()))}@{domain}"
+
+
+def _kept(local: str, domain: str) -> str:
+    """What stands for the owner in the part before the @, at a domain in its canonical form."""
     local = unicodedata.normalize("NFC", local.lower())
     if domain in _DROPS_TAGS:
         local = local.partition("+")[0] or local
-    if domain in _DROPS_DOTS:
-        local = local.replace(".", "")
-    return f"{local}@{domain}"
+    return local.replace(".", "") if domain in _DROPS_DOTS else local

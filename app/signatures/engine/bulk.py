@@ -11,7 +11,7 @@ from itertools import chain, islice
 from app.kit.database.group_commit import GroupCommit
 from app.kit.database.session import is_refusal
 from app.signatures.engine import insert
-from app.signatures.engine.insert import Outcome, Signing
+from app.signatures.engine.signings import Origin, Outcome, Signing
 
 # Signatures in one transaction: enough that its commit costs nothing per signature, few enough that a person who is in
 # it and signs here at the same moment waits a fraction of a second.
@@ -71,5 +71,5 @@ class BulkQueues:
     async def _commit(self, parts: Sequence[Part]) -> Sequence[Sequence[Outcome]]:
         together = list(chain.from_iterable(parts))
         async with self._turn:
-            outcomes = iter(await self._write(insert.sign, together, insert.FROM_PARTNER))
+            outcomes = iter(await self._write(insert.sign, together, Origin.PARTNER))
         return [list(islice(outcomes, len(part))) for part in parts]

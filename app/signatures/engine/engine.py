@@ -9,7 +9,7 @@ from collections.abc import Awaitable
 from app.kit.database.group_commit import GroupCommit
 from app.kit.database.session import Database
 from app.signatures.engine.bulk import BulkQueues
-from app.signatures.engine.insert import Outcome
+from app.signatures.engine.signings import Outcome
 from app.signatures.engine.writer import Item, LaneWriter, OnCommit
 
 

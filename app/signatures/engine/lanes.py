@@ -43,7 +43,7 @@ async def claim(database: Database, fingerprint: str) -> Lane:
     """
     async with database.transaction() as session:
         await key_ring_guard.ensure_key_ring(session, fingerprint)
-    connection = await database.pin()
+    connection = await database.pin(by_key=True)
     try:
         return Lane(await _lowest_free(connection), connection)
     except BaseException:

@@ -7,9 +7,9 @@ from uuid import UUID
 
 from app.kit import metrics
 from app.kit.database.session import COMMIT_TIMEOUT, Database, is_refusal
-from app.signatures.engine import insert, transitions
-from app.signatures.engine.insert import Committed, Outcome, Signing
+from app.signatures.engine import confirm, erase, insert, withdraw
 from app.signatures.engine.lanes import Lane, claim
+from app.signatures.engine.signings import Committed, Outcome, Signing
 from app.signatures.engine.transitions import Confirmation, Erasure, Withdrawal
 
 Item = Signing | Confirmation | Withdrawal | Erasure
@@ -18,9 +18,9 @@ OnCommit = Callable[[int, Mapping[UUID, int]], None]
 # A batch is split by kind; each kind is a transaction of its own, in this order.
 _VERBS: dict[type[Item], Callable[[Lane, Sequence[Any]], Awaitable[Committed]]] = {
     Signing: insert.sign,
-    Confirmation: transitions.confirm,
-    Withdrawal: transitions.withdraw,
-    Erasure: transitions.erase,
+    Confirmation: confirm.confirm,
+    Withdrawal: withdraw.withdraw,
+    Erasure: erase.erase,
 }
 
 

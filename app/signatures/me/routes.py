@@ -13,10 +13,14 @@ router = APIRouter(tags=["me"])
 
 
 @router.get("/v1/me/signatures")
-async def list_own_signatures(myself: CurrentPerson, session: Session, response: Response) -> OwnSignatures:
+async def list_own_signatures(
+    request: Request, myself: CurrentPerson, session: Session, response: Response
+) -> OwnSignatures:
     """Your signatures, newest first."""
     response.headers["Cache-Control"] = "no-store"
-    return OwnSignatures(items=await own.signatures_of(session, myself.signer))
+    return OwnSignatures(
+        items=await own.signatures_of(session, room_interface.services(request).key_ring, myself.signer)
+    )
 
 
 @router.post("/v1/me/signatures/{petition}/withdraw")

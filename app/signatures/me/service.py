@@ -19,8 +19,11 @@ from app.kit.problems import NotFound
 from app.kit.room_interface import ErasureChoice, Services
 from app.kit.text.fields import as_id
 from app.people.personal_data.data_rights import erased
+from app.people.pseudonyms import own_signature_id
 from app.signatures.background.mails import SignatureMails
+from app.signatures.engine.erase import erase
 from app.signatures.engine.transitions import Erasure, Withdrawal
+from app.signatures.engine.writer import LaneWriter
 from app.signatures.schemas import OwnSignatureView
 from app.signatures.services import SigningServices
 from app.signatures.signing.sealing import Personal, texts_of, unseal
@@ -33,10 +36,18 @@ _OWN = text("""
         CASE WHEN s.held AND p.confirmation = 'none' THEN 'confirmed' ELSE coalesce(s.state_before, s.state)
         END AS state,
         s.country, s.region, s.source, s.group_id, s.event_id, s.sealed, s.disposable IS NOT NULL AS disposable,
-        s.mail_count, s.partner_id,
+        s.mail_count, s.partner_id, s.imported, s.proven,
         s.brought_by AS superseded_partner_ids, s.brought_ids AS superseded_attempt_ids
     FROM petitions p JOIN signatures s ON s.petition_id = p.id AND s.signer = :signer
     ORDER BY s.signed_at DESC, p.id
+""")
+_ATTEMPTS = text("""
+    SELECT a.petition_id, p.slug, p.title, a.id, a.signed_at, coalesce(a.state_before, a.state) AS state,
+        a.country, a.region, a.source, a.group_id, a.event_id, a.sealed, a.disposable IS NOT NULL AS disposable,
+        a.mail_count, a.partner_id, a.imported, a.proven,
+        NULL AS superseded_partner_ids, NULL AS superseded_attempt_ids
+    FROM petitions p JOIN signature_attempts a ON a.petition_id = p.id AND a.signer = :signer
+    ORDER BY a.signed_at DESC, a.id
 """)
 _HAS_ANY = text("""
     SELECT EXISTS (SELECT FROM petitions p JOIN signatures s ON s.petition_id = p.id AND s.signer = :signer)
@@ -49,13 +60,23 @@ class SignatureNotFound(NotFound):
     slug = "signature-not-found"
 
 
-async def signatures_of(session: AsyncSession, signer: bytes) -> list[OwnSignatureView]:
+async def signatures_of(session: AsyncSession, ring: KeyRing, signer: bytes) -> list[OwnSignatureView]:
     """A person's signatures, newest first, in the states their signer knows: on hold and invalidated are not shown."""
-    return [OwnSignatureView.model_validate(row) for row in await _rows(session, signer)]
+    return [_view(ring, row) for row in await _rows(session, signer)]
+
+
+def _view(ring: KeyRing, row: Any) -> OwnSignatureView:
+    view = OwnSignatureView.model_validate(row)
+    return view.model_copy(update={"id": UUID(own_signature_id(ring, view.id))})
 
 
 async def _rows(session: AsyncSession, signer: bytes) -> Sequence[Any]:
     return (await session.execute(_OWN, {"signer": signer})).all()
+
+
+async def _attempts(session: AsyncSession, signer: bytes) -> Sequence[Any]:
+    """The other attempts to sign with this person's address."""
+    return (await session.execute(_ATTEMPTS, {"signer": signer})).all()
 
 
 async def withdraw(services: SigningServices, database: Database, signer: bytes, ref: str) -> None:
@@ -66,7 +87,7 @@ async def withdraw(services: SigningServices, database: Database, signer: bytes,
     found = [row.petition_id for row in rows if row.petition_id == id_ or row.slug == ref]
     if not found:
         raise SignatureNotFound
-    await services.engine.submit(Withdrawal(found[0], signer, None))
+    await services.engine.submit(Withdrawal(found[0], signer, None, proven=True))
 
 
 @dataclass(frozen=True)
@@ -82,7 +103,9 @@ class SignatureStore:
 
     async def export(self, session: AsyncSession, ring: KeyRing, signer: bytes) -> list[Json]:
         """Everything kept with this person's signatures, in clear."""
-        return [_exported(ring, signer, row) for row in await _rows(session, signer)]
+        rows = [_exported(ring, signer, row) for row in await _rows(session, signer)]
+        others = [_exported(ring, signer, row) | {"waits": True} for row in await _attempts(session, signer)]
+        return rows + others
 
     async def erase(self, signer: bytes, choice: ErasureChoice) -> None:
         """Destroy what can name this person; with `keep`, signatures that count stay as nameless rows.
@@ -92,13 +115,30 @@ class SignatureStore:
         """
         async with self.services.database.transaction() as session:
             rows = await _rows(session, signer)
-            await publish(session, _erasure_messages(self.services.key_ring, signer, rows))
-        erasures = [Erasure(row.petition_id, signer, choice == "keep") for row in rows]
-        await asyncio.gather(*map(self.services.of(SigningServices).engine.submit, erasures))
+            others = await _attempts(session, signer)
+            await publish(session, _erasure_messages(self.services.key_ring, signer, [*rows, *others]))
+        # Also where a process of the version before has deleted the row alone.
+        petition_ids = sorted({row.petition_id for row in (*rows, *others)})
+        erasures = [Erasure(petition_id, signer, choice == "keep") for petition_id in petition_ids]
+        await self._submit(erasures)
         # Afterwards: no failure of a mail in flight is recorded any more.
-        attempts = {id_ for row in rows for id_ in (row.id, *(row.superseded_attempt_ids or ()))}
+        attempts = {id_ for row in (*rows, *others) for id_ in (row.id, *(row.superseded_attempt_ids or ()))}
         async with self.services.database.transaction() as session:
             await failures.forget(session, SignatureMails.name, attempts)
+
+    async def _submit(self, erasures: Sequence[Erasure]) -> None:
+        """Through the engine of this process; the worker has none, and takes a lane for as long as it needs one."""
+        signing = self.services.opened.get(SigningServices)
+        if isinstance(signing, SigningServices):
+            await asyncio.gather(*map(signing.engine.submit, erasures))
+        elif erasures:
+            writer = LaneWriter(
+                self.services.database, self.services.key_ring.fingerprint(), lambda _lane, _totals: None
+            )
+            try:
+                await writer.write(erase, erasures)
+            finally:
+                await writer.close()
 
 
 def _erasure_messages(ring: KeyRing, signer: bytes, rows: Iterable[Any]) -> list[NewMessage]:
@@ -112,12 +152,15 @@ def _erasure_messages(ring: KeyRing, signer: bytes, rows: Iterable[Any]) -> list
 
 
 def _exported(ring: KeyRing, signer: bytes, row: Any) -> Json:
-    return OwnSignatureView.model_validate(row).model_dump(mode="json") | {
+    return _view(ring, row).model_dump(mode="json") | {
         **_personal(ring, signer, row),
         "group_id": str(row.group_id) if row.group_id else None,
         "event_id": str(row.event_id) if row.event_id else None,
         "disposable_address": row.disposable,
         "mail_count": row.mail_count or 0,
+        "proven": bool(row.proven),
+        "imported": bool(row.imported),
+        "brought_by": str(row.partner_id) if row.partner_id else None,
     }
 
 

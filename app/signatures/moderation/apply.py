@@ -29,14 +29,15 @@ _ADVANCE = """
     WHERE id = $1
 """
 _DONE = f"{_UNDER_WAY} AND slice >= slice_count ORDER BY id LIMIT 1"
-_LEFT_TO_INVALIDATE = f"""
-    SELECT count(*) FROM signatures o
-    WHERE o.petition_id = $1 AND {INVALIDATES} AND {rules.rule_sql(2)}
+# Of attempts that stand, and of those that wait beside them.
+_LEFT = """
+    SELECT (SELECT count(*) FROM signatures o WHERE o.petition_id = $1 AND {condition})
+        + (SELECT count(*) FROM signature_attempts o WHERE o.petition_id = $1 AND {condition} AND EXISTS (
+            SELECT FROM signatures l WHERE l.petition_id = o.petition_id AND l.signer = o.signer
+        ))
 """
-_LEFT_TO_RESTORE = """
-    SELECT count(*) FROM signatures o
-    WHERE o.petition_id = $1 AND o.state = 'invalidated' AND o.invalidation_id = $2
-"""
+_LEFT_TO_INVALIDATE = _LEFT.format(condition=f"{INVALIDATES} AND {rules.rule_sql(2)}")
+_LEFT_TO_RESTORE = _LEFT.format(condition="o.state = 'invalidated' AND o.invalidation_id = $2")
 # Does nothing if somebody has undone or settled it while its rows were being checked.
 _SETTLE = """
     UPDATE invalidations SET updated_at = now(), slice = CASE WHEN $3 THEN 0 ELSE slice END,
@@ -105,7 +106,7 @@ async def _settle(lane: Lane, ring: KeyRing, unreadable: UnreadableRules) -> boo
 
 
 async def _left(lane: Lane, ring: KeyRing, row: Any) -> int:
-    """How many signatures there are still to be changed."""
+    """How many attempts there are still to be changed."""
     undoing = row["state"] == "undoing"
     statement, values = (_LEFT_TO_RESTORE, (row["id"],)) if undoing else (_LEFT_TO_INVALIDATE, _rule(ring, row).values)
     async with committing(lane.connection):

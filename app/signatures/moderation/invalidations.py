@@ -18,7 +18,7 @@ from app.kit.text.fields import as_id
 from app.signatures.engine import chunks
 from app.signatures.models import Invalidation
 from app.signatures.moderation import rules
-from app.signatures.moderation.rules import StoredRule
+from app.signatures.moderation.rules import MatchCount, StoredRule
 from app.signatures.moderation.schemas import DryRun, InvalidationBody
 
 
@@ -40,6 +40,12 @@ class RuleMatchesAll(Conflict):
     slug = "rule-matches-all-signatures"
 
 
+class RuleMatchesTooFew(Conflict):
+    """The rule matches fewer than five signatures, or names a domain or an address that too few share."""
+
+    slug = "rule-matches-too-few"
+
+
 class RuleUnreadable(Conflict):
     """No key of the service opens the invalidation's rule."""
 
@@ -55,15 +61,22 @@ class OpenedInvalidation(NamedTuple):
 
 
 async def draft(session: AsyncSession, ring: KeyRing, petition_id: UUID, body: InvalidationBody) -> OpenedInvalidation:
-    """A draft and its dry run; RuleMatchesEverything, UnknownPartner."""
+    """A draft and its dry run; RuleMatchesEverything, UnknownPartner, RuleMatchesTooFew."""
     rule = await rules.resolve(session, body.rule)
     counted = await rules.count(session, ring, petition_id, rule)
+    _expect_many(counted)
     id_ = uuid7()
     sealed = rules.seal(ring, id_, rule)
     invalidation = Invalidation(id=id_, petition_id=petition_id, reason=body.reason, sealed=sealed)
     session.add(invalidation)
     await session.flush()
     return OpenedInvalidation(invalidation, rule, counted.dry_run)
+
+
+def _expect_many(counted: MatchCount) -> None:
+    """Nothing is said of which it was, and nothing of how many."""
+    if counted.is_narrow:
+        raise RuleMatchesTooFew
 
 
 def of(petition_id: UUID) -> Select[Invalidation]:
@@ -80,12 +93,15 @@ def opened(ring: KeyRing, invalidation: Invalidation) -> OpenedInvalidation:
 
 
 async def look(session: AsyncSession, ring: KeyRing, petition_id: UUID, ref: str) -> OpenedInvalidation:
-    """An invalidation, with a fresh dry run while it is a draft; InvalidationNotFound."""
-    found = opened(ring, await _find(session, petition_id, ref, locked=False))
-    if found.invalidation.state != "draft" or found.rule is None:
-        return found
-    counted = await rules.count(session, ring, petition_id, found.rule)
-    return found._replace(dry_run=counted.dry_run)
+    """An invalidation, without a dry run; InvalidationNotFound."""
+    return opened(ring, await _find(session, petition_id, ref, locked=False))
+
+
+async def with_dry_run(session: AsyncSession, ring: KeyRing, draft: OpenedInvalidation) -> OpenedInvalidation:
+    """A draft whose rule can be opened, with a fresh dry run."""
+    assert draft.rule is not None
+    counted = await rules.count(session, ring, draft.invalidation.petition_id, draft.rule)
+    return draft._replace(dry_run=counted.dry_run)
 
 
 async def _find(session: AsyncSession, petition_id: UUID, ref: str, *, locked: bool) -> Invalidation:
@@ -99,7 +115,7 @@ async def _find(session: AsyncSession, petition_id: UUID, ref: str, *, locked: b
 async def apply(session: AsyncSession, ring: KeyRing, petition_id: UUID, ref: str) -> OpenedInvalidation:
     """Let the worker invalidate what the rule matches and was signed until now; repeating it changes nothing.
 
-    InvalidationNotFound, InvalidationOutOfTurn, RuleUnreadable, RuleMatchesAll.
+    InvalidationNotFound, InvalidationOutOfTurn, RuleUnreadable, RuleMatchesTooFew, RuleMatchesAll.
     """
     found = opened(ring, await _find(session, petition_id, ref, locked=True))
     invalidation, rule = found.invalidation, found.rule
@@ -110,6 +126,7 @@ async def apply(session: AsyncSession, ring: KeyRing, petition_id: UUID, ref: st
         raise RuleUnreadable("Draft it again, or have the key that sealed it brought back.")
     moment = now()
     counted = await rules.count(session, ring, petition_id, rule, moment)
+    _expect_many(counted)
     if counted.matching_count == counted.countable_count > 0 and not rule.body.everything:
         raise RuleMatchesAll("If that is meant, draft the rule again and say `everything`.")
     invalidation.signed_before, invalidation.state = moment, "applying"

@@ -2,7 +2,8 @@
 
 A signature that counts stays as a nameless row, so that every tally can be recounted; one that does not count is
 deleted. Consents that came with a signature must be in the ledger first: until then nobody can say whether its signer
-consents. The whole petition waits for them, for ever if no key opens them: so a monitor writes that to the log.
+consents. The whole petition waits for them, for ever if no key opens them: so a monitor writes that to the log. It
+waits also until the organizations concerned have been told of every withdrawal.
 """
 
 from datetime import datetime, timedelta
@@ -17,13 +18,14 @@ from app.kit.logs import log
 from app.people.consents.service import HAS_CONSENT_SQL
 from app.petitions.models import Petition
 from app.signatures.engine import chunks
+from app.signatures.engine.attempts import CONSENTS_DUE, CONSENTS_DUE_WAITING
 from app.signatures.engine.lanes import Lane
 from app.signatures.engine.scan import ScanProgress
 from app.signatures.engine.transitions import COUNTED
 from app.signatures.moderation.schemas import RetentionView
 
-# The same condition as that of their index (`models.py`).
-_WAITS = "o.consents_due AND o.state = 'confirmed'"
+_WAITS = CONSENTS_DUE.format(row="o")
+_WAITS_BESIDE = CONSENTS_DUE_WAITING.format(row="a")
 _DAY_HAS_COME = """
     p.personal_data_until <= (now() AT TIME ZONE 'UTC')::date AND p.personal_data_destroyed_at IS NULL
     AND p.state IN ('closed', 'archived')
@@ -31,19 +33,31 @@ _DAY_HAS_COME = """
 _HAS_COME = f"""
     {_DAY_HAS_COME} AND NOT EXISTS (
         SELECT 1 FROM signatures o WHERE o.petition_id = p.id AND {_WAITS}
+    ) AND NOT EXISTS (
+        SELECT 1 FROM signature_attempts a WHERE a.petition_id = p.id AND {_WAITS_BESIDE}
+    ) AND NOT EXISTS (
+        SELECT 1 FROM signatures o WHERE o.petition_id = p.id AND o.withdrawn_id IS NOT NULL
+    ) AND NOT EXISTS (
+        SELECT 1 FROM signature_attempts a WHERE a.petition_id = p.id AND a.withdrawn_id IS NOT NULL
     )
 """
 _NEXT = f"SELECT p.id FROM petitions p WHERE {_HAS_COME} ORDER BY p.id LIMIT 1 FOR NO KEY UPDATE OF p SKIP LOCKED"
-# Consents that came due after the petition was chosen: a scan that meets one is not the last.
+# Consents and withdrawals that came after the petition was chosen: a scan that meets one is not the last.
 _WAITING = f"""
     SELECT EXISTS (
         SELECT 1 FROM signatures o WHERE o.petition_id = $1 AND o.signer >= $2 AND o.signer < $3
-        AND {_WAITS}
+        AND ({_WAITS} OR o.withdrawn_id IS NOT NULL)
+    ) OR EXISTS (
+        SELECT 1 FROM signature_attempts a WHERE a.petition_id = $1 AND a.signer >= $2 AND a.signer < $3
+        AND ({_WAITS_BESIDE} OR a.withdrawn_id IS NOT NULL)
     )
 """
 _DONE = "UPDATE petitions SET personal_data_destroyed_at = now() WHERE id = $1"
 _STALLED = text(f"""
-    SELECT p.id, count(*) FROM petitions p JOIN signatures o ON o.petition_id = p.id AND {_WAITS}
+    SELECT p.id, count(*) FROM petitions p JOIN (
+        SELECT o.petition_id FROM signatures o WHERE {_WAITS}
+        UNION ALL SELECT a.petition_id FROM signature_attempts a WHERE {_WAITS_BESIDE}
+    ) AS waiting ON waiting.petition_id = p.id
     WHERE {_DAY_HAS_COME} GROUP BY p.id ORDER BY p.id
 """)
 _LOGGED_EVERY = timedelta(hours=1)

@@ -3,21 +3,23 @@
 A rule is stored sealed, because a domain that it names may be one person's own. Its fields are in `schemas.RuleBody`.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any, NamedTuple
 from uuid import UUID
 
 from pydantic import BaseModel, ValidationError
 from sqlalchemy import select
-from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
 
-from app.kit.crypto.sealing import KeyRing, SealBrokenError
+from app.kit.clock import now
+from app.kit.crypto.sealing import KeyRing, SealBrokenError, padded
 from app.kit.problems import Invalid
 from app.organizations.models import Organization
+from app.signatures.engine.attempts import ATTEMPTS
 from app.signatures.engine.chunks import FIRST_RULE_PARAMETER, INVALIDATES, Rule
 from app.signatures.moderation.schemas import RULE_FIELDS, DryRun, KeyCount, RuleBody
-from app.signatures.reading.breakdown import SMALLEST_PUBLIC_KEY
+from app.signatures.reading.disclosure import SMALLEST_PUBLIC_KEY, about, draw, is_shared, parts_about
 
 
 def rule_sql(first: int) -> str:
@@ -30,19 +32,23 @@ _COUNTABLE = f"{INVALIDATES} AND ($2::timestamptz IS NULL OR o.signed_at < $2)"
 # Counts what `chunks.invalidate` would change: the same conditions, in one scan of all rows. Counting by all three keys
 # together first takes half the time.
 _COUNT = f"""
-    SELECT grouping(country, signed_hour, state), country, signed_hour, state,
-        sum(matching)::bigint, sum(countable)::bigint, sum(every)::bigint
+    SELECT grouping(country, signed_hour, state) AS kind, country, signed_hour, state,
+        sum(matching)::bigint AS matching, sum(countable)::bigint AS countable, sum(every)::bigint AS every
     FROM (
         SELECT o.country, date_bin('1 hour', o.signed_at, '2000-01-01T00:00Z') AS signed_hour, o.state,
-            count(*) FILTER (WHERE {_COUNTABLE} AND {rule_sql(3)})
-                AS matching,
+            count(*) FILTER (WHERE {_COUNTABLE} AND {rule_sql(3)}) AS matching,
             count(*) FILTER (WHERE {_COUNTABLE}) AS countable, count(*) AS every
-        FROM signatures o WHERE o.petition_id = $1 GROUP BY 1, 2, 3
+        FROM {ATTEMPTS.format(petition="$1")} AS o GROUP BY 1, 2, 3
     ) AS counted
     GROUP BY GROUPING SETS ((country), (signed_hour), (state), ())
 """
 # PostgreSQL's `grouping()`: a bit for every column that is not grouped by.
 _BY_COUNTRY, _BY_HOUR, _BY_STATE, _ALL = 0b011, 0b101, 0b110, 0b111
+# How many signatures share each of these values; `{column}` holds digests.
+_SHARED = f"""
+    SELECT o.{{column}}, count(*), count(*) FILTER (WHERE o.proven AND o.state = 'confirmed')
+    FROM {ATTEMPTS.format(petition="$1")} AS o WHERE {INVALIDATES} AND o.{{column}} = ANY ($2::bytea[]) GROUP BY 1
+"""
 _FEW = DryRun(signature_count=None, by_country=[], by_hour=[], by_state={})
 
 
@@ -66,12 +72,16 @@ class StoredRule(BaseModel):
 
 
 class MatchCount(NamedTuple):
-    """How many signatures a rule matches, among how many that could be invalidated, and among how many at all."""
+    """How many signatures a rule matches, among how many that could be invalidated, and among how many at all.
+
+    `is_narrow`: so few that it could be meant for one person.
+    """
 
     dry_run: DryRun
     matching_count: int
     countable_count: int
     row_count: int
+    is_narrow: bool
 
 
 async def resolve(session: AsyncSession, body: RuleBody) -> StoredRule:
@@ -89,7 +99,7 @@ async def resolve(session: AsyncSession, body: RuleBody) -> StoredRule:
 
 def seal(ring: KeyRing, invalidation_id: UUID, stored: StoredRule) -> bytes:
     """The rule, sealed for its invalidation's row."""
-    return ring.seal(stored.model_dump_json(exclude_none=True).encode(), identity(invalidation_id))
+    return ring.seal(padded(stored.model_dump_json(exclude_none=True).encode()), identity(invalidation_id))
 
 
 def unseal(ring: KeyRing, invalidation_id: UUID, sealed: bytes) -> StoredRule | None:
@@ -113,38 +123,59 @@ def rule_of(ring: KeyRing, stored: StoredRule, signed_before: datetime | None = 
     return Rule(rule_sql(FIRST_RULE_PARAMETER), tuple(values.values()))
 
 
-def _may_be_personal(body: RuleBody) -> bool:
-    return any(getattr(body, name) is not None for name, field in RULE_FIELDS.items() if field.is_personal)
-
-
 async def count(
     session: AsyncSession, ring: KeyRing, petition_id: UUID, stored: StoredRule, signed_before: datetime | None = None
 ) -> MatchCount:
-    """What the rule matches among what was signed before that moment, or by now.
-
-    In one statement, so that its breakdowns agree. With a rule that names domains or client addresses somebody could
-    look for one person's signature: so its dry run tells no count below five.
-    """
+    """What the rule matches among what was signed before that moment, or by now; in one statement."""
     connection = await session.connection()
-    values = rule_of(ring, stored).values
-    rows: Sequence[Any] = (await connection.exec_driver_sql(_COUNT, (petition_id, signed_before, *values))).all()
-    of = {kind: [row[1:5] for row in rows if row[0] == kind and row[4]] for kind in (_BY_COUNTRY, _BY_HOUR, _BY_STATE)}
-    every = next(row for row in rows if row[0] == _ALL)
-    matching = every[4] or 0
-    if 0 < matching < SMALLEST_PUBLIC_KEY and _may_be_personal(stored.body):
-        return MatchCount(_FEW, matching, every[5], every[6])
-    dry_run = DryRun(
-        signature_count=matching,
-        by_country=_largest_first([(row[0], row[3]) for row in of[_BY_COUNTRY]]),
-        by_hour=_ordered([(row[1].strftime(_HOUR), row[3]) for row in of[_BY_HOUR]]),
-        by_state={row[2]: row[3] for row in of[_BY_STATE]},
+    if not await _are_shared(connection, ring, petition_id, stored.body):
+        return MatchCount(_FEW, 0, 0, 0, is_narrow=True)
+    values = (petition_id, signed_before, *rule_of(ring, stored).values)
+    rows: Sequence[Any] = (await connection.exec_driver_sql(_COUNT, values)).all()
+    every = next(row for row in rows if row.kind == _ALL)
+    matching = every.matching or 0
+    is_narrow = matching < SMALLEST_PUBLIC_KEY
+    told = _FEW if is_narrow else _dry_run(rows, matching, draw(ring.digest_key, petition_id, _hour_of(now())))
+    return MatchCount(told, matching, every.countable or 0, every.every or 0, is_narrow)
+
+
+def _hour_of(moment: datetime) -> str:
+    return moment.strftime(_HOUR)
+
+
+async def _are_shared(connection: AsyncConnection, ring: KeyRing, petition_id: UUID, body: RuleBody) -> bool:
+    """Whether each domain and each client address that the rule names is shared by enough signatures.
+
+    A name among many others would tell of one person too: by what the rule matches with and without it.
+    """
+    for name, field in RULE_FIELDS.items():
+        named = set(field.value(ring, getattr(body, name)) or ()) if field.personal_column else set()
+        if not named:
+            continue
+        statement = _SHARED.format(column=field.personal_column)
+        rows: Sequence[Any] = (await connection.exec_driver_sql(statement, (petition_id, list(named)))).all()
+        shared = {
+            value
+            for value, counted, proven in rows
+            if is_shared(ring.digest_key, f"{petition_id} {value.hex()}", proven, counted)
+        }
+        if shared != named:
+            return False
+    return True
+
+
+def _dry_run(rows: Sequence[Any], matching: int, border: int) -> DryRun:
+    told = about(matching, border)
+    of = {kind: [row for row in rows if row.kind == kind] for kind in (_BY_COUNTRY, _BY_HOUR, _BY_STATE)}
+    countries = parts_about({row.country: row.matching for row in of[_BY_COUNTRY]}, told, border)
+    hours = parts_about({_hour_of(row.signed_hour): row.matching for row in of[_BY_HOUR]}, told, border)
+    return DryRun(
+        signature_count=told,
+        by_country=sorted(_key_counts(countries), key=lambda row: -row.signature_count),
+        by_hour=_key_counts(hours),
+        by_state=parts_about({row.state: row.matching for row in of[_BY_STATE]}, told, border),
     )
-    return MatchCount(dry_run, matching, every[5] or 0, every[6] or 0)
 
 
-def _ordered(counts: Sequence[tuple[str, int]]) -> list[KeyCount]:
-    return [KeyCount(key=key, signature_count=number) for key, number in sorted(counts)]
-
-
-def _largest_first(counts: Sequence[tuple[str, int]]) -> list[KeyCount]:
-    return sorted(_ordered(counts), key=lambda row: -row.signature_count)
+def _key_counts(counts: Mapping[str, int]) -> list[KeyCount]:
+    return [KeyCount(key=key, signature_count=number) for key, number in sorted(counts.items())]

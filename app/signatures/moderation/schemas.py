@@ -15,8 +15,8 @@ from app.kit.crypto.sealing import KeyRing
 from app.kit.text.countries import Country
 from app.kit.text.fields import Body, Line, Moment, Slug
 from app.people.fields import emails
+from app.petitions.schemas import Source
 from app.signatures.models import InvalidationState
-from app.signatures.schemas import Source
 from app.signatures.signing import email_domains
 from app.signatures.signing.email_domains import domain_of
 
@@ -36,6 +36,16 @@ AddressDigest = Annotated[str, StringConstraints(pattern=r"^[0-9A-Fa-f]{16}$", t
 _values = Field(min_length=1, max_length=_MOST_VALUES)
 
 
+def _whole_minute(moment: datetime) -> datetime:
+    if moment.second or moment.microsecond:
+        raise ValueError("must be a whole minute")
+    return moment
+
+
+# A window that could be moved second by second would find one signature in it.
+Minute = Annotated[Moment, AfterValidator(_whole_minute), Field(examples=["2026-03-01T12:30:00Z"])]
+
+
 def _address_digest(_ring: KeyRing, digits: str) -> bytes:
     return bytes.fromhex(digits)
 
@@ -43,14 +53,14 @@ def _address_digest(_ring: KeyRing, digits: str) -> bytes:
 class Matches(NamedTuple):
     """How a field of a rule is compared with a row `o` of signatures: the SQL type of its parameter, and the condition.
 
-    `digest` makes the parameter of each value, where the row holds a digest. `is_personal`: a value may stand for one
-    person alone, so a rule that names one must not tell a count of fewer than five.
+    `digest` makes the parameter of each value, where the row holds a digest. `personal_column`: the column that holds
+    it, where a value may stand for one person alone: a rule may name only such as enough signatures share.
     """
 
     sql_type: str
     condition: str
     digest: Callable[[KeyRing, str], bytes] | None = None
-    is_personal: bool = False
+    personal_column: str = ""
 
     def sql(self, parameter: str) -> str:
         """The condition for this parameter; NULL matches every row."""
@@ -68,11 +78,11 @@ class RuleBody(Body):
 
     mail_domains: Annotated[
         Annotated[list[MailDomain], _values, Field(examples=[["example.org"]])] | None,
-        Matches("bytea[]", "o.domain_digest = ANY ({value})", email_domains.digest, is_personal=True),
+        Matches("bytea[]", "o.domain_digest = ANY ({value})", email_domains.digest, "domain_digest"),
     ] = None
     address_digests: Annotated[
         Annotated[list[AddressDigest], _values, Field(description="as trends show them")] | None,
-        Matches("bytea[]", "o.address_digest = ANY ({value})", _address_digest, is_personal=True),
+        Matches("bytea[]", "o.address_digest = ANY ({value})", _address_digest, "address_digest"),
     ] = None
     sources: Annotated[
         Annotated[list[Source], _values, Field(description="an empty one: without a source")] | None,
@@ -87,10 +97,10 @@ class RuleBody(Body):
         Field(description="the partner that brought them"),
         Matches("uuid", "o.partner_id = {value}"),
     ] = None
-    signed_from: Annotated[Moment | None, Matches("timestamptz", "o.signed_at >= {value}")] = None
+    signed_from: Annotated[Minute | None, Matches("timestamptz", "o.signed_at >= {value}")] = None
     signed_until: Annotated[
-        Moment | None,
-        Field(description="signed before this moment"),
+        Minute | None,
+        Field(description="signed before this minute"),
         Matches("timestamptz", "o.signed_at < {value}"),
     ] = None
     disposable: Annotated[
@@ -140,16 +150,16 @@ class KeyCount(BaseModel):
 
 
 class DryRun(BaseModel):
-    """What the rule would invalidate at this moment; the parts of each breakdown sum to the count.
+    """About how much the rule would invalidate at this moment; the parts of each breakdown sum to the count.
 
-    A rule that names mail domains or client addresses and matches one to four signatures is told no more than that:
-    the count is null, the breakdowns are empty.
+    All counts are rounded down to tens, by a border that is moved each hour: two rules that differ by few signatures
+    are told alike. 5 stands for five and some more. Fewer than five, or none, are null, and the breakdowns are empty.
     """
 
-    signature_count: Annotated[int | None, Field(description="null: fewer than five, but not none")]
-    by_country: list[KeyCount]
-    by_hour: Annotated[list[KeyCount], Field(description="hours in UTC")]
-    by_state: dict[Literal["pending", "confirmed"], int]
+    signature_count: Annotated[int | None, Field(description="in tens; 5: five or some more; null: fewer than five")]
+    by_country: Annotated[list[KeyCount], Field(description="`other`: what is too small to be told by itself")]
+    by_hour: Annotated[list[KeyCount], Field(description="hours in UTC, and `other`")]
+    by_state: Annotated[dict[str, int], Field(description="`pending`, `confirmed` and `other`")]
 
 
 class InvalidationItem(BaseModel):
@@ -163,8 +173,8 @@ class InvalidationItem(BaseModel):
     signed_before: Annotated[datetime | None, Field(description="later signatures are not touched; null in a draft")]
     slice: int
     slice_count: int
-    invalidated_count: int
-    restored_count: int
+    invalidated_count: Annotated[int | None, Field(description="null: begun, and fewer than five")]
+    restored_count: Annotated[int | None, Field(description="null: begun, and fewer than five")]
     created_at: datetime
     updated_at: datetime
 
@@ -175,11 +185,21 @@ class InvalidationView(InvalidationItem):
     dry_run: DryRun | None
 
 
-class HeldView(BaseModel):
-    """How many signatures are held, and whether they are being released."""
+class SharedAddress(BaseModel):
+    """A client address that has signed more often in the last hour than the petition's limit says."""
 
-    held_count: int
+    address_digest: str
+    signature_count: int
+    confirmed_count: Annotated[int | None, Field(description="those that count; null: fewer than five")]
+
+
+class HeldView(BaseModel):
+    """How many signatures are over a limit and wait, whether they are being released, and where many came from."""
+
+    held_count: Annotated[int, Field(description="wait for staff")]
+    asked_count: Annotated[int, Field(description="wait for their signer to confirm by mail, for they were too many")]
     releasing: bool
+    shared_addresses: Annotated[list[SharedAddress], Field(description="the largest 20, at most five seconds old")]
 
 
 class TrendRow(BaseModel):
@@ -190,19 +210,23 @@ class TrendRow(BaseModel):
 
 
 class TrendsView(BaseModel):
-    """Who has signed in the last minutes. Each list sums to the count and shows its 20 largest keys.
+    """Who has signed in the last full minutes. Each list sums to the count and shows its 20 largest keys.
 
-    An address or a domain that fewer than five signatures share is not shown by itself.
+    What fewer than five signatures share is not shown by itself. With `basis: proven` only signatures that their
+    signers have confirmed by mail are counted. With `basis: unproven` nobody can tell: anybody may have typed them, so
+    a mail domain is shown only above fifty, in tens.
     """
 
     minutes: int
-    signature_count: int
-    held_count: int
-    disposable_count: int
+    basis: Literal["proven", "unproven"]
+    signature_count: Annotated[int, Field(description="those counted in the lists")]
+    unproven_count: Annotated[int | None, Field(description="in tens: those in no list, for nobody has proven them")]
+    held_count: Annotated[int, Field(description="in tens")]
+    disposable_count: Annotated[int, Field(description="in tens")]
     by_address_digest: list[TrendRow]
     by_mail_domain: list[TrendRow]
     by_source: Annotated[list[TrendRow], Field(description="an empty key: without a source")]
-    as_of: datetime
+    as_of: Annotated[datetime, Field(description="the end of the last full minute")]
 
 
 class RetentionView(BaseModel):

@@ -1,27 +1,21 @@
-"""Breakdowns: a petition's tallies by one dimension, for the public and for staff."""
+"""Breakdowns: a petition's tallies by one dimension, exact, folded, and as CSV."""
 
 import csv
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from uuid import UUID
 
 from sqlalchemy import case, func, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.kit.clock import now
-from app.kit.database.coalescing import CoalescingReader
-from app.kit.database.session import Database
 from app.signatures.dimensions import BY_NAME
 from app.signatures.models import SignatureTally
+from app.signatures.reading.disclosure import OTHER, SMALLEST_PUBLIC_KEY
 from app.signatures.schemas import DimensionName, TallyRow, TallyView
 
-# Fewer than this many under one key could single somebody out.
-SMALLEST_PUBLIC_KEY = 5
-OTHER = "other"
 # A cell that begins so is a formula to a spreadsheet (OWASP, CSV injection).
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
-
-Breakdowns = CoalescingReader[tuple[UUID, DimensionName], TallyView]
 
 
 async def break_down(session: AsyncSession, petition_id: UUID, by: DimensionName) -> TallyView:
@@ -38,10 +32,11 @@ async def break_down(session: AsyncSession, petition_id: UUID, by: DimensionName
             total = int(summed)
         elif summed:
             rows.append(TallyRow(key=name or None, signature_count=int(summed)))
-    return TallyView(by=by, total=total, rows=_ordered(rows, by), as_of=now())
+    return TallyView(by=by, total=total, rows=ordered(rows, by), as_of=now())
 
 
-def _ordered(rows: Sequence[TallyRow], by: DimensionName) -> list[TallyRow]:
+def ordered(rows: Sequence[TallyRow], by: DimensionName) -> list[TallyRow]:
+    """Times in order, anything else the largest first."""
     if BY_NAME[by].is_time:
         return sorted(rows, key=lambda row: row.key or "")
     return sorted(rows, key=lambda row: (-row.signature_count, row.key or ""))
@@ -54,16 +49,6 @@ def fold(view: TallyView) -> TallyView:
     if rest:
         shown.append(TallyRow(key=OTHER, signature_count=rest))
     return view.model_copy(update={"rows": shown})
-
-
-def open_breakdowns(database: Database) -> Breakdowns:
-    """Public breakdowns, at most five seconds old; one read however many ask."""
-
-    async def read(asked: Sequence[tuple[UUID, DimensionName]]) -> Mapping[tuple[UUID, DimensionName], TallyView]:
-        async with database.transaction() as session:
-            return {(id_, by): fold(await break_down(session, id_, by)) for id_, by in asked}
-
-    return CoalescingReader(read, seconds=5.0)
 
 
 def as_csv(view: TallyView) -> str:

@@ -4,7 +4,9 @@ An event's id is its content (`count-goal`), so a client that comes back with `L
 """
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections import Counter
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from uuid import UUID
 
@@ -22,7 +24,7 @@ _KEEP_ALIVE = b": still here\n\n"
 
 
 class TooManyStreams(Unavailable):
-    """More live streams are open than the service feeds; read the count instead."""
+    """More live streams are open than the service feeds, or one client may have; read the count instead."""
 
     slug = "too-many-streams"
 
@@ -41,18 +43,37 @@ class _Channel:
 class Streams:
     """The streams of one process."""
 
-    def __init__(self, directory: Directory, counts: Counts, limit: int) -> None:
+    def __init__(self, directory: Directory, counts: Counts, limit: int, limit_per_client: int) -> None:
         self._limit = limit
+        self._limit_per_client = limit_per_client
+        self._open = 0
+        self._open_by: Counter[bytes] = Counter()
         self._directory = directory
         self._counts = counts
         self._channels: dict[UUID, _Channel] = {}
         self._polling: asyncio.Task[None] | None = None
         self._closed = False
 
-    def check_limit(self) -> None:
-        """TooManyStreams when this process feeds as many as it may."""
-        if sum(channel.watchers for channel in self._channels.values()) >= self._limit:
+    @contextmanager
+    def admit(self, client: bytes | None) -> Iterator[None]:
+        """A place for one stream while the block lasts; TooManyStreams when all places, or the client's, are taken.
+
+        `client` is the key under which its streams are counted, or None.
+        """
+        if self._open >= self._limit or (client is not None and self._open_by[client] >= self._limit_per_client):
             raise TooManyStreams(retry_after=30)
+        self._open += 1
+        if client is not None:
+            self._open_by[client] += 1
+        try:
+            yield
+        finally:
+            self._open -= 1
+            if client is not None:
+                self._open_by[client] -= 1
+                # Nothing is kept of an address that has left.
+                if not self._open_by[client]:
+                    del self._open_by[client]
 
     async def follow(self, entry: Entry, last_id: str | None) -> AsyncIterator[bytes]:
         """The petition's counts as they change, with comments in between to keep the connection open."""

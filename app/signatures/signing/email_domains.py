@@ -8,7 +8,8 @@ from functools import lru_cache
 
 from disposable_email_domains import blocklist
 
-from app.kit.crypto.sealing import KeyRing, keyed_digest
+from app.kit.crypto.digests import DigestKeys
+from app.kit.crypto.sealing import KeyRing
 
 DIGEST_BYTES = 8
 
@@ -32,10 +33,10 @@ def is_disposable(domain: str) -> bool:
 
 def digest(ring: KeyRing, domain: str) -> bytes:
     """8 bytes. It is not the digest of any signer: those are made of addresses, which contain an "@"."""
-    return _digest(ring.digest_key, domain)
+    return _digest(ring.digests, domain)
 
 
 # Most people share a few domains.
 @lru_cache(maxsize=4096)
-def _digest(key: bytes, domain: str) -> bytes:
-    return keyed_digest(key, f"domain {domain}")[:DIGEST_BYTES]
+def _digest(keys: DigestKeys, domain: str) -> bytes:
+    return keys.short_digest(f"domain {domain}", DIGEST_BYTES)

@@ -4,21 +4,21 @@ The record holds every field of the signer's body that is marked `Sealed` (`sche
 can serve side by side: names that one does not know are ignored, and kept when the record is sealed anew. What the
 versions before could say is written as they wrote it.
 
-A receipt is the sealed (signer, attempt) pair. Only the receipt of the attempt that the row holds opens it; the receipt
-of any other attempt looks alike and opens nothing.
+A receipt is the sealed (signer, attempt) pair: it is about that attempt, and no other of the same person. The receipt
+of a signing is held by whoever typed the address; a proven receipt, by whoever reads the mailbox.
 """
 
 import dataclasses
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Annotated, NamedTuple
+from typing import TYPE_CHECKING, Annotated, NamedTuple, get_type_hints
 from uuid import UUID
 
 from pydantic import Field
 from pydantic_core import to_json
 
 from app.kit.crypto.sealed_records import RecordCodec
-from app.kit.crypto.sealing import SIGNER_BYTES, KeyRing
-from app.signatures.schemas import Sealed, SignatureBody
+from app.kit.crypto.sealing import SIGNER_BYTES, KeyRing, SealBrokenError
+from app.signatures.schemas import Sealed, SignatureBody, Unlisted
 
 _RECEIPT_BYTES = SIGNER_BYTES + 16
 # Seconds since 1970, until the year 36812.
@@ -31,7 +31,12 @@ _OF_BODY = {
     if isinstance(mark, Sealed)
 }
 # `reference` is a partner's own id of the signature; it is not said by the signer.
-SHORT_NAMES = _OF_BODY | {"reference": "x"}
+_UNLISTED = {
+    name: mark.short
+    for name, hint in get_type_hints(Unlisted, include_extras=True).items()
+    for mark in hint.__metadata__
+}
+SHORT_NAMES = _OF_BODY | _UNLISTED | {"reference": "x"}
 
 # A class made of the fields that are marked in the body; to a type checker, one whose every attribute is text.
 if TYPE_CHECKING:
@@ -69,7 +74,9 @@ _FORMER = (
     "consents",
     "reference",
 )
-_LATER = [name for name in SHORT_NAMES if name not in _FORMER]
+_LATER_OF_BODY = [name for name in _OF_BODY if name not in _FORMER]
+# Nothing is unlisted: the record has the form of most.
+LISTED = Unlisted()
 _codec = RecordCodec(Personal, former_separator=_SEPARATOR, former_fields=_FORMER)
 
 
@@ -94,13 +101,20 @@ def seal(ring: KeyRing, petition_id: UUID, signer: bytes, personal: Personal) ->
     return _codec.seal(ring, personal, identity(petition_id, signer))
 
 
-def seal_body(ring: KeyRing, petition_id: UUID, signer: bytes, body: SignatureBody, reference: str = "") -> bytes:
+def seal_body(
+    ring: KeyRing,
+    petition_id: UUID,
+    signer: bytes,
+    body: SignatureBody,
+    reference: str = "",
+    unlisted: Unlisted = LISTED,
+) -> bytes:
     """The sealed fields of this body, as `seal` would write them, but in half the time: every signer waits for it."""
     texts = {name: _text(getattr(body, name)) for name in _OF_BODY} | {"reference": reference}
-    if any(texts[name] for name in _LATER):
-        return seal(ring, petition_id, signer, Personal(**texts))
+    if unlisted is not LISTED or any(texts[name] for name in _LATER_OF_BODY):
+        return seal(ring, petition_id, signer, Personal(**texts, **unlisted._asdict()))
     joined = _SEPARATOR.join([texts[name] for name in _FORMER]).rstrip(_SEPARATOR)
-    return ring.seal(joined.encode(), identity(petition_id, signer))
+    return ring.seal(_codec.padded_join(joined.encode()), identity(petition_id, signer))
 
 
 def unseal(ring: KeyRing, petition_id: UUID, signer: bytes, sealed: bytes) -> Personal:
@@ -121,10 +135,32 @@ def write_receipt(ring: KeyRing, petition_id: UUID, signer: bytes, id_: UUID) ->
     return ring.write_token(signer + id_.bytes, b"receipt" + petition_id.bytes)
 
 
-def read_receipt(ring: KeyRing, petition_id: UUID, receipt: str) -> tuple[bytes, UUID]:
-    """The (signer, attempt) a receipt stands for; SealBrokenError when it is not one of this petition's."""
-    plain = ring.read_token(receipt, b"receipt" + petition_id.bytes)
-    return plain[:SIGNER_BYTES], UUID(bytes=plain[SIGNER_BYTES:_RECEIPT_BYTES])
+def write_proven_receipt(ring: KeyRing, petition_id: UUID, signer: bytes, id_: UUID) -> str:
+    """The receipt that is answered to a confirmation: whoever holds it has read the person's mail."""
+    return ring.write_token(signer + id_.bytes, b"proven receipt" + petition_id.bytes)
+
+
+class Receipt(NamedTuple):
+    """What a receipt stands for. `proven`: it came to whoever reads the person's mail."""
+
+    signer: bytes
+    id: UUID
+    proven: bool
+
+
+def read_receipt(ring: KeyRing, petition_id: UUID, receipt: str) -> Receipt:
+    """A receipt of a signing, of a confirmation, or the token of a mailed link; SealBrokenError when it is none of
+    this petition's."""
+    for context, proven in ((b"receipt", False), (b"proven receipt", True)):
+        try:
+            plain = ring.read_token(receipt, context + petition_id.bytes, digest_at=0)
+        except SealBrokenError:
+            continue
+        return Receipt(plain[:SIGNER_BYTES], UUID(bytes=plain[SIGNER_BYTES:_RECEIPT_BYTES]), proven)
+    link = read_link(ring, receipt)
+    if link.petition_id != petition_id:
+        raise SealBrokenError
+    return Receipt(link.signer, link.id, proven=True)
 
 
 class Link(NamedTuple):
@@ -144,7 +180,7 @@ def write_link(ring: KeyRing, petition_id: UUID, signer: bytes, id_: UUID, writt
 
 def read_link(ring: KeyRing, token: str) -> Link:
     """The content of a confirmation link's token; SealBrokenError when we have not written it."""
-    plain = ring.read_token(token, b"confirmation")
+    plain = ring.read_token(token, b"confirmation", digest_at=16)
     petition_id, signer, id_, seconds = plain[:16], plain[16:32], plain[32:48], plain[48:]
     written_at = datetime.fromtimestamp(int.from_bytes(seconds), UTC)
     return Link(UUID(bytes=petition_id), signer, UUID(bytes=id_), written_at)

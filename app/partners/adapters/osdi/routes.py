@@ -7,6 +7,8 @@ from fastapi.security import APIKeyHeader
 
 from app.kit.database.session import Session
 from app.kit.room_interface import services
+from app.kit.settings import KIBIBYTE
+from app.kit.web.bodies import longest_body
 from app.kit.web.caching import cached
 from app.partners.adapters.dependencies import JSON, TOKEN, by_token, check_type, partner_petition
 from app.partners.adapters.osdi import reading, recording
@@ -85,6 +87,7 @@ async def show_osdi_petition(request: Request, session: Session, petition: str) 
     response_class=HalResponse,
     openapi_extra=_BODY,
 )
+@longest_body(64 * KIBIBYTE)
 async def record_osdi_signature(
     request: Request, petition: str, _scheme: Annotated[str | None, Security(_documented)] = None
 ) -> Response:

@@ -7,6 +7,9 @@ from fastapi import APIRouter, Query, Response
 from app.kit.clock import now
 from app.kit.database.paging import Page, Paging, page_of
 from app.kit.database.session import Session
+from app.organizations.audit.declaration import audited
+from app.organizations.pending_acts.responses import MAY_WAIT, Accepted
+from app.organizations.pending_acts.service import Asked, ask
 from app.partners.dependencies import Acting, OwnPartner, own_partner
 from app.partners.inbound.secrets import service as secrets
 from app.partners.inbound.secrets.schemas import NewWebhookSecretView, WebhookSecretBody, WebhookSecretView
@@ -15,8 +18,11 @@ from app.people.dependencies import Ring
 
 router = APIRouter(tags=["partners"])
 
+_ROLES = ("owner", "partner")
+
 
 @router.post("/v1/partners/{partner}/webhook-secrets", status_code=201)
+@audited("webhook_secret.create")
 async def create_webhook_secret(
     acting: Acting, session: Session, ring: Ring, response: Response, partner: str, body: WebhookSecretBody
 ) -> NewWebhookSecretView:
@@ -37,10 +43,18 @@ async def list_webhook_secrets(
     return await page_of(session, secrets.secrets_of(partner.id), WebhookSecret.id, paging, _view)
 
 
-@router.delete("/v1/partners/{partner}/webhook-secrets/{secret}", status_code=204)
-async def revoke_webhook_secret(partner: OwnPartner, session: Session, secret: str) -> None:
-    """End a secret at once. Ending it again is harmless."""
-    await secrets.revoke(session, partner, secret)
+@router.delete("/v1/partners/{partner}/webhook-secrets/{secret}", status_code=204, responses=MAY_WAIT)
+@audited("webhook_secret.end", param="secret")
+async def revoke_webhook_secret(acting: Acting, partner: OwnPartner, session: Session, secret: str) -> Response:
+    """End a secret at once. Ending it again is harmless.
+
+    The last one of its scheme waits a day, or for a second person's word: nothing the partner posts would be taken.
+    """
+    found = await secrets.find(session, partner, secret)
+    if await secrets.is_last(session, found):
+        return Accepted(await ask(session, acting, Asked(secrets.END_SECRET, "webhook_secret", _ROLES, found.id)))
+    await secrets.revoke(session, found)
+    return Response(status_code=204)
 
 
 def _view(secret: WebhookSecret) -> WebhookSecretView:

@@ -19,13 +19,16 @@ from app.kit.database.ids import uuid7
 from app.kit.logs import failure_of, log
 from app.kit.problems import Conflict, NotFound
 from app.kit.text.fields import as_id
-from app.organizations.models import Organization
+from app.organizations.models import Organization, PendingAct
+from app.organizations.pending_acts.service import DELAY, is_waited_for
 from app.organizations.service import ExpiryPast
 from app.partners.models import WebhookSecret
 from app.partners.sealing import secrets_identity
 
 # Of a Standard Webhooks secret: what stands before the base64 of the key.
 PREFIX = "whsec_"
+# The verb under which the end of the last one waits.
+END_SECRET = "webhook_secret.end"  # noqa: S105 - a verb
 # Each webhook is checked against every live one.
 LIVE_LIMIT = 5
 _KEY_BYTES = 32
@@ -115,20 +118,56 @@ async def add(
 
 async def _check_room(session: AsyncSession, organization_id: UUID, scheme: str, moment: datetime) -> None:
     # Additions wait for each other: of two at once both would be the fifth.
-    locked = select(Organization.id).where(Organization.id == organization_id).with_for_update(key_share=True)
-    await session.execute(locked)
+    await _lock(session, organization_id)
     of_scheme = secrets_of(organization_id).where(WebhookSecret.scheme == scheme, live(moment))
     count = await session.scalar(select(func.count()).select_from(of_scheme.subquery()))
     if count is not None and count >= LIVE_LIMIT:
         raise TooManySecrets
 
 
-async def revoke(session: AsyncSession, organization: Organization, ref: str) -> None:
-    """End a secret at once and destroy it; harmless when it has ended already; WebhookSecretNotFound."""
+async def _lock(session: AsyncSession, organization_id: UUID) -> None:
+    """Let the changes of an organization's secrets wait for each other."""
+    await session.execute(
+        select(Organization.id).where(Organization.id == organization_id).with_for_update(key_share=True)
+    )
+
+
+async def find(session: AsyncSession, organization: Organization, ref: str) -> WebhookSecret:
+    """A secret of this organization, locked; WebhookSecretNotFound."""
+    # Of two that are ended at once neither would be the last.
+    await _lock(session, organization.id)
     query = secrets_of(organization.id).where(WebhookSecret.id == as_id(ref)).with_for_update()
     found = await session.scalar(query)
     if found is None:
         raise WebhookSecretNotFound
+    return found
+
+
+async def is_last(session: AsyncSession, secret: WebhookSecret) -> bool:
+    """Whether nothing in this scheme is taken from its organization without this secret, now or a day later.
+
+    Another that expires within the day, or whose end waits, stands in for nothing.
+    """
+    moment = now()
+    others = secrets_of(secret.organization_id).where(
+        WebhookSecret.scheme == secret.scheme,
+        WebhookSecret.id != secret.id,
+        live(moment + DELAY),
+        ~is_waited_for(END_SECRET, WebhookSecret.id),
+    )
+    return is_live(secret, moment) and await session.scalar(others.limit(1)) is None
+
+
+async def revoke_waited(session: AsyncSession, act: PendingAct) -> None:
+    """End the secret of an act that waited; WebhookSecretNotFound."""
+    found = await session.get(WebhookSecret, act.object_id, with_for_update=True)
+    if found is None:
+        raise WebhookSecretNotFound
+    await revoke(session, found)
+
+
+async def revoke(session: AsyncSession, found: WebhookSecret) -> None:
+    """End a secret at once and destroy it; harmless when it has ended already."""
     found.revoked_at = found.revoked_at or now()
     found.sealed = b""
     await session.flush()

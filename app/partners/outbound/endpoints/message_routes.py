@@ -8,6 +8,7 @@ from app.kit.abuse.rate_limits import TooManyRequests
 from app.kit.database.paging import Page, Paging, page_of
 from app.kit.database.session import Session
 from app.kit.webhooks.message_types import MessageTypes
+from app.organizations.audit.declaration import audited
 from app.partners.dependencies import OwnOrganization
 from app.partners.models import DeliveryAttempt, WebhookMessage
 from app.partners.outbound.endpoints import messages
@@ -39,6 +40,7 @@ async def list_webhook_messages(
     return await page_of(session, query, WebhookMessage.id, paging, view)
 
 
+@audited("delivery_attempts.look", "webhook_endpoint", param="endpoint", category="look")
 async def list_delivery_attempts(
     organization: OwnOrganization,
     session: Session,
@@ -56,6 +58,7 @@ async def list_delivery_attempts(
     return await page_of(session, messages.attempts_of(found), DeliveryAttempt.id, paging, view)
 
 
+@audited("webhook_message.replay", param="message")
 async def replay_webhook_message(
     request: Request, organization: OwnOrganization, session: Session, endpoint: str, message: str
 ) -> WebhookMessageView:

@@ -8,7 +8,7 @@ from typing import NamedTuple
 from uuid import UUID
 
 from app.kit.crypto.sealed_records import RecordUnreadableError
-from app.kit.crypto.sealing import KeyRing, SealBrokenError
+from app.kit.crypto.sealing import KeyRing, SealBrokenError, padded
 from app.kit.logs import failure_of, log
 from app.partners.models import WebhookEndpoint
 from app.partners.sealing import endpoints_identity
@@ -72,7 +72,7 @@ def seal_config(ring: KeyRing, endpoint_id: UUID, config: EndpointConfig, former
         "contact": config.contact,
         "contact_locale": config.contact_locale,
     }
-    return ring.seal(json.dumps(said).encode(), endpoints_identity(endpoint_id))
+    return ring.seal(padded(json.dumps(said).encode()), endpoints_identity(endpoint_id))
 
 
 def open_config(ring: KeyRing, endpoint_id: UUID, sealed: bytes) -> EndpointConfig:

@@ -16,7 +16,8 @@ from app.kit.crypto.sealing import KeyRing
 from app.kit.database.ids import uuid7
 from app.kit.problems import Conflict, NotFound
 from app.kit.text.fields import as_id
-from app.organizations.models import Organization
+from app.organizations.models import Organization, PendingAct
+from app.organizations.pending_acts.service import is_waited_for
 from app.partners.models import WebhookEndpoint, WebhookMessage
 from app.partners.outbound.backoff import LIFETIME
 from app.partners.outbound.endpoints.sealed_config import (
@@ -29,6 +30,8 @@ from app.partners.outbound.endpoints.sealed_config import (
 from app.partners.outbound.message_types.types import TEST
 
 MOST = 20
+# The verb under which the end of the last one waits.
+END_ENDPOINT = "webhook_endpoint.end"
 # What stands in the sealed part rather than in columns.
 _SEALED = ("url", "contact", "contact_locale")
 # When an endpoint is activated, what has failed before is spread over so long, if it is more than a few.
@@ -84,6 +87,13 @@ async def find(session: AsyncSession, organization_id: UUID, ref: str, *, locked
     return found
 
 
+async def lock_all(session: AsyncSession, organization_id: UUID) -> None:
+    """Let whoever adds or ends endpoints of an organization wait for each other."""
+    await session.execute(
+        select(Organization.id).where(Organization.id == organization_id).with_for_update(key_share=True)
+    )
+
+
 async def create(
     session: AsyncSession,
     ring: KeyRing,
@@ -97,8 +107,7 @@ async def create(
 ) -> tuple[WebhookEndpoint, EndpointConfig]:
     """A new endpoint and its sealed config, its first secret included; TooManyEndpoints."""
     # Creations wait for each other: of two at once both would be the last.
-    locked = select(Organization.id).where(Organization.id == organization.id).with_for_update(key_share=True)
-    await session.execute(locked)
+    await lock_all(session, organization.id)
     counted = of_organization(organization.id).with_only_columns(func.count())
     if (await session.scalar(counted) or 0) >= MOST:
         raise TooManyEndpoints
@@ -172,6 +181,27 @@ async def test(session: AsyncSession, endpoint: WebhookEndpoint) -> WebhookMessa
     session.add(message)
     await session.flush()
     return message
+
+
+async def is_last(session: AsyncSession, endpoint: WebhookEndpoint) -> bool:
+    """Whether no other endpoint is active, and stays: its organization would be told of nothing any more.
+
+    In whatever state this one is: what is paused keeps what happens meanwhile, and could be activated again.
+    """
+    others = of_organization(endpoint.organization_id).where(
+        WebhookEndpoint.state == "active",
+        WebhookEndpoint.id != endpoint.id,
+        ~is_waited_for(END_ENDPOINT, WebhookEndpoint.id),
+    )
+    return await session.scalar(others.limit(1)) is None
+
+
+async def remove_waited(session: AsyncSession, act: PendingAct) -> None:
+    """Remove the endpoint of an act that waited; WebhookEndpointNotFound."""
+    found = await session.get(WebhookEndpoint, act.object_id, with_for_update=True)
+    if found is None or found.removed_at is not None:
+        raise WebhookEndpointNotFound
+    await remove(session, found)
 
 
 async def remove(session: AsyncSession, endpoint: WebhookEndpoint) -> None:

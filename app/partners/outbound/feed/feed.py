@@ -3,6 +3,7 @@
 Ids are made before the transaction commits, so in the order of ids a consent may appear behind a reader. Numbers are
 given by one transaction at a time, to consents that are committed: whoever has read up to a number has missed nothing
 below it. Numbers never go back: a database that was restored from a dump continues above all that it has ever given.
+They tell when to the second: what follows the second in a number is a place.
 
 What a number stands for is looked up when somebody is told of it, and is left out if it is no longer true.
 """
@@ -18,7 +19,7 @@ from app.kit.crypto.sealing import KeyRing, SealBrokenError
 from app.kit.logs import log
 from app.partners.outbound.feed.schemas import SignerConsent, SignerView
 from app.partners.partnerships.terms import receives
-from app.people.pseudonyms import person_id
+from app.people.pseudonyms import person_id, signature_id
 from app.people.queries import PRECEDENCE
 from app.signatures.signing.sealing import Personal, unseal
 
@@ -30,7 +31,7 @@ _NUMBER = text("""
     WITH last AS MATERIALIZED (
         SELECT greatest(
             (SELECT max(number) FROM signer_feed_entries),
-            CAST(extract(epoch FROM clock_timestamp()) * 1000000 AS bigint)
+            CAST(extract(epoch FROM date_trunc('second', clock_timestamp())) * 1000000 AS bigint)
         ) AS number
     )
     INSERT INTO signer_feed_entries (number, organization_id, consent_id)
@@ -55,13 +56,24 @@ _NUMBERS = text("""
     SELECT number FROM signer_feed_entries WHERE organization_id = :organization_id AND number > :behind
     ORDER BY number LIMIT :limit
 """)
+# Of each consent the attempt that it came with, and no other: what somebody said elsewhere is nobody's here. What was
+# entered before attempts were noted is told of a signature that the person themself has confirmed.
 _SIGNERS = text(f"""
     SELECT c.signer, c.petition_id, p.slug, s.id, s.country, s.region, s.signed_at, s.sealed,
         s.partner_id = f.organization_id AS own, latest.decided_at, latest.proven, t.version
     FROM signer_feed_entries f
     JOIN consents c ON c.id = f.consent_id
     JOIN petitions p ON p.id = c.petition_id
-    JOIN signatures s ON s.petition_id = c.petition_id AND s.signer = c.signer AND s.state = 'confirmed'
+    JOIN LATERAL (
+        SELECT o.id, o.country, o.region, o.signed_at, o.sealed, o.partner_id FROM signatures o
+        WHERE o.petition_id = c.petition_id AND o.signer = c.signer AND o.state = 'confirmed'
+        AND (o.id = c.attempt_id OR c.attempt_id IS NULL AND o.proven)
+        UNION ALL
+        SELECT a.id, a.country, a.region, a.signed_at, a.sealed, a.partner_id FROM signature_attempts a
+        JOIN signatures o ON o.petition_id = a.petition_id AND o.signer = a.signer AND o.state = 'confirmed'
+        WHERE a.petition_id = c.petition_id AND a.signer = c.signer AND a.id = c.attempt_id
+        AND a.state = 'confirmed' AND a.proven
+    ) AS s ON true
     JOIN LATERAL (
         SELECT l.given, l.decided_at, l.proven, l.text_id FROM consents l
         WHERE l.signer = c.signer AND l.organization_id = c.organization_id AND l.purpose = c.purpose
@@ -69,6 +81,7 @@ _SIGNERS = text(f"""
     ) AS latest ON latest.given
     LEFT JOIN consent_texts t ON t.id = latest.text_id
     WHERE f.organization_id = :organization_id AND f.number BETWEEN :first AND :last AND {_RECEIVES}
+    AND (c.proven OR c.attempt_id IS NOT NULL)
     ORDER BY f.number
 """)
 
@@ -146,12 +159,12 @@ def _view(ring: KeyRing, organization_id: UUID, row: Any) -> SignerView | None:
             raise KeyMissingError from None
         return None
     return SignerView(
-        signature_id=row.id,
+        signature_id=UUID(signature_id(ring, organization_id, row.id)),
         person_id=person_id(ring, organization_id, row.signer),
         petition_id=row.petition_id,
         petition=row.slug,
         country=row.country,
-        region=row.region or None,
+        region=personal.unlisted_region or row.region or None,
         signed_at=row.signed_at,
         consent=SignerConsent(text_version=row.version, decided_at=row.decided_at, proven=row.proven),
         **_told(personal, own=bool(row.own)),

@@ -6,6 +6,7 @@ from fastapi import APIRouter, Query, Response
 
 from app.kit.database.paging import Paging
 from app.kit.database.session import Session
+from app.organizations.audit.declaration import audited
 from app.partners.dependencies import OwnPartner
 from app.partners.outbound.feed.schemas import SignersPage
 from app.partners.outbound.feed.service import pull
@@ -15,6 +16,7 @@ router = APIRouter(tags=["partners"])
 
 
 @router.get("/v1/partners/{partner}/signers")
+@audited("signers.look", "organization", param="partner", category="look")
 async def list_signers(
     partner: OwnPartner, session: Session, ring: Ring, response: Response, paging: Annotated[Paging, Query()]
 ) -> SignersPage:

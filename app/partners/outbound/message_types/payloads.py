@@ -29,6 +29,7 @@ from app.partners.outbound.message_types.schemas import (
     WithdrawnSignature,
 )
 from app.partners.partnerships.terms import has_partnership
+from app.people.pseudonyms import signature_id
 from app.petitions.models import Petition
 from app.petitions.presenters import links_of
 from app.petitions.queries import STATE_NOW
@@ -105,21 +106,33 @@ async def write_signers(session: AsyncSession, ring: KeyRing, messages: Messages
 
 async def write_withdrawals(session: AsyncSession, ring: KeyRing, messages: Messages) -> Written:
     """A withdrawal as it was announced, whatever has become of the partnership; none when its petition is gone."""
-    del ring
     ids = {UUID(message.content["petition_id"]) for message in messages}
     rows = await session.execute(select(Petition.id, Petition.slug).where(Petition.id.in_(ids)))
     slugs = {str(id_): slug for id_, slug in rows}
-    return [_withdrawn(message.content, slugs.get(message.content["petition_id"])) for message in messages]
+    return [_withdrawn(ring, message, slugs.get(message.content["petition_id"])) for message in messages]
 
 
-def _withdrawn(content: Mapping[str, Any], slug: str | None) -> WithdrawnSignature | None:
-    return WithdrawnSignature.model_validate({**content, "petition": slug}) if slug is not None else None
+def _withdrawn(ring: KeyRing, message: Message, slug: str | None) -> WithdrawnSignature | None:
+    if slug is None:
+        return None
+    (told,) = _told_ids(ring, message, [message.content["signature_id"]])
+    return WithdrawnSignature.model_validate({**message.content, "signature_id": told, "petition": slug})
 
 
 async def write_erasures(session: AsyncSession, ring: KeyRing, messages: Messages) -> Written:
     """An erasure as it was announced, whatever has become of the partnership."""
-    del session, ring
-    return [ErasedPerson.model_validate(message.content) for message in messages]
+    del session
+    return [
+        ErasedPerson.model_validate(
+            {**message.content, "signature_ids": _told_ids(ring, message, message.content["signature_ids"])}
+        )
+        for message in messages
+    ]
+
+
+def _told_ids(ring: KeyRing, message: Message, ids: Collection[str]) -> list[str]:
+    """The pseudonyms: also of what the version before has written, which kept our own ids."""
+    return list(dict.fromkeys(signature_id(ring, message.organization_id, UUID(id_)) for id_ in ids))
 
 
 async def write_tests(session: AsyncSession, ring: KeyRing, messages: Messages) -> Written:
