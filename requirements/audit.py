@@ -3,7 +3,7 @@
     python -m requirements.audit [--database all.zip] [LOCK ...] [-- arguments of pip-audit]
 
 With a service by `pip-audit`, for the Python that runs it; or without a network in OSV's export of its PyPI database
-(one JSON record a file in a zip, https://google.github.io/osv.dev/data/), which somebody has brought. Exit 0: all were
+(one JSON record a file in a zip, as OSV exports them), which somebody has brought. Exit 0: all were
 looked up, none is affected. 1: some are. 2: not every pin could be looked up, so nothing is known. Nothing else is a
 pass.
 """
